@@ -1,0 +1,8 @@
+//! BigQuery at the edge: the Storage Write API for rows, REST for jobs, tables and datasets.
+//! Endpoints and credentials are arguments; nothing here knows what a change is.
+pub mod append;
+pub mod auth;
+pub mod error;
+pub mod rest;
+pub mod retry;
+pub mod table_spec;
