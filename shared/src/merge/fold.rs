@@ -268,7 +268,7 @@ impl Parts {
                 ));
                 key_text_columns.push(key_text);
                 key_columns.push(key);
-            } else {
+            } else if column.column_type != ColumnType::String {
                 flaws.push(format!(
                     "WHEN `operation` <> 'delete' AND {} IS NOT NULL AND ({}) IS NULL THEN {place}",
                     json_query("`data`", &column.member),
@@ -388,9 +388,10 @@ fn image_text(column_type: ColumnType, image: &str, member: &str) -> String {
     }
 }
 
-/// The JSON text of one member; NULL where it is null or absent.
+/// The JSON text of one member; NULL where it is null or absent. In BigQuery JSON_QUERY of a STRING is that already; the
+/// embedded one returns a JSON value, and `null` for a null, which the two outer functions make the same.
 fn json_query(image: &str, member: &str) -> String {
-    format!("JSON_QUERY({image}, {})", member_path_literal(member))
+    format!("NULLIF(CONCAT(JSON_QUERY({image}, {}), ''), 'null')", member_path_literal(member))
 }
 
 /// Whether an image has a member at all, null included. Only a JSON value tells null and absent apart.
