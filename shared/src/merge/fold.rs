@@ -26,6 +26,8 @@ pub struct FoldRequest<'a> {
     pub project: &'a str,
     /// The log.
     pub log: &'a TableName,
+    /// Where the fold goes; see [`fold_table`].
+    pub fold: &'a TableName,
     /// The source table.
     pub source: &'a SourceTable,
     /// The final table.
@@ -79,13 +81,21 @@ impl LookBack {
     }
 }
 
-/// The short-lived table that holds a source table's fold. One per source table, so that what a dead run left behind is
-/// overwritten by the next.
-pub fn fold_table(log: &TableName, source: &SourceTable) -> TableName {
-    TableName {
-        dataset: log.dataset.clone(),
-        table: format!("_strait_fold_{}", fingerprint(&format!("{}\0{}", source.schema, source.table), 16)),
+/// The short-lived table that holds the fold of one piece of work, beside the log. Two runs that fold different windows
+/// never share one, so neither can merge the other's.
+pub fn fold_table(log: &TableName, work_key: &str) -> TableName {
+    TableName { dataset: log.dataset.clone(), table: format!("_strait_fold_{work_key}") }
+}
+
+/// What identifies a piece of work: the same table, window, schema, modes and visible records give the same key, from
+/// which the job ids are derived. `seen` tells apart two runs between which a record of the same window became visible.
+pub fn work_key(request: &FoldRequest<'_>, seen: &[OffsetRange]) -> Result<String, NameError> {
+    let placeholder = fold_table(request.log, "");
+    let mut work = statement(&FoldRequest { fold: &placeholder, ..*request })?;
+    for range in seen {
+        work.push_str(&format!("\n{} {} {} {}", range.topic, range.partition, range.first, range.last));
     }
+    Ok(fingerprint(&work, 24))
 }
 
 /// The name of the fold's column for the final table's column at this place.
@@ -169,7 +179,7 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
          {flaw_column} AS `flaw_column`,\n{flaw_reason} AS `flaw_reason`,\n{key_text} AS `key_text`,\n\
          `kafka_topic`, `kafka_partition`, `kafka_offset`\n\
          FROM `ranked`",
-        fold = fold_table(log, source).quoted(project)?,
+        fold = request.fold.quoted(project)?,
         log = log.quoted(project)?,
         is_new = parts.is_new,
         bounds = parts.bounds,
@@ -187,7 +197,7 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
 }
 
 /// The query that sums a fold up before it is merged: counts, and the range of the first key column.
-pub fn survey(project: &str, log: &TableName, source: &SourceTable, table: &FinalTable) -> Result<String, NameError> {
+pub fn survey(project: &str, fold: &TableName, table: &FinalTable) -> Result<String, NameError> {
     let range = range_column(table).map_or_else(
         || "NULL AS `lowest_key`, NULL AS `highest_key`".to_owned(),
         |(place, _)| {
@@ -202,7 +212,7 @@ pub fn survey(project: &str, log: &TableName, source: &SourceTable, table: &Fina
         "SELECT COUNTIF(`flaw_reason` IS NULL) AS `keys`, COUNTIF(`flaw_reason` IS NOT NULL) AS `flawed`, \
          SUM(`records`) AS `records`, COUNTIF(`late`) AS `late`, MAX(`newest`) AS `newest`, {range}\n\
          FROM {}",
-        fold_table(log, source).quoted(project)?
+        fold.quoted(project)?
     ))
 }
 
