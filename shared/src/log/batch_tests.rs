@@ -122,6 +122,11 @@ fn every_record_is_counted_once() {
         control("secrets"),
         // Broken, but known to be of a table that is left out.
         change("upsert", "secrets", "{}"),
+        change(
+            "insert",
+            "secrets",
+            &format!("{{\"a\":{}1{}}}", "[".repeat(200), "]".repeat(200)),
+        ),
         change("upsert", "orders", "{}"),
         "hello".to_owned(),
     ];
@@ -132,7 +137,7 @@ fn every_record_is_counted_once() {
     assert_eq!(
         batch.tally,
         Tally {
-            records: 13,
+            records: 14,
             loads: 1,
             inserts: 1,
             updates: 2,
@@ -140,7 +145,7 @@ fn every_record_is_counted_once() {
             controls: 1,
             poison: 2,
             dms_own: 2,
-            excluded: 3,
+            excluded: 4,
             tombstones: 0,
             flagged: 0,
             bytes_in: u64::try_from(bytes_in).unwrap(),
@@ -149,7 +154,7 @@ fn every_record_is_counted_once() {
         }
     );
     let offsets: Vec<i64> = batch.rows.iter().map(|row| row.item.offset).collect();
-    assert_eq!(offsets, [100, 101, 102, 103, 104, 105, 111, 112]);
+    assert_eq!(offsets, [100, 101, 102, 103, 104, 105, 112, 113]);
     for row in &batch.rows {
         assert_eq!(
             (&*row.item.group, &*row.topic, row.partition),
@@ -169,7 +174,12 @@ fn every_record_is_counted_once() {
 #[test]
 fn poison_is_kept_with_its_reason() {
     let not_utf8 = [b'{', 0xFF, 0xFE];
-    let deep = format!("{{\"data\":{}", "[".repeat(100_000));
+    let deep = change(
+        "insert",
+        "",
+        &format!("{{\"a\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000)),
+    )
+    .replace("\"shop\"", "\"\"");
     let cases: Vec<(Vec<u8>, &str, Option<String>)> = vec![
         (
             b"hello".to_vec(),
@@ -280,6 +290,14 @@ fn a_surrogate_pair_is_written_out_and_half_a_pair_is_flagged() {
         Some("lone surrogate in column \"k\" of the before-image")
     );
     assert_eq!(row.before.as_deref(), Some(r#"{"k":"\udc00"}"#));
+
+    let control = r#"{"control":{"table-def":"\ud83d"},"metadata":{"record-type":"control","operation":"x"}}"#;
+    let row = single(control);
+    assert_eq!(row.operation.as_deref(), Some("x"));
+    assert_eq!(
+        row.error.as_deref(),
+        Some("lone surrogate in the control record")
+    );
 }
 
 #[test]
