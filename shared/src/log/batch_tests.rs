@@ -252,10 +252,20 @@ fn a_record_without_a_readable_value_is_poison_too() {
 
 #[test]
 fn unpadded_base64_is_taken() {
-    let value = change("insert", "orders", r#"{"id":1}"#) + " ";
-    let padded = STANDARD.encode(&value);
-    let event = event_of(&[&value]).replace(&padded, padded.trim_end_matches('='));
-    assert_eq!(batch_of(&event, &everything()).tally.inserts, 1);
+    for spaces in ["", " ", "  "] {
+        let value = change("insert", "orders", r#"{"id":1}"#) + spaces;
+        let padded = STANDARD.encode(&value);
+        let event = event_of(&[&value]).replace(&padded, padded.trim_end_matches('='));
+        assert_eq!(batch_of(&event, &everything()).tally.inserts, 1);
+    }
+}
+
+#[test]
+fn a_filter_leaves_out_no_record_of_an_unknown_table() {
+    let filter = TableFilter::parse("shop.orders").unwrap();
+    let unnamed = r#"{"metadata":{"record-type":"control","operation":"create-table"}}"#;
+    let batch = batch_of(&event_of(&["hello", "{}", unnamed]), &filter);
+    assert_eq!((batch.tally.poison, batch.tally.controls), (2, 1));
 }
 
 #[test]
