@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
-use crate::names::TableName;
+use crate::names::{self, SourceTable, TableName};
 
 /// One environment variable: its name, its default, its meaning. The README's table is checked against these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -365,23 +365,21 @@ impl FinalTablePattern {
         Ok(pattern)
     }
 
-    /// The final table of a source table whose names have been made fit for BigQuery already.
+    /// The final table of a source table.
     #[must_use]
-    pub fn expand(&self, schema: &str, table: &str) -> TableName {
+    pub fn name_of(&self, source: &SourceTable) -> TableName {
         let fill = |pieces: &[Piece]| {
             pieces
                 .iter()
                 .map(|piece| match piece {
                     Piece::Literal(text) => text.as_str(),
-                    Piece::Schema => schema,
-                    Piece::Table => table,
+                    Piece::Schema => &source.schema,
+                    Piece::Table => &source.table,
                 })
                 .collect()
         };
-        TableName {
-            dataset: fill(&self.dataset),
-            table: fill(&self.name),
-        }
+        let wanted = TableName { dataset: fill(&self.dataset), table: fill(&self.name) };
+        names::fit_for_bigquery(&wanted, source)
     }
 
     /// Whether a source table's final table could be this one. Where the dataset depends on the schema it is not said

@@ -42,7 +42,7 @@ fn defaults_are_the_documented_ones() {
     assert_eq!(config.merges_table.to_string(), "cdc.merges");
     assert_eq!(config.quarantine_table.to_string(), "cdc.quarantine");
     assert_eq!(
-        config.final_table.expand("shop", "orders").to_string(),
+        config.final_table.name_of(&SourceTable { schema: "shop".into(), table: "orders".into() }).to_string(),
         "replica.shop_orders"
     );
     assert!(config.tables.matches("any", "thing"));
@@ -149,7 +149,7 @@ fn values_out_of_range_are_refused() {
 fn the_final_tables_dataset_may_depend_on_the_schema() {
     let config = with(&[("STRAIT_FINAL_TABLE", "raw_{schema}.{table}")]).unwrap();
     assert_eq!(
-        config.final_table.expand("shop", "orders").to_string(),
+        config.final_table.name_of(&SourceTable { schema: "shop".into(), table: "orders".into() }).to_string(),
         "raw_shop.orders"
     );
     assert_eq!(config.final_table.fixed_dataset(), None);

@@ -16,7 +16,7 @@ use strait::merge::fold::{self, FoldRequest, LookBack};
 use strait::merge::ledger::LedgerState;
 use strait::merge::plan;
 use strait::merge::statement::{self, MergeRequest};
-use strait::names::{SourceTable, TableName, final_table_name};
+use strait::names::{SourceTable, TableName};
 
 const PROJECT: &str = "project";
 
@@ -38,7 +38,7 @@ fn order() -> SourceTable {
 
 fn every_type(deletes: Deletes) -> FinalTable {
     let definition = SourceDefinition::from_control(EVERY_TYPE).unwrap();
-    let name = final_table_name("replica", "{schema}_{table}", &order());
+    let name = table("replica", "shop_order");
     let (resource, _) = new_table(PROJECT, &name, &order(), &definition, deletes).unwrap();
     FinalTable::existing(name, &order(), &resource, None, deletes).unwrap()
 }
