@@ -34,7 +34,10 @@ pub struct Invocation {
 impl Invocation {
     fn from_context(context: &Context) -> Self {
         // Lambda's deadline is by the wall clock, timers are not.
-        let remaining = context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
+        let remaining = context
+            .deadline()
+            .duration_since(SystemTime::now())
+            .unwrap_or_default();
         Self {
             request_id: context.request_id.clone(),
             deadline: Instant::now() + remaining.saturating_sub(ANSWER_TIME),
@@ -143,7 +146,10 @@ where
     R: Serialize,
 {
     std::panic::set_hook(Box::new(|panic| {
-        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let place = panic
+            .location()
+            .map(ToString::to_string)
+            .unwrap_or_default();
         tracing::error!(place, "a bug: the function panicked");
     }));
     // One slot is enough: the runtime hands over one invocation at a time.
@@ -158,19 +164,29 @@ where
     let service = service_fn(move |event: LambdaEvent<IgnoredAny>| {
         let body = std::mem::take(&mut *slot.lock().unwrap_or_else(PoisonError::into_inner));
         let invocation = Invocation::from_context(&event.context);
-        async move { without_panic(handler, body, invocation).await.map_err(Diagnostic::from) }
+        async move {
+            without_panic(handler, body, invocation)
+                .await
+                .map_err(Diagnostic::from)
+        }
     });
     Runtime::new(service).layer(take_body).run().await
 }
 
 /// Calls the handler; a panic becomes an error of this invocation.
-async fn without_panic<H, F, R>(handler: &H, body: Bytes, invocation: Invocation) -> Result<R, InvocationError>
+async fn without_panic<H, F, R>(
+    handler: &H,
+    body: Bytes,
+    invocation: Invocation,
+) -> Result<R, InvocationError>
 where
     H: Fn(Bytes, Invocation) -> F,
     F: Future<Output = Result<R, InvocationError>>,
 {
     // The call itself stands inside the future: it may panic as well.
-    let answer = AssertUnwindSafe(async { handler(body, invocation).await }).catch_unwind().await;
+    let answer = AssertUnwindSafe(async { handler(body, invocation).await })
+        .catch_unwind()
+        .await;
     answer.unwrap_or_else(|_| {
         Err(InvocationError::new(
             "Panic",
@@ -202,7 +218,9 @@ mod tests {
             }
             Ok::<(), InvocationError>(())
         };
-        let error = without_panic(&handler, Bytes::new(), invocation()).await.unwrap_err();
+        let error = without_panic(&handler, Bytes::new(), invocation())
+            .await
+            .unwrap_err();
         assert_eq!(error.error_type(), "Panic");
         assert!(!error.message().contains("4111"));
     }
@@ -211,20 +229,33 @@ mod tests {
     fn the_deadline_leaves_time_for_the_answer() {
         let mut context = Context::default();
         let at = SystemTime::now() + Duration::from_secs(60);
-        context.deadline = at.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis().try_into().unwrap();
+        context.deadline = at
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap()
+            .as_millis()
+            .try_into()
+            .unwrap();
         let remaining = Invocation::from_context(&context).deadline - Instant::now();
-        assert!(remaining > Duration::from_secs(57) && remaining < Duration::from_secs(59), "{remaining:?}");
+        assert!(
+            remaining > Duration::from_secs(57) && remaining < Duration::from_secs(59),
+            "{remaining:?}"
+        );
         context.deadline = 0;
         assert!(Invocation::from_context(&context).deadline <= Instant::now());
     }
 
     #[test]
     fn an_error_says_what_happened_to_which_table_and_what_to_do() {
-        let error = Error::new(ErrorKind::PermissionDenied, "AppendRows", "cdc.log").past_deadline();
+        let error =
+            Error::new(ErrorKind::PermissionDenied, "AppendRows", "cdc.log").past_deadline();
         let error = InvocationError::from(error);
         assert_eq!(error.error_type(), "BigQueryDeadlinePassed");
         for part in ["cdc.log", "denied permission", "What to do: grant"] {
-            assert!(error.message().contains(part), "{part} in {}", error.message());
+            assert!(
+                error.message().contains(part),
+                "{part} in {}",
+                error.message()
+            );
         }
     }
 }

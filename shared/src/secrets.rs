@@ -27,7 +27,9 @@ pub enum SecretError {
         code: String,
     },
     /// Secrets Manager could not be reached.
-    #[error("Secrets Manager could not be reached for the secret {id}; check the function's way to it")]
+    #[error(
+        "Secrets Manager could not be reached for the secret {id}; check the function's way to it"
+    )]
     Unreachable {
         /// The id that was asked for.
         id: String,

@@ -13,7 +13,8 @@ const NAMESPACE: &str = "Strait";
 
 /// Starts logging: one JSON object a line on standard output. A second call changes nothing.
 pub fn init() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
     // Fails only when a subscriber is there already, in tests: theirs stays.
     let _ = tracing_subscriber::fmt()
         .json()

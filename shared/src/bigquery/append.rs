@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use gcp_bigquery_client::google::cloud::bigquery::storage::v1::append_rows_request::{ProtoData, Rows};
+use gcp_bigquery_client::google::cloud::bigquery::storage::v1::append_rows_request::{
+    ProtoData, Rows,
+};
 use gcp_bigquery_client::google::cloud::bigquery::storage::v1::append_rows_response::Response as Answer;
 use gcp_bigquery_client::google::cloud::bigquery::storage::v1::big_query_write_client::BigQueryWriteClient;
 use gcp_bigquery_client::google::cloud::bigquery::storage::v1::row_error::RowErrorCode;
@@ -71,7 +73,11 @@ pub struct WriteStream {
 impl WriteStream {
     /// The default stream of `table`.
     #[must_use]
-    pub fn default_of(project: impl Into<String>, table: TableName, descriptor: DescriptorProto) -> Self {
+    pub fn default_of(
+        project: impl Into<String>,
+        table: TableName,
+        descriptor: DescriptorProto,
+    ) -> Self {
         Self {
             project: project.into(),
             table,
@@ -82,7 +88,10 @@ impl WriteStream {
 
     fn name(&self) -> String {
         let TableName { dataset, table } = &self.table;
-        format!("projects/{}/datasets/{dataset}/tables/{table}/streams/_default", self.project)
+        format!(
+            "projects/{}/datasets/{dataset}/tables/{table}/streams/_default",
+            self.project
+        )
     }
 }
 
@@ -137,7 +146,10 @@ impl AppendOutcome {
     /// How many rows were written.
     #[must_use]
     pub fn written(&self) -> usize {
-        self.rows.iter().filter(|row| **row == RowOutcome::Written).count()
+        self.rows
+            .iter()
+            .filter(|row| **row == RowOutcome::Written)
+            .count()
     }
 
     /// For callers whose rows are Strait's own, where a refused row is a failure like any other.
@@ -154,7 +166,8 @@ impl AppendOutcome {
         });
         match refused {
             None => Ok(()),
-            Some(code) => Err(Error::new(ErrorKind::RowErrors, CALL, table.to_string()).with_reason(code.as_str())),
+            Some(code) => Err(Error::new(ErrorKind::RowErrors, CALL, table.to_string())
+                .with_reason(code.as_str())),
         }
     }
 }
@@ -242,7 +255,22 @@ impl AppendClient {
     /// repeated until `deadline`, and nothing behind it is sent before. A refused row is left out and the rest of its
     /// request sent again, because BigQuery writes none of a request with a refused row
     /// (<https://cloud.google.com/bigquery/docs/write-api-streaming#error_handling>).
-    pub async fn append(&self, stream: &WriteStream, rows: &[Vec<u8>], deadline: Instant) -> AppendOutcome {
+    pub async fn append<R: AsRef<[u8]>>(
+        &self,
+        stream: &WriteStream,
+        rows: &[R],
+        deadline: Instant,
+    ) -> AppendOutcome {
+        let rows: Vec<&[u8]> = rows.iter().map(AsRef::as_ref).collect();
+        self.append_rows(stream, &rows, deadline).await
+    }
+
+    async fn append_rows(
+        &self,
+        stream: &WriteStream,
+        rows: &[&[u8]],
+        deadline: Instant,
+    ) -> AppendOutcome {
         let mut outcome = AppendOutcome {
             rows: vec![RowOutcome::NotWritten; rows.len()],
             failure: None,
@@ -251,7 +279,10 @@ impl AppendClient {
         };
         let mut offset = stream.offset;
         for request in requests(rows, MAX_REQUEST_BYTES) {
-            if let Err(failure) = self.append_request(stream, request, &mut offset, deadline, &mut outcome).await {
+            if let Err(failure) = self
+                .append_request(stream, request, &mut offset, deadline, &mut outcome)
+                .await
+            {
                 outcome.failure = Some(failure);
                 break;
             }
@@ -268,10 +299,14 @@ impl AppendClient {
         deadline: Instant,
         outcome: &mut AppendOutcome,
     ) -> Result<(), Error> {
-        let mut pending: Vec<(usize, &Vec<u8>)> = Vec::with_capacity(rows.len());
+        let mut pending: Vec<(usize, &[u8])> = Vec::with_capacity(rows.len());
         for (index, row) in rows {
             if row.len() > MAX_ROW_BYTES {
-                set(&mut outcome.rows, index, RowOutcome::Refused(RefusalCode::TooLarge));
+                set(
+                    &mut outcome.rows,
+                    index,
+                    RowOutcome::Refused(RefusalCode::TooLarge),
+                );
             } else {
                 pending.push((index, row));
             }
@@ -286,7 +321,9 @@ impl AppendClient {
                     for (index, _) in &pending {
                         set(&mut outcome.rows, *index, RowOutcome::Written);
                     }
-                    *offset = offset.map(|offset| offset.saturating_add(i64::try_from(pending.len()).unwrap_or(0)));
+                    *offset = offset.map(|offset| {
+                        offset.saturating_add(i64::try_from(pending.len()).unwrap_or(0))
+                    });
                     return Ok(());
                 }
                 Ok(Attempt::RowsRefused(refused)) => {
@@ -302,7 +339,9 @@ impl AppendClient {
                     });
                     if pending.len() == before {
                         // It names no row of the request: sending it again would go on forever.
-                        return Err(self.error(ErrorKind::InvalidRequest, stream).with_reason("row errors without a row"));
+                        return Err(self
+                            .error(ErrorKind::InvalidRequest, stream)
+                            .with_reason("row errors without a row"));
                     }
                 }
                 Err(error) => retries.wait_after(error, self.tokens.as_ref()).await?,
@@ -325,7 +364,10 @@ impl AppendClient {
                 Ok(attempt)
             }
             Ok(Err(error)) => {
-                if matches!(error.kind(), ErrorKind::Unreachable | ErrorKind::Unavailable) {
+                if matches!(
+                    error.kind(),
+                    ErrorKind::Unreachable | ErrorKind::Unavailable
+                ) {
                     self.disconnect();
                 }
                 Err(error)
@@ -337,7 +379,11 @@ impl AppendClient {
         }
     }
 
-    async fn call(&self, stream: &WriteStream, message: AppendRowsRequest) -> Result<Attempt, Error> {
+    async fn call(
+        &self,
+        stream: &WriteStream,
+        message: AppendRowsRequest,
+    ) -> Result<Attempt, Error> {
         let token = self.tokens.token().await?;
         let mut request = Request::new(futures::stream::once(std::future::ready(message)));
         let metadata = request.metadata_mut();
@@ -408,7 +454,10 @@ impl AppendClient {
                 .error(ErrorKind::Unreachable, stream)
                 .with_source(LostConnection(describe(cause)));
         }
-        let storage_code = rpc::Status::decode(status.details()).ok().as_ref().and_then(storage_code);
+        let storage_code = rpc::Status::decode(status.details())
+            .ok()
+            .as_ref()
+            .and_then(storage_code);
         self.remote_error(
             stream,
             &RemoteStatus {
@@ -438,20 +487,29 @@ impl AppendClient {
     }
 
     fn channel(&self, stream: &WriteStream) -> Result<Channel, Error> {
-        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut connection = self
+            .connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let now = SystemTime::now();
         // A clock that went backwards says nothing about the connection: it is kept.
         let is_stale = |connection: &Connection| {
-            now.duration_since(connection.last_used).is_ok_and(|idle| idle > MAX_IDLE)
+            now.duration_since(connection.last_used)
+                .is_ok_and(|idle| idle > MAX_IDLE)
         };
-        match connection.as_mut().filter(|connection| !is_stale(connection)) {
+        match connection
+            .as_mut()
+            .filter(|connection| !is_stale(connection))
+        {
             Some(connection) => {
                 connection.last_used = now;
                 Ok(connection.channel.clone())
             }
             None => {
                 if tokio::runtime::Handle::try_current().is_err() {
-                    return Err(self.error(ErrorKind::Unreachable, stream).with_detail("no async runtime"));
+                    return Err(self
+                        .error(ErrorKind::Unreachable, stream)
+                        .with_detail("no async runtime"));
                 }
                 let channel = self.endpoint.connect_lazy();
                 *connection = Some(Connection {
@@ -464,14 +522,20 @@ impl AppendClient {
     }
 
     fn used(&self) {
-        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut connection = self
+            .connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(connection) = connection.as_mut() {
             connection.last_used = SystemTime::now();
         }
     }
 
     fn disconnect(&self) {
-        *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self
+            .connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
@@ -491,7 +555,9 @@ struct RemoteStatus<'a> {
 impl RemoteStatus<'_> {
     fn kind(&self) -> ErrorKind {
         match self.storage_code {
-            Some(StorageErrorCode::TableNotFound | StorageErrorCode::StreamNotFound) => return ErrorKind::NotFound,
+            Some(StorageErrorCode::TableNotFound | StorageErrorCode::StreamNotFound) => {
+                return ErrorKind::NotFound;
+            }
             Some(StorageErrorCode::OffsetAlreadyExists) => return ErrorKind::AlreadyExists,
             Some(StorageErrorCode::KmsServiceError) => return ErrorKind::Unavailable,
             _ => {}
@@ -509,9 +575,10 @@ impl RemoteStatus<'_> {
             Code::NotFound => ErrorKind::NotFound,
             Code::AlreadyExists => ErrorKind::AlreadyExists,
             Code::Ok => ErrorKind::UnexpectedAnswer,
-            Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange | Code::Unimplemented => {
-                ErrorKind::InvalidRequest
-            }
+            Code::InvalidArgument
+            | Code::FailedPrecondition
+            | Code::OutOfRange
+            | Code::Unimplemented => ErrorKind::InvalidRequest,
         }
     }
 
@@ -530,7 +597,11 @@ fn storage_code(status: &rpc::Status) -> Option<StorageErrorCode> {
     status
         .details
         .iter()
-        .filter(|detail| detail.type_url.ends_with("google.cloud.bigquery.storage.v1.StorageError"))
+        .filter(|detail| {
+            detail
+                .type_url
+                .ends_with("google.cloud.bigquery.storage.v1.StorageError")
+        })
         .find_map(|detail| StorageError::decode(detail.value.as_slice()).ok())
         .map(|error| error.code())
         .filter(|code| *code != StorageErrorCode::Unspecified)
@@ -552,7 +623,11 @@ fn describe(cause: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
-fn append_request(stream: &WriteStream, rows: &[(usize, &Vec<u8>)], offset: Option<i64>) -> AppendRowsRequest {
+fn append_request(
+    stream: &WriteStream,
+    rows: &[(usize, &[u8])],
+    offset: Option<i64>,
+) -> AppendRowsRequest {
     AppendRowsRequest {
         write_stream: stream.name(),
         offset,
@@ -562,19 +637,19 @@ fn append_request(stream: &WriteStream, rows: &[(usize, &Vec<u8>)], offset: Opti
                 proto_descriptor: Some(stream.descriptor.clone()),
             }),
             rows: Some(ProtoRows {
-                serialized_rows: rows.iter().map(|(_, row)| (*row).clone()).collect(),
+                serialized_rows: rows.iter().map(|(_, row)| row.to_vec()).collect(),
             }),
         })),
         ..AppendRowsRequest::default()
     }
 }
 
-type RequestRows<'a> = Vec<(usize, &'a Vec<u8>)>;
+type RequestRows<'a> = Vec<(usize, &'a [u8])>;
 
 /// Cuts `rows`, in their order, into requests of at most `limit` bytes; a larger row stands alone.
-fn requests(rows: &[Vec<u8>], limit: usize) -> Vec<RequestRows<'_>> {
-    let mut requests: Vec<RequestRows<'_>> = Vec::new();
-    let mut current: RequestRows<'_> = Vec::new();
+fn requests<'a>(rows: &[&'a [u8]], limit: usize) -> Vec<RequestRows<'a>> {
+    let mut requests: Vec<RequestRows<'a>> = Vec::new();
+    let mut current: RequestRows<'a> = Vec::new();
     let mut bytes = 0_usize;
     for (index, row) in rows.iter().enumerate() {
         let added = row.len() + ROW_OVERHEAD;
@@ -583,7 +658,7 @@ fn requests(rows: &[Vec<u8>], limit: usize) -> Vec<RequestRows<'_>> {
             bytes = 0;
         }
         bytes += added;
-        current.push((index, row));
+        current.push((index, *row));
     }
     if !current.is_empty() {
         requests.push(current);

@@ -94,13 +94,20 @@ impl TableSpec {
         }
         .field(field);
         if let Some(days) = expiry_days {
-            partitioning = partitioning.expiration_ms(Duration::from_secs(u64::from(days) * SECONDS_PER_DAY));
+            partitioning =
+                partitioning.expiration_ms(Duration::from_secs(u64::from(days) * SECONDS_PER_DAY));
         }
-        let mut table = Table::new(project, &name.dataset, &name.table, schema).description(self.description);
+        let mut table =
+            Table::new(project, &name.dataset, &name.table, schema).description(self.description);
         table.time_partitioning = Some(partitioning);
         if !self.cluster.is_empty() {
             table.clustering = Some(Clustering {
-                fields: Some(self.cluster.iter().map(|&column| column.to_owned()).collect()),
+                fields: Some(
+                    self.cluster
+                        .iter()
+                        .map(|&column| column.to_owned())
+                        .collect(),
+                ),
             });
         }
         table
@@ -152,7 +159,9 @@ fn message_descriptor(name: &str, columns: &[Column]) -> DescriptorProto {
             ColumnType::Record(nested) => {
                 // A column's name cannot clash with another's: it is unique in its record, and so is the type's.
                 let nested_name = format!("{}_record", column.name);
-                message.nested_type.push(message_descriptor(&nested_name, nested));
+                message
+                    .nested_type
+                    .push(message_descriptor(&nested_name, nested));
                 (Type::Message, Some(nested_name))
             }
         };
@@ -242,14 +251,28 @@ mod tests {
         let fields: Vec<_> = descriptor
             .field
             .iter()
-            .map(|field| (field.number(), field.name(), field.label(), field.r#type(), field.type_name()))
+            .map(|field| {
+                (
+                    field.number(),
+                    field.name(),
+                    field.label(),
+                    field.r#type(),
+                    field.type_name(),
+                )
+            })
             .collect();
         assert_eq!(
             fields,
             [
                 (1, "at", Label::Optional, Type::Int64, ""),
                 (2, "name", Label::Optional, Type::String, ""),
-                (3, "offsets", Label::Repeated, Type::Message, "offsets_record"),
+                (
+                    3,
+                    "offsets",
+                    Label::Repeated,
+                    Type::Message,
+                    "offsets_record"
+                ),
             ]
         );
         assert_eq!(descriptor.nested_type[0].name(), "offsets_record");
