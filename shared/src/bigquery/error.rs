@@ -111,7 +111,9 @@ impl ErrorKind {
             Self::Unauthenticated | Self::Credentials => {
                 "check STRAIT_CREDENTIALS or STRAIT_CREDENTIALS_SECRET and the workload identity pool"
             }
-            Self::PermissionDenied => "grant the credential's principal the BigQuery roles that the README lists",
+            Self::PermissionDenied => {
+                "grant the credential's principal the BigQuery roles that the README lists"
+            }
             Self::NotFound => "check STRAIT_PROJECT, STRAIT_LOCATION and the table's name",
             Self::QuotaExceeded => "look at the project's BigQuery quotas",
             Self::InvalidRequest | Self::RowErrors => {
@@ -139,7 +141,15 @@ impl Error {
     /// An error of `kind` from `call` (`tables.get`, `AppendRows`, …) on `target` (a table, a job, a dataset).
     #[must_use]
     pub fn new(kind: ErrorKind, call: &'static str, target: impl Into<String>) -> Self {
-        Self { kind, call, target: target.into(), reason: None, message: None, job_id: None, source: None }
+        Self {
+            kind,
+            call,
+            target: target.into(),
+            reason: None,
+            message: None,
+            job_id: None,
+            source: None,
+        }
     }
 
     /// With BigQuery's own reason (`rateLimitExceeded`, `TABLE_NOT_FOUND`, `HTTP 502`).
@@ -245,7 +255,13 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} {}", self.kind.description(), self.call, self.target)?;
+        write!(
+            f,
+            "{}: {} {}",
+            self.kind.description(),
+            self.call,
+            self.target
+        )?;
         if let Some(reason) = &self.reason {
             write!(f, ", {reason}")?;
         }
@@ -275,16 +291,21 @@ const REDACTED_MAX_CHARS: usize = 120;
 /// stand, and the `[line:column]` at its end, which helps to find the place in a statement.
 #[must_use]
 pub fn redact(message: &str) -> String {
-    let head = message.split([':', '"', '\'', '`', '\u{201c}', '\u{2018}', '\n']).next().unwrap_or_default().trim_end();
     let place = trailing_place(message).unwrap_or_default();
+    let sentence = message.rfind(place).and_then(|at| message.get(..at));
+    let head = sentence
+        .filter(|_| !place.is_empty())
+        .unwrap_or(message)
+        .split([':', '"', '\'', '`', '\u{201c}', '\u{2018}', '\n'])
+        .next()
+        .unwrap_or_default()
+        .trim_end();
     let room = REDACTED_MAX_CHARS.saturating_sub(place.chars().count() + 1);
     let mut kept: String = head.chars().take(room).collect();
-    if !place.is_empty() && !kept.ends_with(place) {
-        if !kept.is_empty() {
-            kept.push(' ');
-        }
-        kept.push_str(place);
+    if !place.is_empty() && !kept.is_empty() {
+        kept.push(' ');
     }
+    kept.push_str(place);
     kept
 }
 
@@ -295,7 +316,9 @@ fn trailing_place(message: &str) -> Option<&str> {
     let inside = place.strip_prefix('[')?.strip_suffix(']')?;
     let (line, column) = inside.split_once(':')?;
     // Longer numbers are no place in a statement of at most 1 MB, but could be part of a value.
-    let is_number = |text: &str| (1..=7).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_number = |text: &str| {
+        (1..=7).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
+    };
     (is_number(line) && is_number(column)).then_some(place)
 }
 
@@ -308,7 +331,10 @@ mod tests {
     fn a_row_value_never_survives_redaction() {
         for (message, kept) in [
             ("Bad int64 value: 4111111111111111", "Bad int64 value"),
-            ("Invalid timestamp 'secret' at [3:14]", "Invalid timestamp [3:14]"),
+            (
+                "Invalid timestamp 'secret' at [3:14]",
+                "Invalid timestamp [3:14]",
+            ),
             ("Could not parse \"4111\" as INT64", "Could not parse"),
             ("Syntax error at [1:8]", "Syntax error at [1:8]"),
             ("Value `x` [4111111111111111:1]", "Value"),

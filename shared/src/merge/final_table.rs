@@ -70,6 +70,12 @@ pub enum FinalTableProblem {
         /// Its type as BigQuery names it.
         column_type: String,
     },
+    /// It would be one of Strait's own tables.
+    #[error("{final_table} is one of Strait's own tables; set STRAIT_FINAL_TABLE so that no source table is named like it")]
+    OwnTable {
+        /// The table.
+        final_table: TableName,
+    },
     /// Another source table's rows are in it.
     #[error(
         "{final_table} already holds {other}; set STRAIT_FINAL_TABLE so that two source tables do not share one name"

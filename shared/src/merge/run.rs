@@ -5,12 +5,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
 use futures::{StreamExt, stream};
 use prost::Message;
 use tokio::time::Instant;
 
 use crate::bigquery::append::{AppendClient, WriteStream};
+use crate::bigquery::connect::Connections;
 use crate::bigquery::rest::{BigQuery, JobRequest, JobStats, QueryAnswer};
 use crate::bigquery::retry::Backoff;
 use crate::bigquery::table_resource::Table;
@@ -84,8 +84,8 @@ struct Merged {
 
 impl MergeHandler {
     /// With its configuration and its two ways to BigQuery.
-    pub fn new(config: Config, bigquery: BigQuery, appends: AppendClient) -> Self {
-        Self { config, bigquery, appends }
+    pub fn new(config: Config, connections: Connections) -> Self {
+        Self { config, bigquery: connections.rest, appends: connections.appends }
     }
 
     /// One run.
@@ -93,11 +93,11 @@ impl MergeHandler {
     /// # Errors
     /// When the event is none of the merge's, when the ledger or the plan cannot be read, or when any table failed; in
     /// the last case all tables were tried.
-    pub async fn handle(&self, body: Bytes, invocation: Invocation) -> Result<Answer, InvocationError> {
+    pub async fn handle(&self, body: &[u8], invocation: &Invocation) -> Result<Answer, InvocationError> {
         let started = Instant::now();
-        let asked = Asked::from_event(&body).map_err(|error| InvocationError::new("NotAMergeEvent", error.to_string()))?;
-        let (answer, newest_commit_us) = self.run(&asked, &invocation).await.map_err(into_invocation_error)?;
-        report(&answer, newest_commit_us, &invocation, started);
+        let asked = Asked::from_event(body).map_err(|error| InvocationError::new("NotAMergeEvent", error.to_string()))?;
+        let (answer, newest_commit_us) = self.run(&asked, invocation).await.map_err(into_invocation_error)?;
+        report(&answer, newest_commit_us, invocation, started);
         let failed: Vec<String> = answer
             .tables
             .iter()
@@ -305,9 +305,15 @@ impl Run<'_> {
             .iter()
             .filter(|source| asked.includes(source) && config.tables.matches(&source.schema, &source.table))
             .collect();
-        let existing: Vec<(&SourceTable, Result<Option<Table>, Error>)> = stream::iter(candidates)
+        let existing: Vec<(&SourceTable, Result<Option<Table>, TableError>)> = stream::iter(candidates)
             .map(|source| async move {
-                (source, bigquery.get_table(&config.final_table.name_of(source), self.deadline).await)
+                let name = config.final_table.name_of(source);
+                let is_own = [&config.log_table, &config.merges_table, &config.quarantine_table].contains(&&name);
+                let table = match is_own {
+                    true => Err(TableError::Problem(FinalTableProblem::OwnTable { final_table: name })),
+                    false => bigquery.get_table(&name, self.deadline).await.map_err(TableError::from),
+                };
+                (source, table)
             })
             .buffer_unordered(TABLES_AT_ONCE)
             .collect()
@@ -333,7 +339,7 @@ impl Run<'_> {
         for (source, table) in existing {
             let definition = definitions.get(source);
             let result = match table {
-                Err(error) => Err(TableError::from(error)),
+                Err(error) => Err(error),
                 Ok(Some(table)) => self.take_table(source, &table, definition).await,
                 Ok(None) => match definition {
                     Some(definition) => self.create_final(source, definition).await,
