@@ -3,61 +3,26 @@
 //! It must never answer for a record that BigQuery did not acknowledge, and never hold a partition up for one bad record.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::bigquery::append::{AppendClient, MAY_NOT_EXIST, RefusalCode, RowOutcome, WriteStream};
+use crate::bigquery::connect::Connections;
 use crate::bigquery::rest::{BigQuery, Ensured};
 use crate::bigquery::retry::Backoff;
-use crate::bigquery::table_spec::TableSpec;
 use crate::bigquery::{Error, ErrorKind};
+use crate::config::{Config, TableFilter};
+use crate::kafka::{self, EventError};
 use crate::lambda::{Invocation, InvocationError};
+use crate::log::{EncodedRow, LOG, LogBatch, Tally};
 use crate::names::TableName;
 use crate::telemetry::{self, Metric, Unit};
 
 /// How long after its creation appends may fail to find a table; BigQuery's metadata is eventually consistent, by its
 /// users' accounts seconds, rarely a minute.
 const NEW_TABLE_PATIENCE: Duration = Duration::from_secs(60);
-
-/// A row of the log that waits to be appended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PendingRow {
-    /// The row, encoded by the log's columns.
-    pub bytes: Vec<u8>,
-    /// The key of the event's `records` under which its Kafka record stands.
-    pub group: Arc<str>,
-    /// Its Kafka record's offset.
-    pub offset: i64,
-}
-
-/// An event, decoded.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct DecodedEvent {
-    /// In the event's order.
-    pub rows: Vec<PendingRow>,
-    /// Kafka records in the event.
-    pub records: u64,
-    /// Of them, those that could not be decoded; their rows say so.
-    pub poison: u64,
-    /// Of them, those that do not belong into the log: DMS's own tables, excluded tables.
-    pub left_out: u64,
-    /// Rows that are logged with an error for the merge to quarantine.
-    pub flagged: u64,
-    /// The latest commit at the source, in microseconds since 1970.
-    pub newest_committed_at: Option<i64>,
-}
-
-/// What makes rows of the log out of an event's bytes.
-pub trait DecodeEvent: Send + Sync {
-    /// All rows of the event, taken in at `ingested_at` (microseconds since 1970).
-    ///
-    /// # Errors
-    /// When it is no event of Kafka's at all; a record that cannot be read is a row.
-    fn decode(&self, body: &[u8], ingested_at: i64) -> Result<DecodedEvent, InvocationError>;
-}
 
 /// What `ingest` answers: the records that are not in the log. Empty is success.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -84,26 +49,22 @@ pub struct ItemIdentifier {
     pub offset: i64,
 }
 
-/// Where the log is and how long it is kept.
-#[derive(Debug, Clone)]
-pub struct LogTable {
-    /// The project.
-    pub project: String,
-    /// The table.
-    pub name: TableName,
-    /// Its columns.
-    pub spec: &'static TableSpec,
-    /// Partition expiry, in days.
-    pub retention_days: u32,
-}
-
 /// `ingest`, set up once per cold start.
-pub struct IngestHandler<D> {
-    log: LogTable,
+pub struct IngestHandler {
+    log: TableName,
+    retention_days: u32,
+    filter: TableFilter,
     stream: WriteStream,
-    decoder: D,
     appends: AppendClient,
     tables: BigQuery,
+}
+
+/// What an invocation took, beside what became of its records.
+struct Figures {
+    bytes_in: usize,
+    refused: usize,
+    decode_time: Duration,
+    append_time: Duration,
 }
 
 /// What became of the rows that were handed to the append.
@@ -114,20 +75,31 @@ struct Appended {
     bytes_sent: u64,
 }
 
-impl<D: DecodeEvent> IngestHandler<D> {
-    /// With its log, its decoder and its two ways to BigQuery.
-    pub fn new(log: LogTable, decoder: D, appends: AppendClient, tables: BigQuery) -> Self {
-        let stream = WriteStream::default_of(
-            log.project.clone(),
-            log.name.clone(),
-            log.spec.proto_descriptor(),
-        );
+impl Appended {
+    fn written(&self) -> usize {
+        self.outcomes
+            .iter()
+            .filter(|outcome| **outcome == RowOutcome::Written)
+            .count()
+    }
+}
+
+impl IngestHandler {
+    /// For the configured log, with its two ways to BigQuery.
+    #[must_use]
+    pub fn new(config: &Config, connections: Connections) -> Self {
+        let log = config.log_table.clone();
         Self {
+            stream: WriteStream::default_of(
+                config.project.clone(),
+                log.clone(),
+                LOG.proto_descriptor(),
+            ),
             log,
-            stream,
-            decoder,
-            appends,
-            tables,
+            retention_days: config.log_retention_days,
+            filter: config.tables.clone(),
+            appends: connections.appends,
+            tables: connections.rest,
         }
     }
 
@@ -141,92 +113,43 @@ impl<D: DecodeEvent> IngestHandler<D> {
         invocation: &Invocation,
     ) -> Result<Response, InvocationError> {
         let started = Instant::now();
-        let event = self.decoder.decode(body, micros(SystemTime::now()))?;
+        let event = kafka::decode_event(body).map_err(|error| not_an_event(&error))?;
+        let batch = LogBatch::from_event(&event, &self.filter, micros(SystemTime::now()));
         let decoded = Instant::now();
-        let rows: Vec<&[u8]> = event.rows.iter().map(|row| row.bytes.as_slice()).collect();
+        let rows: Vec<&[u8]> = batch.rows.iter().map(|row| row.bytes.as_slice()).collect();
         let mut appended = self.append(&rows, invocation.deadline).await;
         let refused = self
-            .poison_refused(&event.rows, &mut appended, invocation.deadline)
+            .poison_refused(&batch.rows, &mut appended, invocation.deadline)
             .await;
-        let append_time = decoded.elapsed();
-
-        let given_back: BTreeSet<ItemIdentifier> = event
-            .rows
-            .iter()
-            .zip(&appended.outcomes)
-            .filter(|(_, outcome)| **outcome != RowOutcome::Written)
-            .map(|(row, _)| ItemIdentifier {
-                partition: row.group.to_string(),
-                offset: row.offset,
-            })
-            .collect();
-        let written = appended
-            .outcomes
-            .iter()
-            .filter(|outcome| **outcome == RowOutcome::Written)
-            .count();
-        let poison = event.poison.saturating_add(count(refused));
-        let lag_ms = event
-            .newest_committed_at
-            .map(|at| (micros(SystemTime::now()) - at).max(0) / 1000);
-        tracing::info!(
-            request_id = %invocation.request_id,
-            table = %self.log.name,
-            records = event.records,
-            written,
-            given_back = given_back.len(),
-            poison,
+        let figures = Figures {
+            bytes_in: body.len(),
             refused,
-            flagged = event.flagged,
-            left_out = event.left_out,
-            requests = appended.requests,
-            bytes_in = body.len(),
-            bytes_out = appended.bytes_sent,
-            decode_ms = millis(decoded - started),
-            append_ms = millis(append_time),
-            lag_ms,
-            "ingested"
+            decode_time: decoded - started,
+            append_time: decoded.elapsed(),
+        };
+        let given_back = given_back(&batch.rows, &appended.outcomes);
+        let written = appended.written();
+        self.report(
+            invocation,
+            &batch.tally,
+            &appended,
+            &figures,
+            given_back.len(),
         );
-        let mut metrics = vec![
-            Metric::new("Records", Unit::Count, signed(event.records)),
-            Metric::new("BytesIn", Unit::Bytes, signed(count(body.len()))),
-            Metric::new("BytesOut", Unit::Bytes, signed(appended.bytes_sent)),
-            Metric::new("Poison", Unit::Count, signed(poison)),
-            Metric::new("GivenBack", Unit::Count, signed(count(given_back.len()))),
-            Metric::new("AppendLatency", Unit::Milliseconds, millis(append_time)),
-        ];
-        metrics.extend(lag_ms.map(|lag| Metric::new("IngestLag", Unit::Milliseconds, lag)));
-        let now_ms = micros(SystemTime::now()) / 1000;
-        telemetry::emit(&telemetry::metrics_line(
-            &[("Function", invocation.function_name.as_str())],
-            &metrics,
-            now_ms,
-        ));
-
         if given_back.is_empty() {
             return Ok(Response::default());
         }
+        let failure = appended.failure.unwrap_or_else(|| {
+            Error::new(ErrorKind::RowErrors, "AppendRows", self.log.to_string())
+        });
         if written == 0 {
-            return Err(match appended.failure {
-                Some(failure) => failure.into(),
-                None => Error::new(
-                    ErrorKind::RowErrors,
-                    "AppendRows",
-                    self.log.name.to_string(),
-                )
-                .into(),
-            });
+            return Err(failure.into());
         }
-        let cause = appended
-            .failure
-            .as_ref()
-            .map(ToString::to_string)
-            .unwrap_or_default();
         tracing::warn!(
             request_id = %invocation.request_id,
-            table = %self.log.name,
+            table = %self.log,
             given_back = given_back.len(),
-            cause,
+            cause = InvocationError::from(failure).message(),
             "some records could not be written; Lambda delivers them again"
         );
         Ok(Response {
@@ -235,6 +158,64 @@ impl<D: DecodeEvent> IngestHandler<D> {
                 .map(|item_identifier| ItemFailure { item_identifier })
                 .collect(),
         })
+    }
+
+    /// The invocation's one log line and its metrics.
+    fn report(
+        &self,
+        invocation: &Invocation,
+        tally: &Tally,
+        appended: &Appended,
+        figures: &Figures,
+        given_back: usize,
+    ) {
+        let poison = tally.poison.saturating_add(count(figures.refused));
+        let now = micros(SystemTime::now());
+        let lag_ms = tally
+            .newest_committed_at
+            .map(|at| now.saturating_sub(at).max(0) / 1000);
+        tracing::info!(
+            request_id = %invocation.request_id,
+            table = %self.log,
+            records = tally.records,
+            loads = tally.loads,
+            inserts = tally.inserts,
+            updates = tally.updates,
+            deletes = tally.deletes,
+            controls = tally.controls,
+            poison,
+            refused = figures.refused,
+            flagged = tally.flagged,
+            dms_own = tally.dms_own,
+            excluded = tally.excluded,
+            written = appended.written(),
+            given_back,
+            requests = appended.requests,
+            bytes_in = figures.bytes_in,
+            bytes_out = appended.bytes_sent,
+            decode_ms = millis(figures.decode_time),
+            append_ms = millis(figures.append_time),
+            lag_ms,
+            "ingested"
+        );
+        let mut metrics = vec![
+            Metric::new("Records", Unit::Count, signed(tally.records)),
+            Metric::new("BytesIn", Unit::Bytes, signed(count(figures.bytes_in))),
+            Metric::new("BytesOut", Unit::Bytes, signed(appended.bytes_sent)),
+            Metric::new("Poison", Unit::Count, signed(poison)),
+            Metric::new("GivenBack", Unit::Count, signed(count(given_back))),
+            Metric::new(
+                "AppendLatency",
+                Unit::Milliseconds,
+                millis(figures.append_time),
+            ),
+        ];
+        metrics.extend(lag_ms.map(|lag| Metric::new("IngestLag", Unit::Milliseconds, lag)));
+        telemetry::emit(&telemetry::metrics_line(
+            &[("Function", invocation.function_name.as_str())],
+            &metrics,
+            now / 1000,
+        ));
     }
 
     /// Appends `rows`; creates the log if it is missing, and waits until appends find it.
@@ -301,14 +282,14 @@ impl<D: DecodeEvent> IngestHandler<D> {
 
     /// Creates the log; whether it makes sense to append again.
     async fn create_log(&self, seen: ErrorKind, deadline: Instant) -> Result<bool, Error> {
-        let expiry = Some(self.log.retention_days);
+        let expiry = Some(self.retention_days);
         let ensured = self
             .tables
-            .ensure_table(&self.log.name, self.log.spec, expiry, deadline)
+            .ensure_table(&self.log, &LOG, expiry, deadline)
             .await?;
         match ensured {
             Ensured::Created => {
-                tracing::info!(table = %self.log.name, "created the log");
+                tracing::info!(table = %self.log, "created the log");
                 Ok(true)
             }
             // Another invocation has just created it, and appends do not see it yet.
@@ -319,7 +300,7 @@ impl<D: DecodeEvent> IngestHandler<D> {
     /// Appends the refused rows as poison, so that they do not block their partitions; returns how many there were.
     async fn poison_refused(
         &self,
-        rows: &[PendingRow],
+        rows: &[EncodedRow],
         appended: &mut Appended,
         deadline: Instant,
     ) -> usize {
@@ -331,7 +312,7 @@ impl<D: DecodeEvent> IngestHandler<D> {
                 continue;
             };
             refused += 1;
-            if let Some(bytes) = as_poison(&row.bytes, self.log.spec, *code) {
+            if let Some(bytes) = as_poison(&row.bytes, *code) {
                 places.push(place);
                 poison_rows.push(bytes);
             }
@@ -351,6 +332,27 @@ impl<D: DecodeEvent> IngestHandler<D> {
         appended.failure = appended.failure.take().or(second.failure);
         refused
     }
+}
+
+/// The records that are not in the log, each once.
+fn given_back(rows: &[EncodedRow], outcomes: &[RowOutcome]) -> BTreeSet<ItemIdentifier> {
+    rows.iter()
+        .zip(outcomes)
+        .filter(|(_, outcome)| **outcome != RowOutcome::Written)
+        .map(|(row, _)| ItemIdentifier {
+            partition: row.item.group.to_string(),
+            offset: row.item.offset,
+        })
+        .collect()
+}
+
+fn not_an_event(error: &EventError) -> InvocationError {
+    InvocationError::new(
+        "InvalidEvent",
+        format!(
+            "{error}. What to do: invoke this function from an Amazon MSK event source mapping only"
+        ),
+    )
 }
 
 /// Whether the failure may be that the table does not exist.
@@ -384,11 +386,11 @@ const KEPT_COLUMNS: &[&str] = &[
 ];
 
 /// A refused row as a poison row; `None` if it is no row of the log's.
-fn as_poison(row: &[u8], log: &TableSpec, code: RefusalCode) -> Option<Vec<u8>> {
+fn as_poison(row: &[u8], code: RefusalCode) -> Option<Vec<u8>> {
     let error = format!("BigQuery refused the row: {}", code.as_str());
     let kept: Vec<u32> = KEPT_COLUMNS
         .iter()
-        .filter_map(|name| log.field_number(name))
+        .filter_map(|name| LOG.field_number(name))
         .collect();
     let mut poison = Vec::with_capacity(row.len());
     let mut rest = row;
@@ -405,7 +407,7 @@ fn as_poison(row: &[u8], log: &TableSpec, code: RefusalCode) -> Option<Vec<u8>> 
         ("position", ""),
         ("error", error.as_str()),
     ] {
-        prost::encoding::string::encode(log.field_number(column)?, &text.to_owned(), &mut poison);
+        prost::encoding::string::encode(LOG.field_number(column)?, &text.to_owned(), &mut poison);
     }
     Some(poison)
 }

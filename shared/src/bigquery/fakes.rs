@@ -2,6 +2,7 @@
 //! arrived, so that a test asserts on that, not on how the client came to send it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // A test may fail by panicking.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::future::Future;
@@ -69,6 +70,8 @@ impl TokenSource for CountingTokens {
 /// What the next append meets.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum AppendFault {
+    /// None: the append is answered as it should.
+    Pass,
     /// A status in the trailers.
     Status(Code, &'static str),
     /// A status inside the answer, with BigQuery's own code.
@@ -259,7 +262,7 @@ fn answer(
         message: "Bad value: 4111111111111111".to_owned(),
     };
     match state.faults.pop_front() {
-        None => {}
+        None | Some(AppendFault::Pass) => {}
         Some(AppendFault::Status(code, message)) => return Some(Err(Status::new(code, message))),
         Some(AppendFault::Inner(code, storage)) => {
             let detail = StorageError {
@@ -554,11 +557,16 @@ impl RestState {
                 );
                 if !self.datasets.contains(*dataset) {
                     (404, google_error(404, "notFound", "Not found: Dataset"))
-                } else if self.tables.contains_key(&name) {
-                    (409, google_error(409, "duplicate", "Already Exists"))
                 } else {
-                    self.tables.insert(name, body.clone());
-                    (200, body.to_string())
+                    match self.tables.entry(name) {
+                        Entry::Occupied(_) => {
+                            (409, google_error(409, "duplicate", "Already Exists"))
+                        }
+                        Entry::Vacant(slot) => {
+                            slot.insert(body.clone());
+                            (200, body.to_string())
+                        }
+                    }
                 }
             }
             ("GET", ["projects", _, "datasets", dataset, "tables", table]) => {
