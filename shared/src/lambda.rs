@@ -1,1 +1,230 @@
-//! Placeholder.
+//! Runs a function on Lambda: the event's bytes as they came, a deadline to work by, and typed errors.
+//! It must never let a panic end the process or show its text: a panic's text can hold a row value.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use futures::FutureExt;
+use lambda_runtime::{Context, Diagnostic, LambdaEvent, LambdaInvocation, Runtime, service_fn};
+use serde::Serialize;
+use serde::de::IgnoredAny;
+use tokio::time::Instant;
+use tower::util::MapRequestLayer;
+
+use crate::bigquery;
+use crate::secrets::SecretError;
+
+/// Kept back from Lambda's own deadline: the answer has to be on its way before the function is stopped.
+const ANSWER_TIME: Duration = Duration::from_millis(1500);
+
+/// What is known of an invocation beside its event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invocation {
+    /// Lambda's id of it.
+    pub request_id: String,
+    /// When the work must be done; some time before Lambda stops the function.
+    pub deadline: Instant,
+    /// The function's name.
+    pub function_name: String,
+}
+
+impl Invocation {
+    fn from_context(context: &Context) -> Self {
+        // Lambda's deadline is by the wall clock, timers are not.
+        let remaining = context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
+        Self {
+            request_id: context.request_id.clone(),
+            deadline: Instant::now() + remaining.saturating_sub(ANSWER_TIME),
+            function_name: context.env_config.function_name.clone(),
+        }
+    }
+}
+
+/// An invocation that failed, as Lambda shows it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{error_type}: {message}")]
+pub struct InvocationError {
+    error_type: &'static str,
+    message: String,
+}
+
+impl InvocationError {
+    /// `error_type` is stable; `message` says what happened, to which table, and what to do.
+    #[must_use]
+    pub fn new(error_type: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            error_type,
+            message: message.into(),
+        }
+    }
+
+    /// The stable name.
+    #[must_use]
+    pub const fn error_type(&self) -> &'static str {
+        self.error_type
+    }
+
+    /// What happened, to which table, what to do.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+impl From<bigquery::Error> for InvocationError {
+    fn from(error: bigquery::Error) -> Self {
+        let mut message = error.to_string();
+        let mut cause = std::error::Error::source(&error);
+        let mut advice = error.kind().advice();
+        while let Some(source) = cause {
+            message.push_str("; caused by: ");
+            message.push_str(&source.to_string());
+            if let Some(inner) = source.downcast_ref::<bigquery::Error>()
+                && advice.is_empty()
+            {
+                advice = inner.kind().advice();
+            }
+            cause = source.source();
+        }
+        if !advice.is_empty() {
+            message.push_str(". What to do: ");
+            message.push_str(advice);
+        }
+        Self::new(error.error_type(), message)
+    }
+}
+
+impl From<SecretError> for InvocationError {
+    fn from(error: SecretError) -> Self {
+        Self::new(error.error_type(), error.to_string())
+    }
+}
+
+impl From<InvocationError> for Diagnostic {
+    fn from(error: InvocationError) -> Self {
+        Self {
+            error_type: error.error_type.to_owned(),
+            error_message: error.message,
+        }
+    }
+}
+
+/// Makes ring the process's one TLS provider. First in `main`: whichever TLS user comes first would choose another.
+pub fn install_tls() {
+    // Fails only when one is installed already, which the crate graph allows to be ring alone.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// Says once, in one line, all that keeps the function from starting. The caller then exits with a failure, before it
+/// asks Lambda for the first invocation.
+pub fn report_startup_problems(problems: &[String]) {
+    tracing::error!(
+        problems = %serde_json::Value::from(problems.to_vec()),
+        "the function cannot start: {} problem(s): {}",
+        problems.len(),
+        problems.join("; ")
+    );
+}
+
+/// Answers Lambda's invocations with `handler`, one at a time, until the process is stopped.
+///
+/// lambda_runtime deserialises an event before a handler sees it. Here its body is taken out first, so that the
+/// handler decodes from the received bytes themselves; the runtime is left a `null`.
+///
+/// # Errors
+/// When Lambda's runtime API cannot be talked to.
+pub async fn run<H, F, R>(handler: H) -> Result<(), lambda_runtime::Error>
+where
+    H: Fn(Bytes, Invocation) -> F,
+    F: Future<Output = Result<R, InvocationError>>,
+    R: Serialize,
+{
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, "a bug: the function panicked");
+    }));
+    // One slot is enough: the runtime hands over one invocation at a time.
+    let slot: Arc<Mutex<Bytes>> = Arc::default();
+    let taken = Arc::clone(&slot);
+    let take_body = MapRequestLayer::new(move |mut invocation: LambdaInvocation| {
+        let body = std::mem::replace(&mut invocation.body, Bytes::from_static(b"null"));
+        *taken.lock().unwrap_or_else(PoisonError::into_inner) = body;
+        invocation
+    });
+    let handler = &handler;
+    let service = service_fn(move |event: LambdaEvent<IgnoredAny>| {
+        let body = std::mem::take(&mut *slot.lock().unwrap_or_else(PoisonError::into_inner));
+        let invocation = Invocation::from_context(&event.context);
+        async move { without_panic(handler, body, invocation).await.map_err(Diagnostic::from) }
+    });
+    Runtime::new(service).layer(take_body).run().await
+}
+
+/// Calls the handler; a panic becomes an error of this invocation.
+async fn without_panic<H, F, R>(handler: &H, body: Bytes, invocation: Invocation) -> Result<R, InvocationError>
+where
+    H: Fn(Bytes, Invocation) -> F,
+    F: Future<Output = Result<R, InvocationError>>,
+{
+    // The call itself stands inside the future: it may panic as well.
+    let answer = AssertUnwindSafe(async { handler(body, invocation).await }).catch_unwind().await;
+    answer.unwrap_or_else(|_| {
+        Err(InvocationError::new(
+            "Panic",
+            "a bug in Strait: it panicked, and nothing of this invocation counts as done; the log line at level ERROR \
+             names the place in the source. What to do: report it with that line",
+        ))
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)] // A test may fail by panicking, and this one has to.
+mod tests {
+    use super::*;
+    use crate::bigquery::{Error, ErrorKind};
+
+    fn invocation() -> Invocation {
+        Invocation {
+            request_id: "1".into(),
+            deadline: Instant::now(),
+            function_name: "ingest".into(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_error_of_the_invocation_without_its_text() {
+        let handler = |_: Bytes, _: Invocation| async {
+            if invocation().function_name == "ingest" {
+                panic!("card number 4111");
+            }
+            Ok::<(), InvocationError>(())
+        };
+        let error = without_panic(&handler, Bytes::new(), invocation()).await.unwrap_err();
+        assert_eq!(error.error_type(), "Panic");
+        assert!(!error.message().contains("4111"));
+    }
+
+    #[test]
+    fn the_deadline_leaves_time_for_the_answer() {
+        let mut context = Context::default();
+        let at = SystemTime::now() + Duration::from_secs(60);
+        context.deadline = at.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis().try_into().unwrap();
+        let remaining = Invocation::from_context(&context).deadline - Instant::now();
+        assert!(remaining > Duration::from_secs(57) && remaining < Duration::from_secs(59), "{remaining:?}");
+        context.deadline = 0;
+        assert!(Invocation::from_context(&context).deadline <= Instant::now());
+    }
+
+    #[test]
+    fn an_error_says_what_happened_to_which_table_and_what_to_do() {
+        let error = Error::new(ErrorKind::PermissionDenied, "AppendRows", "cdc.log").past_deadline();
+        let error = InvocationError::from(error);
+        assert_eq!(error.error_type(), "BigQueryDeadlinePassed");
+        for part in ["cdc.log", "denied permission", "What to do: grant"] {
+            assert!(error.message().contains(part), "{part} in {}", error.message());
+        }
+    }
+}

@@ -2,7 +2,46 @@
 //! the names of Strait's own columns, and the rule by which a source name becomes a BigQuery name.
 //! It must never let a name through that it cannot quote.
 
+use std::collections::HashSet;
 use std::fmt;
+
+use sha2::{Digest, Sha256};
+
+/// The final table's column that holds the position of the row's newest change.
+pub const POSITION_COLUMN: &str = "_strait_position";
+/// The final table's column that holds the time of the merge that wrote the row.
+pub const MERGED_AT_COLUMN: &str = "_strait_merged_at";
+/// The final table's column that marks a deleted row, under soft deletes.
+pub const DELETED_COLUMN: &str = "_strait_deleted";
+
+/// BigQuery holds at most 300 characters in a column name (<https://cloud.google.com/bigquery/docs/schemas#column_names>).
+const COLUMN_NAME_LIMIT: usize = 300;
+/// BigQuery holds at most 1,024 UTF-8 bytes in a table name (<https://cloud.google.com/bigquery/docs/tables#table_naming>).
+const TABLE_NAME_BYTES_LIMIT: usize = 1024;
+/// Column name prefixes that BigQuery keeps for itself, in lower case (same page), and Strait's own.
+const RESERVED_PREFIXES: [&str; 8] =
+    ["_table_", "_file_", "_partition", "_row_timestamp", "__root__", "_colidentifier", "_change_", "_strait_"];
+/// How a renamed column's description begins; what follows is the source's name as a JSON string.
+const SOURCE_COLUMN_MARK: &str = "Source column: ";
+/// How the description of a final table that Strait made begins; what follows is `schema.table` as a JSON string.
+const SOURCE_TABLE_MARK: &str = "Replica of ";
+
+/// A name that BigQuery cannot hold or that cannot be quoted.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum NameError {
+    /// Empty, or holds a control character.
+    #[error("the {what} name is empty or holds a control character")]
+    Unquotable {
+        /// What was to be named: `project`, `dataset`, `table`, `column`.
+        what: &'static str,
+    },
+    /// Not of the form `dataset.table`.
+    #[error("`{given}` is not of the form dataset.table")]
+    NotATable {
+        /// What was given.
+        given: String,
+    },
+}
 
 /// A table by dataset and name, inside the configured project.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -11,6 +50,18 @@ pub struct TableName {
     pub dataset: String,
     /// The table's name in the dataset.
     pub table: String,
+}
+
+impl TableName {
+    /// The table as a path of quoted identifiers, ready for SQL.
+    pub fn quoted(&self, project: &str) -> Result<String, NameError> {
+        Ok(format!(
+            "{}.{}.{}",
+            quote("project", project)?,
+            quote("dataset", &self.dataset)?,
+            quote("table", &self.table)?
+        ))
+    }
 }
 
 impl fmt::Display for TableName {
@@ -31,5 +82,259 @@ pub struct SourceTable {
 impl fmt::Display for SourceTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.schema, self.table)
+    }
+}
+
+/// An identifier between backticks. Backtick and backslash are escaped as in a string literal
+/// (<https://cloud.google.com/bigquery/docs/reference/standard-sql/lexical#quoted_identifiers>).
+pub fn quote(what: &'static str, name: &str) -> Result<String, NameError> {
+    if name.is_empty() || name.chars().any(char::is_control) {
+        return Err(NameError::Unquotable { what });
+    }
+    let mut quoted = String::with_capacity(name.len() + 2);
+    quoted.push('`');
+    for c in name.chars() {
+        if matches!(c, '`' | '\\') {
+            quoted.push('\\');
+        }
+        quoted.push(c);
+    }
+    quoted.push('`');
+    Ok(quoted)
+}
+
+/// A quoted column name.
+pub fn quote_column(name: &str) -> Result<String, NameError> {
+    quote("column", name)
+}
+
+/// A STRING literal that means `text` to the letter.
+pub fn string_literal(text: &str) -> String {
+    let mut literal = String::with_capacity(text.len() + 2);
+    literal.push('\'');
+    for c in text.chars() {
+        match c {
+            '\'' => literal.push_str("\\'"),
+            '\\' => literal.push_str("\\\\"),
+            '\n' => literal.push_str("\\n"),
+            '\r' => literal.push_str("\\r"),
+            '\t' => literal.push_str("\\t"),
+            c if c.is_control() => literal.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => literal.push(c),
+        }
+    }
+    literal.push('\'');
+    literal
+}
+
+/// A STRING literal that holds the JSON path of one top-level member, quoted so that no character of the name is syntax.
+pub fn member_path_literal(member: &str) -> String {
+    let mut path = String::with_capacity(member.len() + 5);
+    path.push_str("$.\"");
+    for c in member.chars() {
+        if matches!(c, '"' | '\\') {
+            path.push('\\');
+        }
+        path.push(c);
+    }
+    path.push('"');
+    string_literal(&path)
+}
+
+/// The first `digits` hexadecimal digits of a text's SHA-256: what makes a renamed name unique.
+pub fn fingerprint(text: &str, digits: usize) -> String {
+    let digest = Sha256::digest(text.as_bytes());
+    let mut hex = String::with_capacity(64);
+    for byte in digest {
+        hex.push_str(&format!("{byte:02x}"));
+    }
+    hex.truncate(digits);
+    hex
+}
+
+/// The BigQuery column names of a source table's columns, in the same order.
+///
+/// The rule: letters and digits of any script and `_` stay; any other character becomes `_`; a name that does not
+/// begin with a letter or `_`, or begins with a reserved prefix, gets `c_` before it; one that is too long is cut.
+/// A name that the rule changed, or that equals an earlier one but for case, ends in `_` and the first eight
+/// hexadecimal digits of the source name's SHA-256, so that two source names never share a column.
+pub fn column_names<'a>(sources: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let mut taken = HashSet::new();
+    sources
+        .into_iter()
+        .map(|source| {
+            let plain = allowed_column_name(source);
+            let mut name = if plain == source { plain.clone() } else { suffixed(&plain, source, 8) };
+            let mut digits = 8;
+            // Ends: 64 digits of a SHA-256 differ for different source names, and one table's columns differ.
+            while !taken.insert(name.to_lowercase()) && digits <= 64 {
+                name = suffixed(&plain, source, digits);
+                digits += 8;
+            }
+            name
+        })
+        .collect()
+}
+
+fn suffixed(plain: &str, source: &str, digits: usize) -> String {
+    let kept: String = plain.chars().take(COLUMN_NAME_LIMIT - digits - 1).collect();
+    format!("{kept}_{}", fingerprint(source, digits))
+}
+
+fn allowed_column_name(source: &str) -> String {
+    let mut name: String = source.chars().map(|c| if c.is_alphanumeric() || c == '_' { c } else { '_' }).collect();
+    let begins_well = name.chars().next().is_some_and(|c| c.is_alphabetic() || c == '_');
+    let lower = name.to_lowercase();
+    if !begins_well || RESERVED_PREFIXES.iter().any(|prefix| lower.starts_with(prefix)) {
+        name.insert_str(0, "c_");
+    }
+    name.chars().take(COLUMN_NAME_LIMIT).collect()
+}
+
+/// The description of a column whose name differs from the source's, from which [`source_column`] reads it back.
+pub fn renamed_column_description(source: &str) -> String {
+    format!("{SOURCE_COLUMN_MARK}{}", serde_json::Value::from(source))
+}
+
+/// The source's name of a column that was renamed, read back from its description.
+pub fn source_column(description: &str) -> Option<String> {
+    serde_json::from_str(description.strip_prefix(SOURCE_COLUMN_MARK)?).ok()
+}
+
+/// The description of a final table that Strait makes, from which [`source_of_final`] reads the source back.
+pub fn final_table_description(source: &SourceTable) -> String {
+    format!("{SOURCE_TABLE_MARK}{}", serde_json::Value::from(source.to_string()))
+}
+
+/// The source table, as `schema.table`, that a final table made by Strait belongs to.
+pub fn source_of_final(description: &str) -> Option<String> {
+    serde_json::from_str(description.strip_prefix(SOURCE_TABLE_MARK)?).ok()
+}
+
+/// The final table of a source table, from the configured pattern's two halves.
+///
+/// In the table's name letters and digits of any script, `_`, `-` and space stay, in the dataset's only ASCII letters,
+/// digits and `_` (<https://cloud.google.com/bigquery/docs/datasets#dataset-naming>); anything else becomes `_`, and the table's name
+/// then ends in `_` and eight hexadecimal digits of the source's SHA-256.
+pub fn final_table_name(dataset_pattern: &str, table_pattern: &str, source: &SourceTable) -> TableName {
+    let fill = |pattern: &str| fill_placeholders(pattern, source);
+    let wanted_dataset = fill(dataset_pattern);
+    let dataset = replace_characters(&wanted_dataset, |c| c.is_ascii_alphanumeric() || c == '_');
+    let wanted_table = fill(table_pattern);
+    let mut table = replace_characters(&wanted_table, |c| c.is_alphanumeric() || matches!(c, '_' | '-' | ' '));
+    if table != wanted_table || dataset != wanted_dataset || table.len() > TABLE_NAME_BYTES_LIMIT {
+        let suffix = format!("_{}", fingerprint(&format!("{}\0{}", source.schema, source.table), 8));
+        let mut limit = TABLE_NAME_BYTES_LIMIT - suffix.len();
+        while !table.is_char_boundary(limit.min(table.len())) {
+            limit -= 1;
+        }
+        table.truncate(limit.min(table.len()));
+        table.push_str(&suffix);
+    }
+    TableName { dataset, table }
+}
+
+/// Fills both placeholders in one pass, so that a table named `{schema}` stays what it is.
+fn fill_placeholders(pattern: &str, source: &SourceTable) -> String {
+    let mut filled = String::new();
+    let mut rest = pattern;
+    while let Some(start) = rest.find('{') {
+        let (before, from) = rest.split_at(start);
+        filled.push_str(before);
+        if let Some(after) = from.strip_prefix("{schema}") {
+            filled.push_str(&source.schema);
+            rest = after;
+        } else if let Some(after) = from.strip_prefix("{table}") {
+            filled.push_str(&source.table);
+            rest = after;
+        } else {
+            filled.push('{');
+            rest = from.strip_prefix('{').unwrap_or_default();
+        }
+    }
+    filled.push_str(rest);
+    filled
+}
+
+fn replace_characters(text: &str, allowed: impl Fn(char) -> bool) -> String {
+    text.chars().map(|c| if allowed(c) { c } else { '_' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use proptest::prelude::*;
+
+    fn source(schema: &str, table: &str) -> SourceTable {
+        SourceTable { schema: schema.into(), table: table.into() }
+    }
+
+    #[test]
+    fn quoted_identifiers_keep_every_character_or_are_refused() {
+        assert_eq!(quote_column("select").unwrap(), "`select`");
+        assert_eq!(quote_column("a`c\\d").unwrap(), "`a\\`c\\\\d`");
+        assert_eq!(quote_column("이름").unwrap(), "`이름`");
+        assert!(quote_column("").is_err());
+        assert!(quote_column("a\nb").is_err());
+    }
+
+    #[test]
+    fn literals_and_paths_escape_both_levels() {
+        assert_eq!(string_literal("it's \\ a\n\u{1}"), "'it\\'s \\\\ a\\n\\u0001'");
+        assert_eq!(member_path_literal("a.b"), "'$.\"a.b\"'");
+        assert_eq!(member_path_literal("a\"b"), "'$.\"a\\\\\"b\"'");
+    }
+
+    #[test]
+    fn names_that_bigquery_holds_stay_as_they_are() {
+        let names = ["id", "select", "이름", "_private", "Größe"];
+        assert_eq!(column_names(names), names);
+    }
+
+    #[test]
+    fn other_names_are_renamed_without_collision() {
+        let names = column_names(["a.b", "a`b", "a b", "A", "a", "1st", "_PARTITIONTIME", "", "_strait_position"]);
+        let distinct: HashSet<String> = names.iter().map(|n| n.to_lowercase()).collect();
+        assert_eq!(distinct.len(), names.len(), "{names:?}");
+        assert!(names.iter().all(|n| n.chars().all(|c| c.is_alphanumeric() || c == '_')), "{names:?}");
+        let [a_dot_b, _, _, upper, lower, first, ..] = names.as_slice() else { unreachable!() };
+        assert!(a_dot_b.starts_with("a_b_") && a_dot_b.len() == 12);
+        assert_eq!(upper, "A");
+        assert!(lower.starts_with("a_"));
+        assert!(first.starts_with("c_1st_"));
+    }
+
+    #[test]
+    fn a_renamed_column_is_read_back() {
+        for name in ["a.b", "a`c", "with \"quotes\" and \\", "한 글"] {
+            assert_eq!(source_column(&renamed_column_description(name)).as_deref(), Some(name));
+        }
+        assert_eq!(source_column("the customer's name"), None);
+    }
+
+    #[test]
+    fn final_tables_follow_the_pattern() {
+        let name = |s: &SourceTable| final_table_name("replica", "{schema}_{table}", s).to_string();
+        assert_eq!(name(&source("shop", "orders")), "replica.shop_orders");
+        assert_eq!(name(&source("shop", "주문")), "replica.shop_주문");
+        assert_eq!(name(&source("{table}", "x")).split('_').next(), Some("replica."));
+        let odd = name(&source("shop", "a.b"));
+        assert!(odd.starts_with("replica.shop_a_b_") && odd.len() == "replica.shop_a_b_".len() + 8, "{odd}");
+        assert_ne!(odd, name(&source("shop", "a/b")));
+        assert!(final_table_name("d", "{table}", &source("s", &"가".repeat(600))).table.len() <= 1024);
+    }
+
+    proptest! {
+        #[test]
+        fn any_columns_get_distinct_names_that_can_be_quoted(sources in prop::collection::hash_set(".{0,40}", 1..12)) {
+            let names = column_names(sources.iter().map(String::as_str));
+            let distinct: HashSet<String> = names.iter().map(|n| n.to_lowercase()).collect();
+            prop_assert_eq!(distinct.len(), sources.len());
+            for name in &names {
+                prop_assert!(quote_column(name).is_ok(), "{:?}", name);
+                prop_assert!(name.chars().count() <= 300);
+            }
+        }
     }
 }

@@ -1,1 +1,312 @@
-//! Placeholder.
+//! Access tokens for BigQuery, from a credential JSON: a service account's key, or AWS → Google federation without one.
+//! A token is checked against the wall clock, because a frozen function's timers and monotonic clock stand still.
+//! No token and no part of a credential may reach a log line or an error text.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use gcp_bigquery_client::auth::Authenticator;
+use gcp_bigquery_client::error::BQError;
+use google_cloud_auth::credentials::{AccessTokenCredentials, external_account, service_account};
+use serde_json::Value;
+
+use super::error::{Error, ErrorKind};
+
+/// Where access tokens come from.
+#[async_trait]
+pub trait TokenSource: Send + Sync {
+    /// A token that is valid now, or `None` where none is needed (the embedded BigQuery).
+    ///
+    /// # Errors
+    /// `Credentials` when none can be obtained, `Unreachable` when the token service cannot be reached.
+    async fn token(&self) -> Result<Option<String>, Error>;
+
+    /// Forgets the token at hand, because BigQuery refused it; the next call fetches one.
+    fn invalidate(&self);
+}
+
+/// No token at all: for a plain `http://` endpoint.
+#[derive(Debug, Clone, Copy)]
+pub struct NoToken;
+
+#[async_trait]
+impl TokenSource for NoToken {
+    async fn token(&self) -> Result<Option<String>, Error> {
+        Ok(None)
+    }
+
+    fn invalidate(&self) {}
+}
+
+/// Google's tokens live an hour unless the credential says otherwise
+/// (<https://cloud.google.com/docs/authentication/token-types#access>).
+const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);
+/// A token is replaced this long before its end, so that it outlives the calls that an invocation makes with it.
+const MARGIN: Duration = Duration::from_secs(300);
+/// A token is fetched in well under a second; the library's own retries have no end.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(20);
+/// Rows and jobs, nothing else of Google Cloud.
+const SERVICE_ACCOUNT_SCOPE: &str = "https://www.googleapis.com/auth/bigquery";
+/// The token service takes only this one for a federated identity; what it may do, IAM decides
+/// (<https://cloud.google.com/iam/docs/reference/sts/rest/v1/TopLevel/token>).
+const FEDERATED_SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
+
+/// A way to obtain one new token.
+#[async_trait]
+trait FetchToken: Send + Sync {
+    async fn fetch(&self) -> Result<String, Error>;
+}
+
+struct CachedToken {
+    token: String,
+    expires: SystemTime,
+}
+
+/// Tokens kept until shortly before the end of their life, by the wall clock.
+struct TokenCache<F> {
+    fetch: F,
+    lifetime: Duration,
+    clock: fn() -> SystemTime,
+    cached: Mutex<Option<CachedToken>>,
+    /// Callers that find no token wait for the one fetch that is under way.
+    fetching: tokio::sync::Mutex<()>,
+}
+
+impl<F: FetchToken> TokenCache<F> {
+    fn cached(&self) -> MutexGuard<'_, Option<CachedToken>> {
+        self.cached.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn valid(&self) -> Option<String> {
+        let now = (self.clock)();
+        self.cached()
+            .as_ref()
+            .filter(|cached| now + MARGIN < cached.expires)
+            .map(|cached| cached.token.clone())
+    }
+
+    async fn token(&self) -> Result<Option<String>, Error> {
+        if let Some(token) = self.valid() {
+            return Ok(Some(token));
+        }
+        let _one_at_a_time = self.fetching.lock().await;
+        if let Some(token) = self.valid() {
+            return Ok(Some(token));
+        }
+        // Counted from before the fetch: the token is not younger than that.
+        let expires = (self.clock)() + self.lifetime;
+        let token = self.fetch.fetch().await?;
+        *self.cached() = Some(CachedToken {
+            token: token.clone(),
+            expires,
+        });
+        Ok(Some(token))
+    }
+
+    fn invalidate(&self) {
+        *self.cached() = None;
+    }
+}
+
+/// What a credential JSON is.
+#[derive(Clone, Copy)]
+enum CredentialType {
+    ServiceAccount,
+    ExternalAccount,
+}
+
+struct GoogleFetch {
+    credential: Value,
+    credential_type: CredentialType,
+}
+
+impl GoogleFetch {
+    /// New credentials for every token. google-cloud-auth refreshes its own cache by a timer and judges it by the
+    /// monotonic clock: behind a frozen function it hands out an expired token. The refresh task of credentials that
+    /// were dropped ends by itself.
+    fn build(&self) -> Result<AccessTokenCredentials, google_cloud_auth::build_errors::Error> {
+        match self.credential_type {
+            CredentialType::ServiceAccount => service_account::Builder::new(self.credential.clone())
+                .with_access_specifier(service_account::AccessSpecifier::from_scopes([SERVICE_ACCOUNT_SCOPE]))
+                .build_access_token_credentials(),
+            CredentialType::ExternalAccount => external_account::Builder::new(self.credential.clone())
+                .with_scopes([FEDERATED_SCOPE])
+                .build_access_token_credentials(),
+        }
+    }
+}
+
+#[async_trait]
+impl FetchToken for GoogleFetch {
+    async fn fetch(&self) -> Result<String, Error> {
+        // The build error quotes the JSON it could not read: its text is left out.
+        let credentials = self.build().map_err(|_| {
+            Error::new(ErrorKind::Credentials, "token", "the credential JSON")
+                .with_detail("a field is missing or not readable")
+        })?;
+        match tokio::time::timeout(FETCH_TIMEOUT, credentials.access_token()).await {
+            Ok(Ok(token)) => Ok(token.token),
+            // The library's text can hold the token service's answer, which quotes the request: only its verdict is kept.
+            Ok(Err(error)) if error.is_transient() => {
+                Err(Error::new(ErrorKind::Unreachable, "token", "Google's token service"))
+            }
+            Ok(Err(_)) => Err(Error::new(ErrorKind::Credentials, "token", "Google's token service")
+                .with_detail("it refused the credential")),
+            Err(_) => Err(Error::new(ErrorKind::Timeout, "token", "Google's token service")),
+        }
+    }
+}
+
+/// Tokens from a credential JSON.
+pub struct GoogleCredentials {
+    cache: TokenCache<GoogleFetch>,
+}
+
+impl GoogleCredentials {
+    /// From a credential JSON of type `service_account` or `external_account`. rustls's process-wide provider must
+    /// have been installed.
+    ///
+    /// # Errors
+    /// `Credentials` when it is not JSON or of another type; the text never quotes it.
+    pub fn from_json(json: &str) -> Result<Self, Error> {
+        let wrong = |detail: &'static str| {
+            Error::new(ErrorKind::Credentials, "token", "the credential JSON").with_detail(detail)
+        };
+        let mut credential: Value = serde_json::from_str(json).map_err(|_| wrong("it is not JSON"))?;
+        let credential_type = match credential.get("type").and_then(Value::as_str) {
+            Some("service_account") => CredentialType::ServiceAccount,
+            Some("external_account") => CredentialType::ExternalAccount,
+            _ => return Err(wrong("its type is neither service_account nor external_account")),
+        };
+        drop_metadata_session(&mut credential);
+        let fetch = GoogleFetch {
+            credential,
+            credential_type,
+        };
+        let lifetime = token_lifetime(&fetch.credential);
+        Ok(Self {
+            cache: TokenCache {
+                fetch,
+                lifetime,
+                clock: SystemTime::now,
+                cached: Mutex::new(None),
+                fetching: tokio::sync::Mutex::new(()),
+            },
+        })
+    }
+}
+
+/// On Lambda the function's role is in its environment and there is no instance metadata service. With this field,
+/// which Google's generator writes by default, the library asks that service first and fails.
+fn drop_metadata_session(credential: &mut Value) {
+    if let Some(source) = credential.get_mut("credential_source").and_then(Value::as_object_mut) {
+        source.remove("imdsv2_session_token_url");
+    }
+}
+
+/// The life of the tokens that `credential` yields: an hour, or what an impersonated service account is asked for.
+fn token_lifetime(credential: &Value) -> Duration {
+    credential
+        .pointer("/service_account_impersonation/token_lifetime_seconds")
+        .and_then(Value::as_u64)
+        .map_or(DEFAULT_LIFETIME, |seconds| Duration::from_secs(seconds).min(DEFAULT_LIFETIME))
+}
+
+#[async_trait]
+impl TokenSource for GoogleCredentials {
+    async fn token(&self) -> Result<Option<String>, Error> {
+        self.cache.token().await
+    }
+
+    fn invalidate(&self) {
+        self.cache.invalidate();
+    }
+}
+
+/// The tokens in the form in which gcp_bigquery_client asks for them.
+#[derive(Clone)]
+pub(crate) struct RestAuthenticator(pub(crate) Arc<dyn TokenSource>);
+
+#[async_trait]
+impl Authenticator for RestAuthenticator {
+    async fn access_token(&self) -> Result<String, BQError> {
+        // The callers have asked for a token just before and kept its error; here it comes from the cache.
+        // The library sends an Authorization header in any case: without a token it says so.
+        match self.0.token().await {
+            Ok(token) => Ok(token.unwrap_or_else(|| "none".to_owned())),
+            Err(_) => Err(BQError::NoToken),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // A test may fail by panicking.
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    static SECONDS: AtomicU64 = AtomicU64::new(0);
+
+    fn clock() -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(SECONDS.load(Ordering::SeqCst))
+    }
+
+    struct Counting(AtomicU64);
+
+    #[async_trait]
+    impl FetchToken for Counting {
+        async fn fetch(&self) -> Result<String, Error> {
+            Ok(format!("token {}", self.0.fetch_add(1, Ordering::SeqCst)))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_is_kept_until_shortly_before_its_end_by_the_wall_clock() {
+        SECONDS.store(1_000_000, Ordering::SeqCst);
+        let cache = TokenCache {
+            fetch: Counting(AtomicU64::new(0)),
+            lifetime: DEFAULT_LIFETIME,
+            clock,
+            cached: Mutex::new(None),
+            fetching: tokio::sync::Mutex::new(()),
+        };
+        assert_eq!(cache.token().await.unwrap().unwrap(), "token 0");
+        SECONDS.store(1_003_299, Ordering::SeqCst);
+        assert_eq!(cache.token().await.unwrap().unwrap(), "token 0");
+        // The function was frozen for an hour: no timer of this process has fired.
+        SECONDS.store(1_003_300, Ordering::SeqCst);
+        assert_eq!(cache.token().await.unwrap().unwrap(), "token 1");
+        cache.invalidate();
+        assert_eq!(cache.token().await.unwrap().unwrap(), "token 2");
+    }
+
+    #[test]
+    fn a_credential_of_another_kind_is_refused_without_being_quoted() {
+        for json in ["secret-not-json", r#"{"type":"secret_type"}"#, r#"{"private_key":"secret"}"#] {
+            let error = GoogleCredentials::from_json(json).err().unwrap();
+            assert_eq!(error.kind(), ErrorKind::Credentials);
+            assert!(!error.to_string().contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_metadata_session_url_is_dropped_and_the_lifetime_read() {
+        let mut credential = serde_json::json!({
+            "type": "external_account",
+            "credential_source": {
+                "environment_id": "aws1",
+                "imdsv2_session_token_url": "http://169.254.169.254/latest/api/token"
+            },
+            "service_account_impersonation": {"token_lifetime_seconds": 900}
+        });
+        drop_metadata_session(&mut credential);
+        assert_eq!(
+            credential.pointer("/credential_source").unwrap(),
+            &serde_json::json!({"environment_id": "aws1"})
+        );
+        assert_eq!(token_lifetime(&credential), Duration::from_secs(900));
+        assert_eq!(token_lifetime(&serde_json::json!({})), DEFAULT_LIFETIME);
+    }
+}

@@ -5,4 +5,7 @@ pub mod auth;
 pub mod error;
 pub mod rest;
 pub mod retry;
+pub mod table_resource;
 pub mod table_spec;
+
+pub use error::{Error, ErrorKind};

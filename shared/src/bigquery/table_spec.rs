@@ -2,6 +2,19 @@
 //! the protobuf descriptor (to append to it) are both derived, so that the two cannot drift apart.
 //! It must never describe a final table: those belong to their owner.
 
+use std::time::Duration;
+
+use gcp_bigquery_client::model::clustering::Clustering;
+use gcp_bigquery_client::model::field_type::FieldType;
+use gcp_bigquery_client::model::table::Table;
+use gcp_bigquery_client::model::table_field_schema::TableFieldSchema;
+use gcp_bigquery_client::model::table_schema::TableSchema;
+use gcp_bigquery_client::model::time_partitioning::TimePartitioning;
+use prost_types::field_descriptor_proto::{Label, Type};
+use prost_types::{DescriptorProto, FieldDescriptorProto};
+
+use crate::names::TableName;
+
 /// A BigQuery column type that Strait's own tables use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ColumnType {
@@ -60,4 +73,188 @@ pub struct TableSpec {
     pub partition: (&'static str, PartitionUnit),
     /// Up to four columns.
     pub cluster: &'static [&'static str],
+}
+
+impl TableSpec {
+    /// The place of `name` among the columns: its protobuf field number, from 1.
+    #[must_use]
+    pub fn field_number(&self, name: &str) -> Option<u32> {
+        let place = self.columns.iter().position(|column| column.name == name)?;
+        u32::try_from(place + 1).ok()
+    }
+
+    /// The table to create over REST, its partitions expiring after `expiry_days` where given.
+    #[must_use]
+    pub fn rest_table(&self, project: &str, name: &TableName, expiry_days: Option<u32>) -> Table {
+        let schema = TableSchema::new(self.columns.iter().map(rest_field).collect());
+        let (field, unit) = self.partition;
+        let mut partitioning = match unit {
+            PartitionUnit::Hour => TimePartitioning::per_hour(),
+            PartitionUnit::Day => TimePartitioning::per_day(),
+        }
+        .field(field);
+        if let Some(days) = expiry_days {
+            partitioning = partitioning.expiration_ms(Duration::from_secs(u64::from(days) * SECONDS_PER_DAY));
+        }
+        let mut table = Table::new(project, &name.dataset, &name.table, schema).description(self.description);
+        table.time_partitioning = Some(partitioning);
+        if !self.cluster.is_empty() {
+            table.clustering = Some(Clustering {
+                fields: Some(self.cluster.iter().map(|&column| column.to_owned()).collect()),
+            });
+        }
+        table
+    }
+
+    /// The writer's schema of the Storage Write API: proto2, self-contained, nested records as nested types.
+    #[must_use]
+    pub fn proto_descriptor(&self) -> DescriptorProto {
+        message_descriptor("Row", self.columns)
+    }
+}
+
+const SECONDS_PER_DAY: u64 = 86_400;
+
+fn rest_field(column: &Column) -> TableFieldSchema {
+    let field_type = match column.column_type {
+        ColumnType::String => FieldType::String,
+        ColumnType::Int64 => FieldType::Integer,
+        ColumnType::Timestamp => FieldType::Timestamp,
+        ColumnType::Record(_) => FieldType::Record,
+    };
+    let mut field = TableFieldSchema::new(column.name, field_type);
+    if let ColumnType::Record(columns) = column.column_type {
+        field.fields = Some(columns.iter().map(rest_field).collect());
+    }
+    field.mode = Some(
+        match column.mode {
+            Mode::Required => "REQUIRED",
+            Mode::Nullable => "NULLABLE",
+            Mode::Repeated => "REPEATED",
+        }
+        .to_owned(),
+    );
+    if !column.description.is_empty() {
+        field.description = Some(column.description.to_owned());
+    }
+    field
+}
+
+fn message_descriptor(name: &str, columns: &[Column]) -> DescriptorProto {
+    let mut message = DescriptorProto {
+        name: Some(name.to_owned()),
+        ..DescriptorProto::default()
+    };
+    for (number, column) in (1_i32..).zip(columns) {
+        let (field_type, type_name) = match column.column_type {
+            ColumnType::String => (Type::String, None),
+            ColumnType::Int64 | ColumnType::Timestamp => (Type::Int64, None),
+            ColumnType::Record(nested) => {
+                // A column's name cannot clash with another's: it is unique in its record, and so is the type's.
+                let nested_name = format!("{}_record", column.name);
+                message.nested_type.push(message_descriptor(&nested_name, nested));
+                (Type::Message, Some(nested_name))
+            }
+        };
+        // A required field that a row lacks makes the whole request unreadable, without naming the row. As optional
+        // the row reaches BigQuery's own check of the column's mode, which names it.
+        let label = match column.mode {
+            Mode::Required | Mode::Nullable => Label::Optional,
+            Mode::Repeated => Label::Repeated,
+        };
+        message.field.push(FieldDescriptorProto {
+            name: Some(column.name.to_owned()),
+            number: Some(number),
+            label: Some(label.into()),
+            r#type: Some(field_type.into()),
+            type_name,
+            ..FieldDescriptorProto::default()
+        });
+    }
+    message
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)] // A test may fail by panicking.
+mod tests {
+    use super::*;
+
+    const INNER: &[Column] = &[Column {
+        name: "offset",
+        column_type: ColumnType::Int64,
+        mode: Mode::Required,
+        description: "",
+    }];
+    const SPEC: TableSpec = TableSpec {
+        description: "A test's table",
+        columns: &[
+            Column {
+                name: "at",
+                column_type: ColumnType::Timestamp,
+                mode: Mode::Required,
+                description: "when",
+            },
+            Column {
+                name: "name",
+                column_type: ColumnType::String,
+                mode: Mode::Nullable,
+                description: "",
+            },
+            Column {
+                name: "offsets",
+                column_type: ColumnType::Record(INNER),
+                mode: Mode::Repeated,
+                description: "",
+            },
+        ],
+        partition: ("at", PartitionUnit::Hour),
+        cluster: &["name"],
+    };
+
+    #[test]
+    fn the_rest_table_is_what_bigquery_expects() {
+        let name = TableName {
+            dataset: "cdc".into(),
+            table: "log".into(),
+        };
+        let table = serde_json::to_value(SPEC.rest_table("p", &name, Some(30))).unwrap();
+        assert_eq!(
+            table,
+            serde_json::json!({
+                "tableReference": {"projectId": "p", "datasetId": "cdc", "tableId": "log"},
+                "description": "A test's table",
+                "schema": {"fields": [
+                    {"name": "at", "type": "TIMESTAMP", "mode": "REQUIRED", "description": "when"},
+                    {"name": "name", "type": "STRING", "mode": "NULLABLE"},
+                    {"name": "offsets", "type": "RECORD", "mode": "REPEATED", "fields": [
+                        {"name": "offset", "type": "INTEGER", "mode": "REQUIRED"}
+                    ]}
+                ]},
+                "timePartitioning": {"type": "HOUR", "field": "at", "expirationMs": "2592000000"},
+                "clustering": {"fields": ["name"]}
+            })
+        );
+    }
+
+    #[test]
+    fn the_descriptor_numbers_the_columns_and_nests_records() {
+        let descriptor = SPEC.proto_descriptor();
+        let fields: Vec<_> = descriptor
+            .field
+            .iter()
+            .map(|field| (field.number(), field.name(), field.label(), field.r#type(), field.type_name()))
+            .collect();
+        assert_eq!(
+            fields,
+            [
+                (1, "at", Label::Optional, Type::Int64, ""),
+                (2, "name", Label::Optional, Type::String, ""),
+                (3, "offsets", Label::Repeated, Type::Message, "offsets_record"),
+            ]
+        );
+        assert_eq!(descriptor.nested_type[0].name(), "offsets_record");
+        assert_eq!(descriptor.nested_type[0].field[0].name(), "offset");
+        assert_eq!(SPEC.field_number("offsets"), Some(3));
+        assert_eq!(SPEC.field_number("nothing"), None);
+    }
 }

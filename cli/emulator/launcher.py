@@ -1,0 +1,873 @@
+"""Starts the embedded BigQuery (local-bigquery) for `strait local` and the end-to-end tests.
+
+    python launcher.py --host 127.0.0.1 --port 0 --grpc-port 0 --project demo --data-dir DIR
+
+It prints one JSON line, {"rest_port": …, "grpc_port": …}, once both ports have answered a call, and nothing else on
+standard output. It ends on SIGTERM, and by itself when the process that started it is gone.
+
+What it adds to local-bigquery 0.4.0, and nothing more:
+- gRPC messages up to 64 MiB (4 MiB before) and as many open streams as a test needs (16 before);
+- MERGE inside BEGIN TRANSACTION;
+- two functions that BigQuery and local-bigquery answer differently: ARRAY_AGG(… IGNORE NULLS … LIMIT n), which kept the nulls, and
+  JSON_VALUE: of a number it is the number's own text (1.50, not 1.5; every digit of a long one), of a broken document NULL;
+- GET /healthz, GET and DELETE /strait/counters;
+- fault injection: POST, GET and DELETE /strait/faults (see `Fault`).
+
+It must never make the emulator more lenient than BigQuery: what is changed in an answer is changed to BigQuery's.
+"""
+
+import argparse
+import asyncio
+import collections
+import concurrent.futures
+import contextlib
+import dataclasses
+import functools
+import gzip
+import http.client
+import importlib.util
+import json
+import logging
+import os
+import pathlib
+import re
+import signal
+import socket
+import stat
+import sys
+import threading
+import time
+import weakref
+
+# A full AppendRows request may hold 10 MB (BigQuery's limit); the rest is room for what must be refused by its own rules.
+GRPC_MESSAGE_BYTES = 64 * 1024 * 1024
+# Each open append stream holds a worker for as long as it is open.
+GRPC_WORKERS = 256
+EXTENSIONS = ("ducklake", "icu", "spatial")
+PARENT_POLL_SECONDS = 0.2
+READY_POLL_SECONDS = 0.02
+# What BigQuery says for a status when a fault gives no body of its own.
+ERROR_REASONS = {
+    400: "invalid",
+    401: "authError",
+    403: "rateLimitExceeded",
+    404: "notFound",
+    409: "duplicate",
+    429: "rateLimitExceeded",
+    500: "internalError",
+    502: "badGateway",
+    503: "backendError",
+    504: "backendError",
+}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Faults
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class MalformedFault(Exception):
+    """A fault that was posted in a form this launcher does not know; nothing of the list was taken."""
+
+
+@dataclasses.dataclass
+class Fault:
+    """One rule: which calls it is for, how many of them to let through first, how many to spoil, and how.
+
+    side     "rest" or "grpc"
+    match    rest: any of "method", "path_regex" (without the query), "api" (a method of BigQuery's REST API: "jobs.insert"), "body_regex";
+             grpc: any of "rpc" ("AppendRows"), "stream_regex" (the write stream's name). All given must hold. Each request of
+             an append stream is a call of its own.
+    skip     matching calls to let through first (0)
+    times    matching calls to spoil after those (1)
+    action   {"kind": "status", "http": 503, "body": "…", "content_type": "text/html", "headers": {}}   rest; not carried out
+             {"kind": "grpc_status", "code": "UNAVAILABLE", "message": "…"}                             grpc; not carried out
+             {"kind": "delay", "seconds": 2.0}                  waits, then carries the call out, whether or not the caller
+                                                                still waits for it
+             {"kind": "after_effect", …}                        carries the call out, waits "seconds" if given, then answers as
+                                                                "http" or "code" say, or drops the connection with "close": true;
+                                                                with none of them the true answer, late
+             {"kind": "close"}                                  drops the TCP connection, with every stream on it; not carried out
+             {"kind": "end"}                                    grpc: ends the stream in good order, unanswered; not carried out
+             {"kind": "row_errors", "indexes": [0, 3]}          AppendRows: those rows are refused, so none is written
+
+    Rules are tried in the order they were posted; the first that spoils a call ends the search, so later ones do not count it.
+    """
+
+    side: str
+    match: dict
+    action: dict
+    skip: int = 0
+    times: int = 1
+
+    MATCHES = {"rest": {"method", "path_regex", "api", "body_regex"}, "grpc": {"rpc", "stream_regex"}}
+    ACTIONS = {
+        "status": ({"rest"}, {"http"}, {"body", "content_type", "headers"}),
+        "grpc_status": ({"grpc"}, {"code"}, {"message"}),
+        "delay": ({"rest", "grpc"}, {"seconds"}, set()),
+        "after_effect": (
+            {"rest", "grpc"},
+            set(),
+            {"seconds", "http", "body", "content_type", "headers", "code", "message", "close"},
+        ),
+        "close": ({"rest", "grpc"}, set(), set()),
+        "end": ({"grpc"}, set(), set()),
+        "row_errors": ({"grpc"}, {"indexes"}, set()),
+    }
+
+    @classmethod
+    def read(cls, given) -> "Fault":
+        """Raises MalformedFault, so that a misspelt rule fails its test instead of never matching."""
+        if not isinstance(given, dict):
+            raise MalformedFault("a fault is a JSON object")
+        unknown = set(given) - {"side", "match", "action", "skip", "times"}
+        if unknown:
+            raise MalformedFault(f"unknown fields: {sorted(unknown)}")
+        fault = cls(
+            given.get("side"),
+            given.get("match", {}),
+            given.get("action") or {},
+            given.get("skip", 0),
+            given.get("times", 1),
+        )
+        if fault.side not in cls.MATCHES:
+            raise MalformedFault('"side" is "rest" or "grpc"')
+        if not all(isinstance(number, int) and number >= 0 for number in (fault.skip, fault.times)):
+            raise MalformedFault('"skip" and "times" are whole numbers')
+        if unknown := set(fault.match) - cls.MATCHES[fault.side]:
+            raise MalformedFault(f"a {fault.side} call is not matched by {sorted(unknown)}")
+        for name in ("path_regex", "body_regex", "stream_regex"):
+            try:
+                re.compile(fault.match.get(name, ""))
+            except re.error as error:
+                raise MalformedFault(f"{name}: {error}") from error
+        kind = fault.action.get("kind")
+        if kind not in cls.ACTIONS:
+            raise MalformedFault(f'"kind" is one of {sorted(cls.ACTIONS)}')
+        sides, required, optional = cls.ACTIONS[kind]
+        if fault.side not in sides:
+            raise MalformedFault(f"{kind} is not for the {fault.side} side")
+        fields = set(fault.action) - {"kind"}
+        if missing := required - fields:
+            raise MalformedFault(f"{kind} needs {sorted(missing)}")
+        if unknown := fields - required - optional:
+            raise MalformedFault(f"{kind} does not take {sorted(unknown)}")
+        if "code" in fault.action:
+            import grpc
+
+            if fault.action["code"] not in grpc.StatusCode.__members__ or fault.action["code"] == "OK":
+                raise MalformedFault('"code" is the name of a gRPC error, for example UNAVAILABLE')
+        if fault.side == "rest" and "code" in fault.action or fault.side == "grpc" and "http" in fault.action:
+            raise MalformedFault('"http" is for the rest side, "code" for the grpc side')
+        return fault
+
+
+class Faults:
+    """The rules still in force. Every method may be called from any thread."""
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._rules: list[Fault] = []
+
+    def add(self, given):
+        if not isinstance(given, list):
+            raise MalformedFault("post a JSON list of faults")
+        rules = [Fault.read(one) for one in given]
+        with self._lock:
+            self._rules += rules
+
+    def clear(self):
+        with self._lock:
+            self._rules.clear()
+
+    def remaining(self) -> list[dict]:
+        with self._lock:
+            return [dataclasses.asdict(rule) for rule in self._rules]
+
+    def wants_body(self) -> bool:
+        with self._lock:
+            return any("body_regex" in rule.match for rule in self._rules)
+
+    def take(self, side: str, holds) -> dict | None:
+        """The action for a call, and one call less for its rule. `holds(match)` says whether a rule is for this call."""
+        with self._lock:
+            for rule in self._rules:
+                if rule.side != side or not holds(rule.match):
+                    continue
+                if rule.skip > 0:
+                    rule.skip -= 1
+                    continue
+                rule.times -= 1
+                if rule.times <= 0:
+                    self._rules.remove(rule)
+                counters.faults(rule.action["kind"])
+                return rule.action
+        return None
+
+
+class Counters:
+    """What was asked of the emulator since its start or the last DELETE, faults included: calls are counted as they arrive."""
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self.reset()
+
+    def reset(self):
+        with self._lock:
+            self._append = {"requests": 0, "rows": 0, "bytes": 0, "streams": 0}
+            self._rest = collections.Counter()
+            self._faults = collections.Counter()
+            self._jobs = 0
+
+    def append_stream(self):
+        with self._lock:
+            self._append["streams"] += 1
+
+    def append(self, rows: int, size: int):
+        with self._lock:
+            self._append["requests"] += 1
+            self._append["rows"] += rows
+            self._append["bytes"] += size
+
+    def rest(self, name: str):
+        with self._lock:
+            self._rest[name] += 1
+
+    def faults(self, kind: str):
+        with self._lock:
+            self._faults[kind] += 1
+
+    def job(self):
+        with self._lock:
+            self._jobs += 1
+
+    def report(self) -> dict:
+        """`jobs` are jobs that were really created: neither dry runs nor repeated ids nor spoiled calls are among them."""
+        with self._lock:
+            return {
+                "append": dict(self._append),
+                "rest": dict(self._rest),
+                "jobs": self._jobs,
+                "faults": dict(self._faults),
+            }
+
+
+faults = Faults()
+counters = Counters()
+
+
+def drop_connection(local_port: int, peer_port: int):
+    """Shuts the TCP connection down under the server's feet: neither uvicorn nor gRPC has a call for it."""
+    for name in os.listdir("/dev/fd"):
+        try:
+            descriptor = int(name)
+            if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                continue
+            with socket.socket(fileno=os.dup(descriptor)) as connection:
+                if connection.family not in (socket.AF_INET, socket.AF_INET6):
+                    continue
+                ports = connection.getsockname()[1], connection.getpeername()[1]
+                if ports == (local_port, peer_port):
+                    connection.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            # Listening sockets have no peer; a descriptor may close between the listing and the look.
+            continue
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# REST
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def api_methods(discovery: dict) -> list[tuple[str, re.Pattern, str]]:
+    """(HTTP method, path, name) of every method in BigQuery's own description of its REST API: ("POST", …, "jobs.insert")."""
+    found = []
+
+    def walk(resource: dict):
+        for method in resource.get("methods", {}).values():
+            template = "/" + discovery["servicePath"] + method.get("flatPath", method["path"])
+            pattern = re.sub(r"\\\{.*?\\\}", "[^/]+", re.escape(template))
+            found.append((method["httpMethod"], re.compile(pattern), method["id"].removeprefix("bigquery.")))
+        for child in resource.get("resources", {}).values():
+            walk(child)
+
+    walk(discovery)
+    # Literal paths first: `…/datasets/{d}/tables` is not `…/datasets/{d}:undelete`.
+    return sorted(found, key=lambda one: one[1].pattern.count("[^/]+"))
+
+
+def api_name(methods: list[tuple[str, re.Pattern, str]], method: str, path: str) -> str:
+    path = path.removeprefix("/upload")
+    for verb, pattern, name in methods:
+        if verb == method and pattern.fullmatch(path):
+            return name
+    return "other"
+
+
+class StraitRoutes:
+    """The outermost layer of the REST side: the launcher's own routes, then counting, then faults, then local-bigquery."""
+
+    def __init__(self, app, discovery: dict, port: int):
+        self.app = app
+        self.methods = api_methods(discovery)
+        self.port = port
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        method, path = scope["method"], scope["path"]
+        if path == "/healthz":
+            return await answer_json(send, 200, {"status": "ok"})
+        if path == "/strait/counters":
+            if method == "DELETE":
+                counters.reset()
+            return await answer_json(send, 200, counters.report())
+        if path == "/strait/faults":
+            return await self.configure(method, receive, send)
+        name = api_name(self.methods, method, path)
+        counters.rest(name)
+        body = b""
+        if faults.wants_body():
+            body, receive = await buffered(receive)
+            if dict(scope["headers"]).get(b"content-encoding") == b"gzip":
+                body = gzip.decompress(body)
+
+        def holds(match: dict) -> bool:
+            return (
+                match.get("method", method) == method
+                and match.get("api", name) == name
+                and re.search(match.get("path_regex", ""), path) is not None
+                and re.search(match.get("body_regex", "").encode(), body) is not None
+            )
+
+        action = faults.take("rest", holds)
+        if action is None:
+            return await self.app(scope, receive, send)
+        await self.spoil(action, scope, receive, send)
+
+    async def configure(self, method: str, receive, send):
+        if method == "DELETE":
+            faults.clear()
+        elif method == "POST":
+            body, _ = await buffered(receive)
+            try:
+                faults.add(json.loads(body))
+            except (ValueError, MalformedFault) as error:
+                return await answer_json(send, 400, {"error": {"code": 400, "message": str(error)}})
+        await answer_json(send, 200, faults.remaining())
+
+    async def spoil(self, action: dict, scope, receive, send):
+        kind = action["kind"]
+        if kind == "status":
+            return await answer_status(send, action)
+        if kind == "delay":
+            await asyncio.sleep(action["seconds"])
+            return await self.app(scope, receive, send)
+        if kind == "after_effect":
+            held = []
+
+            async def hold(message):
+                held.append(message)
+
+            await self.app(scope, receive, hold)
+            await asyncio.sleep(action.get("seconds", 0))
+            if "http" in action:
+                return await answer_status(send, action)
+            if not action.get("close"):
+                for message in held:
+                    await send(message)
+                return
+        drop_connection(self.port, scope["client"][1])
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+
+async def buffered(receive):
+    """The whole request body, and a `receive` that gives it once more to the layers below."""
+    messages = []
+    while True:
+        messages.append(await receive())
+        if not messages[-1].get("more_body"):
+            break
+    replayed = iter(messages)
+
+    async def again():
+        return next(replayed, None) or await receive()
+
+    return b"".join(message.get("body", b"") for message in messages), again
+
+
+async def answer(send, status: int, body: bytes, content_type: str, headers: dict):
+    listed = {"content-type": content_type, "content-length": str(len(body))} | headers
+    pairs = [(name.lower().encode(), str(value).encode()) for name, value in listed.items()]
+    await send({"type": "http.response.start", "status": status, "headers": pairs})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def answer_json(send, status: int, value):
+    await answer(send, status, json.dumps(value).encode(), "application/json", {})
+
+
+async def answer_status(send, action: dict):
+    status = action["http"]
+    reason = ERROR_REASONS.get(status, "backendError")
+    error = {"code": status, "message": "injected fault", "errors": [{"reason": reason, "message": "injected fault"}]}
+    body = action.get("body", json.dumps({"error": error}))
+    content_type = action.get("content_type", "application/json")
+    await answer(send, status, body.encode(), content_type, action.get("headers", {}))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# gRPC
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class CallSpoiled(Exception):
+    """Unwinds a handler whose connection was dropped; gRPC's answer to it reaches nobody."""
+
+
+def rpc_action(rpc: str, stream: str) -> dict | None:
+    def holds(match: dict) -> bool:
+        return match.get("rpc", rpc) == rpc and re.search(match.get("stream_regex", ""), stream) is not None
+
+    return faults.take("grpc", holds)
+
+
+def drop_peer(context, port: int):
+    """`context.peer()` is `ipv4:127.0.0.1:40000` or `ipv6:%5B::1%5D:40000`."""
+    drop_connection(port, int(context.peer().rsplit(":", 1)[1]))
+    raise CallSpoiled
+
+
+def before_effect(action: dict | None, context, port: int):
+    """Returns if the call is to be carried out."""
+    import grpc
+
+    match action:
+        case {"kind": "grpc_status", "code": code}:
+            context.abort(grpc.StatusCode[code], action.get("message", "injected fault"))
+        case {"kind": "delay", "seconds": seconds}:
+            time.sleep(seconds)
+        case {"kind": "close"}:
+            drop_peer(context, port)
+
+
+def after_effect(action: dict | None, context, port: int):
+    """Returns if the call's own answer is to be sent."""
+    import grpc
+
+    if action is None or action["kind"] != "after_effect":
+        return
+    time.sleep(action.get("seconds", 0))
+    if "code" in action:
+        context.abort(grpc.StatusCode[action["code"]], action.get("message", "injected fault"))
+    if action.get("close"):
+        drop_peer(context, port)
+
+
+def spoilable_unary(rpc: str, handler, port):
+    @functools.wraps(handler)
+    def handle(request, context):
+        action = rpc_action(rpc, getattr(request, "name", "") or getattr(request, "parent", ""))
+        before_effect(action, context, port())
+        response = handler(request, context)
+        after_effect(action, context, port())
+        return response
+
+    return handle
+
+
+def spoilable_append(handler, port):
+    """Hands the stream's requests to local-bigquery one at a time, so that each can be counted, spoiled or refused."""
+    from google.cloud.bigquery_storage_v1 import types
+
+    def refuse_rows(request, indexes: list[int], stream: str) -> types.AppendRowsResponse | None:
+        sent = len(request.proto_rows.rows.serialized_rows)
+        refused = [
+            types.RowError(
+                index=index, code=types.RowError.RowErrorCode.FIELDS_ERROR, message="injected fault"
+            )
+            for index in indexes
+            if index < sent
+        ]
+        if not refused:
+            return None
+        response = types.AppendRowsResponse(write_stream=stream, row_errors=refused)
+        response.error.code = 3  # INVALID_ARGUMENT, as BigQuery answers
+        response.error.message = "Errors found while processing rows. Entity: " + stream
+        return response
+
+    @functools.wraps(handler)
+    def handle(requests, context):
+        counters.append_stream()
+        pending = collections.deque()
+
+        def one_by_one():
+            # Asked for the next request only by `next(answers)` below, which follows an append to `pending`.
+            while True:
+                yield pending.popleft()
+
+        answers = handler(one_by_one(), context)
+        stream, writer_schema = "", None
+        for request in requests:
+            stream = request.write_stream or stream
+            serialized = request.proto_rows.rows.serialized_rows
+            counters.append(len(serialized), sum(map(len, serialized)))
+            if request.proto_rows.writer_schema.proto_descriptor.name:
+                writer_schema = request.proto_rows.writer_schema
+            action = rpc_action("AppendRows", stream)
+            before_effect(action, context, port())
+            if action and action["kind"] == "end":
+                return
+            if action and action["kind"] == "row_errors":
+                if refusal := refuse_rows(request, action["indexes"], stream):
+                    yield refusal
+                    continue
+            # Said once per stream; a request that a fault kept back may have been the one that said it.
+            request.write_stream = stream
+            if writer_schema is not None:
+                request.proto_rows.writer_schema = writer_schema
+            pending.append(request)
+            response = next(answers)
+            after_effect(action, context, port())
+            yield response
+
+    return handle
+
+
+def grpc_server(host: str, port: int):
+    """local-bigquery's own handlers behind wider limits. Returns the server, started, and its port."""
+    import grpc
+    from local_bigquery.grpc import server as emulator
+
+    limits = [
+        ("grpc.max_receive_message_length", GRPC_MESSAGE_BYTES),
+        ("grpc.max_send_message_length", GRPC_MESSAGE_BYTES),
+        # Two servers on one port would share its connections; a taken port must be an error instead.
+        ("grpc.so_reuseport", 0),
+    ]
+    server = grpc.server(concurrent.futures.ThreadPoolExecutor(max_workers=GRPC_WORKERS), options=limits)
+    bound = {}
+
+    def spoilable(rpc: str, given):
+        if rpc == "AppendRows":
+            return grpc.stream_stream_rpc_method_handler(
+                spoilable_append(given.stream_stream, lambda: bound["port"]),
+                given.request_deserializer,
+                given.response_serializer,
+            )
+        if given.unary_unary:
+            return grpc.unary_unary_rpc_method_handler(
+                spoilable_unary(rpc, given.unary_unary, lambda: bound["port"]),
+                given.request_deserializer,
+                given.response_serializer,
+            )
+        return given
+
+    for service, handlers in emulator.SERVICES.items():
+        wrapped = {rpc: spoilable(rpc, handler) for rpc, handler in handlers.items()}
+        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, wrapped)])
+    bound["port"] = server.add_insecure_port(f"{host}:{port}")
+    server.start()
+    return server, bound["port"]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What is in the way in local-bigquery 0.4.0
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def link_extensions():
+    """Puts DuckDB's extensions where it looks for them, so that it does not download them: $HOME/.duckdb/extensions/…"""
+    import duckdb
+
+    with duckdb.connect() as connection:
+        [(platform,)] = connection.execute("PRAGMA platform").fetchall()
+    version = f"v{duckdb.__version__}"
+    folder = pathlib.Path.home() / ".duckdb" / "extensions" / version / platform
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in EXTENSIONS:
+        package = importlib.util.find_spec(f"duckdb_extension_{name}")
+        if package is None or package.origin is None:
+            sys.exit(f"launcher: the package duckdb-extension-{name} is not installed beside local-bigquery")
+        source = pathlib.Path(package.origin).parent / "extensions" / version / f"{name}.duckdb_extension"
+        target = folder / source.name
+        if not source.exists():
+            sys.exit(f"launcher: duckdb-extension-{name} is not the one of DuckDB {version}: install the pinned requirements")
+        if target.exists():
+            continue
+        # Several launchers may share a HOME: each makes a link of its own name and moves it into place. A link, because
+        # the three files have 130 MB.
+        link = target.with_name(f"{source.name}.{os.getpid()}")
+        link.symlink_to(source)
+        link.replace(target)
+
+
+class InTransaction:
+    """A cursor inside a transaction, for a caller that would begin, commit or roll back one of its own."""
+
+    def __init__(self, cursor):
+        self._cursor = cursor
+
+    def __getattr__(self, name):
+        return getattr(self._cursor, name)
+
+    def execute(self, sql, *arguments):
+        import duckdb
+
+        if sql == "BEGIN":
+            raise duckdb.TransactionException("already in a transaction")
+        return self._cursor.execute(sql, *arguments)
+
+
+def allow_merge_in_transaction():
+    """local-bigquery sends a second BEGIN and expects a `TransactionException`; DuckDB 1.5 also ends the first one with it."""
+    import sqlglot
+    from local_bigquery.jobs import merge, query
+
+    # DuckDB does not tell whether a cursor is in a transaction, so its statements are watched. A cursor is a connection of
+    # its own and lives as long as its job or session.
+    inside = weakref.WeakSet()
+    run_merge, run_statement = merge.run, query._run
+
+    def watched(cursor, tree, *arguments):
+        statistics = run_statement(cursor, tree, *arguments)
+        if isinstance(tree, sqlglot.exp.Transaction):
+            inside.add(cursor)
+        elif isinstance(tree, (sqlglot.exp.Commit, sqlglot.exp.Rollback)):
+            inside.discard(cursor)
+        return statistics
+
+    def run(cursor, tree, context):
+        return run_merge(InTransaction(cursor) if cursor in inside else cursor, tree, context)
+
+    query._run = watched
+    merge.run = run
+
+
+def ignore_nulls_before_limit():
+    """ARRAY_AGG(x IGNORE NULLS ORDER BY y LIMIT n): local-bigquery drops IGNORE NULLS as soon as an order or a limit is there."""
+    from sqlglot import exp
+    from local_bigquery.sql import rules
+
+    def rewrite(tree, context):
+        for ignoring in list(tree.find_all(exp.IgnoreNulls)):
+            aggregate = ignoring.this
+            if not isinstance(aggregate, exp.ArrayAgg) or isinstance(ignoring.parent, exp.Window):
+                continue
+            limit = aggregate.this if isinstance(aggregate.this, exp.Limit) else None
+            if limit is not None:
+                aggregate.set("this", limit.this)
+            value = aggregate.this
+            while isinstance(value, (exp.Order, exp.Distinct)):
+                value = value.this if isinstance(value, exp.Order) else value.expressions[0]
+            present = exp.Not(this=exp.Is(this=value.copy(), expression=exp.Null()))
+            filtered = exp.Filter(this=aggregate.copy(), expression=exp.Where(this=present))
+            if limit is not None:
+                first = exp.Literal.number(1)
+                filtered = exp.Anonymous(this="list_slice", expressions=[filtered, first, limit.expression.copy()])
+            ignoring.replace(filtered)
+        return tree
+
+    rules.STATEMENT_RULES.insert(0, rewrite)
+
+
+@functools.lru_cache(maxsize=4096)
+def parsed_exactly(document: str):
+    """The JSON document with every number as its own text. Kept, because each column of a row asks for the same document;
+    DuckDB computes 2,048 rows of a column before the next."""
+
+    def first_wins(members):
+        return dict(reversed(members))
+
+    return json.loads(document, parse_int=str, parse_float=str, object_pairs_hook=first_wins)
+
+
+def number_texts(documents, paths):
+    """For one vector of rows, as Arrow arrays: row by row, DuckDB's own conversions cost ten times the work."""
+    import pyarrow
+
+    found, steps_of = [], functools.cache(json.loads)
+    for document, path in zip(documents.to_pylist(), paths.to_pylist()):
+        value = None
+        if document is not None:
+            value = parsed_exactly(document)
+            for step in steps_of(path):
+                value = value[step]
+        found.append(value)
+    return pyarrow.array(found, pyarrow.string())
+
+
+def keep_number_text():
+    """JSON_VALUE(text, path): DuckDB reads a number and prints it anew. A result that may have lost digits is read again.
+    A broken document fails the statement in DuckDB; that of a poison record does so even where WHERE leaves it out."""
+    from sqlglot import exp
+    from local_bigquery.sql import native, rules
+
+    function = "_strait_number_text"
+    register_others = native.register
+
+    def register(connection):
+        register_others(connection)
+        connection.create_function(function, number_texts, ["VARCHAR", "VARCHAR"], "VARCHAR", type="arrow")
+
+    native.register = register
+
+    def rewrite(node, context):
+        if not isinstance(node, exp.JSONExtractScalar) or not isinstance(node.expression, exp.JSONPath):
+            return node
+        steps = []
+        for part in node.expression.expressions:
+            if isinstance(part, (exp.JSONPathKey, exp.JSONPathSubscript)) and isinstance(part.this, (str, int)):
+                steps.append(part.this)
+            elif not isinstance(part, exp.JSONPathRoot):
+                return node
+        path = exp.Literal.string(json.dumps(steps, ensure_ascii=False))
+        result = exp.Anonymous(this="try", expressions=[exp.Paren(this=node.copy())])
+        text = exp.cast(node.this.copy(), "VARCHAR", dialect="duckdb")
+        # A JSON value, unlike JSON text, holds its numbers as BigQuery prints them.
+        is_text = exp.NEQ(
+            this=exp.Anonymous(this="typeof", expressions=[node.this.copy()]), expression=exp.Literal.string("JSON")
+        )
+        rounded = exp.Anonymous(
+            this="regexp_matches",
+            expressions=[result, exp.Literal.string("^-?([0-9]+[.eE]|[0-9]{16,}$)")],
+        )
+        again = exp.Anonymous(this=function, expressions=[text, path])
+        return exp.Paren(
+            this=exp.Case(ifs=[exp.If(this=exp.and_(is_text, rounded), true=again)], default=result.copy())
+        )
+
+    rules.NODE_RULES.append(rewrite)
+
+
+def forget_unnamed_rows():
+    """Rows without an insert id are not deduplicated; local-bigquery files them all the same, in a dict that two appends
+    may clean at once (KeyError)."""
+    from local_bigquery.catalog import tabledata
+
+    original, lock = tabledata._deduplicate, threading.Lock()
+
+    def deduplicate(table, rows):
+        if all(insert_id is None for _, insert_id, _ in rows):
+            return [(index, data) for index, _, data in rows]
+        with lock:
+            return original(table, rows)
+
+    tabledata._deduplicate = deduplicate
+
+
+def count_jobs():
+    from local_bigquery.jobs import runner
+
+    original = runner.submit
+
+    def submit(*arguments, **named):
+        job = original(*arguments, **named)
+        if job.jobReference.jobId is not None:
+            counters.job()
+        return job
+
+    runner.submit = submit
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Start and end
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def end_with_parent():
+    """Polls, because Linux ties its own signal for this (PR_SET_PDEATHSIG) to the thread that started the child, not to
+    the process, and a thread of an async runtime may end at any time."""
+    parent = os.getppid()
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(PARENT_POLL_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def announce(host: str, rest_port: int, grpc_port: int):
+    """Prints the ready line once both ports answered. A reader that has gone meanwhile ends the process."""
+    import grpc
+
+    def answered() -> bool:
+        with contextlib.closing(http.client.HTTPConnection(host, rest_port, timeout=30)) as connection:
+            try:
+                connection.request("GET", "/healthz")
+                return connection.getresponse().status == 200
+            except OSError:
+                return False
+
+    def watch():
+        while not answered():
+            time.sleep(READY_POLL_SECONDS)
+        with grpc.insecure_channel(f"{host}:{grpc_port}") as channel:
+            grpc.channel_ready_future(channel).result(timeout=30)
+        try:
+            print(json.dumps({"rest_port": rest_port, "grpc_port": grpc_port}), flush=True)
+        except BrokenPipeError:
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def main():
+    parser = argparse.ArgumentParser("launcher", description="Start the embedded BigQuery")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0, help="REST; 0 takes a free one")
+    parser.add_argument("--grpc-port", type=int, default=0, help="Storage Write API; 0 takes a free one")
+    parser.add_argument("--project", required=True)
+    parser.add_argument("--data-dir", type=pathlib.Path, required=True)
+    arguments = parser.parse_args()
+
+    # Nothing is lost by an abrupt end: an acknowledged write is on disk. A graceful one would wait for open streams.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os._exit(0))
+    end_with_parent()
+    link_extensions()
+    # local-bigquery reads its settings from the environment as well, under names as general as DATA_DIR.
+    for name in list(os.environ):
+        if name.lower() in ("bigquery_port", "bigquery_host", "grpc_port", "data_dir", "caller", "groups"):
+            del os.environ[name]
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    # It warns of every table option that DuckDB does not have; local-bigquery keeps those elsewhere.
+    logging.getLogger("sqlglot").setLevel(logging.ERROR)
+
+    import uvicorn
+    from local_bigquery.settings import settings
+
+    settings.bigquery_host = arguments.host
+    settings.default_project_id = arguments.project
+    settings.data_dir = arguments.data_dir.resolve()
+
+    from local_bigquery.app import DISCOVERY, app
+    from local_bigquery.engine import database
+
+    allow_merge_in_transaction()
+    forget_unnamed_rows()
+    ignore_nulls_before_limit()
+    keep_number_text()
+    count_jobs()
+    # Opens the database now: an error here ends the start instead of failing the first call.
+    database.connection()
+
+    listener = socket.create_server((arguments.host, arguments.port), backlog=1024)
+    rest_port = listener.getsockname()[1]
+    server, grpc_port = grpc_server(arguments.host, arguments.grpc_port)
+    announce(arguments.host, rest_port, grpc_port)
+
+    config = uvicorn.Config(
+        StraitRoutes(app, DISCOVERY, rest_port), log_level="warning", access_log=False, lifespan="off", ws="none"
+    )
+    rest = uvicorn.Server(config)
+    # uvicorn would put its own, graceful, signal handlers over ours.
+    rest.capture_signals = contextlib.nullcontext
+    rest.run(sockets=[listener])
+    server.stop(None)
+
+
+if __name__ == "__main__":
+    main()

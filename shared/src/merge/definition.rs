@@ -1,0 +1,125 @@
+//! A source table's definition, as a `create-table` control record carries it. It says what the source says, and
+//! must never guess what is missing there.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{self, MapAccess, Visitor};
+
+/// A source table as DMS describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceDefinition {
+    /// In the source's order.
+    pub columns: Vec<SourceColumn>,
+    /// The primary key's columns in key order; empty if the table has none or DMS sent none.
+    pub primary_key: Vec<String>,
+}
+
+/// One column of a source table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceColumn {
+    /// The column's name in the source.
+    pub name: String,
+    /// DMS's name of the type, such as `INT32` or `WSTRING`.
+    pub dms_type: String,
+    /// Total digits of a NUMERIC.
+    pub precision: Option<u32>,
+    /// Digits after the point of a NUMERIC.
+    pub scale: Option<u32>,
+}
+
+/// Why a control record holds no definition.
+#[derive(Debug, thiserror::Error)]
+pub enum DefinitionError {
+    /// The record has no `table-def` (the endpoint's IncludeControlDetails is false).
+    #[error("the create-table record carries no table-def")]
+    Missing,
+    /// The definition is not of the form that DMS documents.
+    #[error("the create-table record's table-def is not of the documented form")]
+    Malformed(#[source] serde_json::Error),
+}
+
+#[derive(Deserialize)]
+struct Control {
+    #[serde(rename = "table-def")]
+    table_def: Option<TableDef>,
+}
+
+#[derive(Deserialize)]
+struct TableDef {
+    columns: OrderedColumns,
+    #[serde(rename = "primary-key", default)]
+    primary_key: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct ColumnDef {
+    #[serde(rename = "type")]
+    dms_type: String,
+    precision: Option<u32>,
+    scale: Option<u32>,
+}
+
+/// `columns` is a JSON object whose order is the source's; a map type would lose it.
+struct OrderedColumns(Vec<SourceColumn>);
+
+impl<'de> Deserialize<'de> for OrderedColumns {
+    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder;
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = OrderedColumns;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of columns")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<OrderedColumns, A::Error> {
+                let mut columns: Vec<SourceColumn> = Vec::new();
+                while let Some((name, def)) = map.next_entry::<String, ColumnDef>()? {
+                    if columns.iter().any(|column| column.name == name) {
+                        return Err(de::Error::custom("a column is defined twice"));
+                    }
+                    let ColumnDef { dms_type, precision, scale } = def;
+                    columns.push(SourceColumn { name, dms_type, precision, scale });
+                }
+                Ok(OrderedColumns(columns))
+            }
+        }
+        deserializer.deserialize_map(InOrder)
+    }
+}
+
+impl SourceDefinition {
+    /// Reads the `control` object of a `create-table` record, as the log keeps it in `data`.
+    pub fn from_control(control: &str) -> Result<Self, DefinitionError> {
+        let control: Control = serde_json::from_str(control).map_err(DefinitionError::Malformed)?;
+        let definition = control.table_def.ok_or(DefinitionError::Missing)?;
+        Ok(Self { columns: definition.columns.0, primary_key: definition.primary_key })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn columns_keep_the_sources_order() {
+        let definition = SourceDefinition::from_control(
+            r#"{"table-def":{"columns":{"z":{"type":"INT64","nullable":false},"a":{"type":"NUMERIC","precision":12,"scale":2,"nullable":true}},"primary-key":["z"],"collation-name":"latin1_swedish_ci"}}"#,
+        )
+        .unwrap();
+        assert_eq!(definition.columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), ["z", "a"]);
+        assert_eq!(definition.columns.last().unwrap().scale, Some(2));
+        assert_eq!(definition.primary_key, ["z"]);
+    }
+
+    #[test]
+    fn what_is_no_definition_says_why() {
+        assert!(matches!(SourceDefinition::from_control("{}"), Err(DefinitionError::Missing)));
+        assert!(matches!(
+            SourceDefinition::from_control(r#"{"table-def":{"columns":[]}}"#),
+            Err(DefinitionError::Malformed(_))
+        ));
+    }
+}

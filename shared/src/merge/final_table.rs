@@ -1,0 +1,372 @@
+//! A final table as a merge sees it: which column takes which member of a row image, and what identifies a row.
+//! The final table is the configuration, so what exists is taken as it is; nothing here may change a type or guess a key.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::config::Deletes;
+use crate::names::{self, SourceTable, TableName};
+
+use super::definition::SourceDefinition;
+use super::types::ColumnType;
+
+/// The label by which a final table chooses its own delete mode: `hard` or `soft`.
+pub const DELETES_LABEL: &str = "strait_deletes";
+/// BigQuery clusters by at most four columns (<https://cloud.google.com/bigquery/docs/clustered-tables>).
+const CLUSTER_COLUMNS: usize = 4;
+
+/// A final table that a merge can write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FinalTable {
+    /// Where it is.
+    pub name: TableName,
+    /// The source's columns, without Strait's own.
+    pub columns: Vec<FinalColumn>,
+    /// Its own delete mode, if a label sets one.
+    pub deletes: Option<Deletes>,
+    /// Those of Strait's own columns that it lacks, with their types.
+    pub missing_own_columns: Vec<(&'static str, &'static str)>,
+}
+
+/// One column of a final table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FinalColumn {
+    /// Its name in BigQuery.
+    pub name: String,
+    /// The member of a row image that it holds: the source's column name.
+    pub member: String,
+    /// Its type.
+    pub column_type: ColumnType,
+    /// Whether it is part of the key.
+    pub is_key: bool,
+}
+
+/// Why a table cannot be merged until a person acts. The text says what to do.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum FinalTableProblem {
+    /// No key is known.
+    #[error(
+        "no primary key is known for {final_table}: declare one on it with ALTER TABLE … ADD PRIMARY KEY (…) NOT ENFORCED"
+    )]
+    NoKey {
+        /// The final table.
+        final_table: TableName,
+    },
+    /// A key column does not exist in the table.
+    #[error("{final_table} has no column for the key column {column}")]
+    KeyColumnMissing {
+        /// The final table.
+        final_table: TableName,
+        /// The key column's name.
+        column: String,
+    },
+    /// A column has a type that cannot be filled from a row image.
+    #[error(
+        "column {column} of {final_table} has the type {column_type}, which cannot be filled from a change; use STRING or JSON"
+    )]
+    ColumnType {
+        /// The final table.
+        final_table: TableName,
+        /// The column.
+        column: String,
+        /// Its type as BigQuery names it.
+        column_type: String,
+    },
+    /// Another source table's rows are in it.
+    #[error(
+        "{final_table} already holds {other}; set STRAIT_FINAL_TABLE so that two source tables do not share one name"
+    )]
+    Shared {
+        /// The final table.
+        final_table: TableName,
+        /// The source table that it belongs to.
+        other: String,
+    },
+}
+
+/// The parts of BigQuery's Table resource that matter here. The client crate's own model has neither constraints nor
+/// a column's precision.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TableResource {
+    #[serde(default)]
+    schema: SchemaResource,
+    #[serde(default)]
+    table_constraints: ConstraintsResource,
+    #[serde(default)]
+    labels: HashMap<String, String>,
+    #[serde(default)]
+    description: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct SchemaResource {
+    #[serde(default)]
+    fields: Vec<FieldResource>,
+}
+
+#[derive(Debug, Deserialize)]
+struct FieldResource {
+    name: String,
+    r#type: String,
+    #[serde(default)]
+    mode: String,
+    #[serde(default)]
+    description: String,
+    precision: Option<String>,
+    scale: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ConstraintsResource {
+    primary_key: Option<PrimaryKeyResource>,
+}
+
+#[derive(Debug, Deserialize)]
+struct PrimaryKeyResource {
+    #[serde(default)]
+    columns: Vec<String>,
+}
+
+impl TableResource {
+    /// Whether Strait made the table, so that its columns name their members without the source's definition.
+    pub fn made_by_strait(&self) -> bool {
+        names::source_of_final(&self.description).is_some()
+    }
+}
+
+impl FinalTable {
+    /// Takes an existing table as it stands. `definition` is the source's newest one, where it is known: it names the
+    /// members of a table that a person made, and its key if the table declares none.
+    pub fn existing(
+        name: TableName,
+        source: &SourceTable,
+        resource: &TableResource,
+        definition: Option<&SourceDefinition>,
+        default_deletes: Deletes,
+    ) -> Result<Self, FinalTableProblem> {
+        if let Some(other) = names::source_of_final(&resource.description)
+            && other != source.to_string()
+        {
+            return Err(FinalTableProblem::Shared { final_table: name, other });
+        }
+        let mut columns = Vec::with_capacity(resource.schema.fields.len());
+        for field in resource.schema.fields.iter().filter(|field| !is_own_column(&field.name)) {
+            let column_type = Some(field)
+                .filter(|field| !field.mode.eq_ignore_ascii_case("REPEATED"))
+                .and_then(|field| ColumnType::from_rest(&field.r#type, digits(&field.precision), digits(&field.scale)))
+                .ok_or_else(|| FinalTableProblem::ColumnType {
+                    final_table: name.clone(),
+                    column: field.name.clone(),
+                    column_type: format!("{} {}", field.mode, field.r#type).trim().to_owned(),
+                })?;
+            columns.push(FinalColumn {
+                name: field.name.clone(),
+                member: member_of(field, definition),
+                column_type,
+                is_key: false,
+            });
+        }
+
+        let declared = resource.table_constraints.primary_key.as_ref().map(|key| key.columns.as_slice());
+        match (declared.unwrap_or_default(), definition.map(|d| d.primary_key.as_slice()).unwrap_or_default()) {
+            ([], []) => return Err(FinalTableProblem::NoKey { final_table: name }),
+            ([], members) => mark_key(&name, &mut columns, members, |column, member| column.member == member)?,
+            (declared, _) => {
+                mark_key(&name, &mut columns, declared, |column, key| column.name.eq_ignore_ascii_case(key))?;
+            }
+        }
+
+        let deletes = match resource.labels.get(DELETES_LABEL).map(String::as_str) {
+            Some("soft") => Some(Deletes::Soft),
+            Some("hard") => Some(Deletes::Hard),
+            _ => None,
+        };
+        let has = |own: &str| resource.schema.fields.iter().any(|field| field.name.eq_ignore_ascii_case(own));
+        let missing_own_columns =
+            own_columns(deletes.unwrap_or(default_deletes)).into_iter().filter(|(own, _)| !has(own)).collect();
+        Ok(Self { name, columns, deletes, missing_own_columns })
+    }
+
+    /// The key columns, in the table's order.
+    pub fn key(&self) -> impl Iterator<Item = &FinalColumn> {
+        self.columns.iter().filter(|column| column.is_key)
+    }
+}
+
+/// The Table resource by which a final table is created from the source's definition, and the source columns whose
+/// type is not known and which therefore become STRING.
+pub fn new_table_resource(
+    project: &str,
+    name: &TableName,
+    source: &SourceTable,
+    definition: &SourceDefinition,
+    deletes: Deletes,
+) -> Result<(Value, Vec<String>), FinalTableProblem> {
+    let column_names = names::column_names(definition.columns.iter().map(|column| column.name.as_str()));
+    let mut unknown = Vec::new();
+    let mut fields = Vec::with_capacity(column_names.len());
+    for (column, column_name) in definition.columns.iter().zip(&column_names) {
+        let column_type = ColumnType::from_source(column).unwrap_or_else(|fallback| {
+            unknown.push(format!("{} ({})", column.name, column.dms_type));
+            fallback
+        });
+        let mode = if definition.primary_key.contains(&column.name) { "REQUIRED" } else { "NULLABLE" };
+        let mut field = json!({"name": column_name, "type": column_type.name(), "mode": mode});
+        if *column_name != column.name
+            && let Some(object) = field.as_object_mut()
+        {
+            object.insert("description".into(), names::renamed_column_description(&column.name).into());
+        }
+        fields.push(field);
+    }
+    let mut key = Vec::with_capacity(definition.primary_key.len());
+    for member in &definition.primary_key {
+        let place = definition.columns.iter().position(|column| column.name == *member);
+        match place.and_then(|place| column_names.get(place)) {
+            Some(column_name) => key.push(column_name.clone()),
+            None => {
+                return Err(FinalTableProblem::KeyColumnMissing { final_table: name.clone(), column: member.clone() });
+            }
+        }
+    }
+    if key.is_empty() {
+        return Err(FinalTableProblem::NoKey { final_table: name.clone() });
+    }
+    for (own, own_type) in own_columns(deletes) {
+        fields.push(json!({"name": own, "type": own_type, "mode": "NULLABLE"}));
+    }
+    let resource = json!({
+        "tableReference": {"projectId": project, "datasetId": name.dataset, "tableId": name.table},
+        "description": names::final_table_description(source),
+        "schema": {"fields": fields},
+        "clustering": {"fields": key.iter().take(CLUSTER_COLUMNS).collect::<Vec<_>>()},
+        "tableConstraints": {"primaryKey": {"columns": key}},
+    });
+    Ok((resource, unknown))
+}
+
+fn own_columns(deletes: Deletes) -> Vec<(&'static str, &'static str)> {
+    let mut own = vec![(names::POSITION_COLUMN, "STRING"), (names::MERGED_AT_COLUMN, "TIMESTAMP")];
+    if deletes == Deletes::Soft {
+        own.push((names::DELETED_COLUMN, "BOOL"));
+    }
+    own
+}
+
+fn is_own_column(name: &str) -> bool {
+    [names::POSITION_COLUMN, names::MERGED_AT_COLUMN, names::DELETED_COLUMN]
+        .iter()
+        .any(|own| name.eq_ignore_ascii_case(own))
+}
+
+fn digits(text: &Option<String>) -> Option<u32> {
+    text.as_ref().and_then(|text| text.parse().ok())
+}
+
+/// Members are case-sensitive, columns are not: a definition gives the source's spelling.
+fn member_of(field: &FieldResource, definition: Option<&SourceDefinition>) -> String {
+    if let Some(source) = names::source_column(&field.description) {
+        return source;
+    }
+    let columns = definition.map(|definition| definition.columns.as_slice()).unwrap_or_default();
+    if columns.iter().any(|column| column.name == field.name) {
+        return field.name.clone();
+    }
+    let lower = field.name.to_lowercase();
+    let mut alike = columns.iter().filter(|column| column.name.to_lowercase() == lower);
+    match (alike.next(), alike.next()) {
+        (Some(only), None) => only.name.clone(),
+        _ => field.name.clone(),
+    }
+}
+
+fn mark_key(
+    name: &TableName,
+    columns: &mut [FinalColumn],
+    key: &[String],
+    is: impl Fn(&FinalColumn, &str) -> bool,
+) -> Result<(), FinalTableProblem> {
+    for key_column in key {
+        match columns.iter_mut().find(|column| is(column, key_column)) {
+            Some(column) => column.is_key = true,
+            None => {
+                return Err(FinalTableProblem::KeyColumnMissing {
+                    final_table: name.clone(),
+                    column: key_column.clone(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    fn orders() -> SourceTable {
+        SourceTable { schema: "shop".into(), table: "orders".into() }
+    }
+
+    fn name() -> TableName {
+        TableName { dataset: "replica".into(), table: "shop_orders".into() }
+    }
+
+    fn definition() -> SourceDefinition {
+        SourceDefinition::from_control(
+            r#"{"table-def":{"columns":{"orderId":{"type":"INT64"},"a.b":{"type":"WSTRING"},"A":{"type":"INT8"},"a":{"type":"CUBE"}},"primary-key":["orderId","a.b"]}}"#,
+        )
+        .unwrap()
+    }
+
+    fn read_back(resource: Value) -> TableResource {
+        serde_json::from_value(resource).unwrap()
+    }
+
+    #[test]
+    fn a_table_that_strait_made_is_read_back_with_the_sources_names() {
+        let (resource, unknown) = new_table_resource("p", &name(), &orders(), &definition(), Deletes::Soft).unwrap();
+        assert_eq!(unknown, ["a (CUBE)"]);
+        let resource = read_back(resource);
+        assert!(resource.made_by_strait());
+        let table = FinalTable::existing(name(), &orders(), &resource, None, Deletes::Soft).unwrap();
+        let members: Vec<_> = table.columns.iter().map(|column| column.member.as_str()).collect();
+        assert_eq!(members, ["orderId", "a.b", "A", "a"]);
+        assert_eq!(table.key().map(|column| column.member.as_str()).collect::<Vec<_>>(), ["orderId", "a.b"]);
+        assert!(table.missing_own_columns.is_empty());
+    }
+
+    #[test]
+    fn a_table_that_a_person_made_gets_members_by_the_sources_spelling_and_its_missing_columns_named() {
+        let resource = read_back(json!({"schema": {"fields": [
+            {"name": "ORDERID", "type": "INTEGER"}, {"name": "a", "type": "STRING"}]},
+            "labels": {"strait_deletes": "soft"},
+            "tableConstraints": {"primaryKey": {"columns": ["orderid"]}}}));
+        let table = FinalTable::existing(name(), &orders(), &resource, Some(&definition()), Deletes::Hard).unwrap();
+        let members: Vec<_> = table.columns.iter().map(|column| (column.member.as_str(), column.is_key)).collect();
+        assert_eq!(members, [("orderId", true), ("a", false)]);
+        assert_eq!(table.missing_own_columns.len(), 3);
+    }
+
+    #[test]
+    fn what_cannot_be_merged_says_what_to_do() {
+        let no_key = read_back(json!({"schema": {"fields": [{"name": "id", "type": "INTEGER"}]}}));
+        let error = FinalTable::existing(name(), &orders(), &no_key, None, Deletes::Hard).unwrap_err();
+        assert!(error.to_string().contains("ADD PRIMARY KEY"), "{error}");
+
+        let repeated =
+            read_back(json!({"schema": {"fields": [{"name": "id", "type": "INTEGER", "mode": "REPEATED"}]}}));
+        let error = FinalTable::existing(name(), &orders(), &repeated, None, Deletes::Hard).unwrap_err();
+        assert!(matches!(error, FinalTableProblem::ColumnType { .. }));
+
+        let other = SourceTable { schema: "shop_orders".into(), table: "x".into() };
+        let (resource, _) = new_table_resource("p", &name(), &other, &definition(), Deletes::Hard).unwrap();
+        let error = FinalTable::existing(name(), &orders(), &read_back(resource), None, Deletes::Hard).unwrap_err();
+        assert!(error.to_string().contains("STRAIT_FINAL_TABLE"), "{error}");
+    }
+}

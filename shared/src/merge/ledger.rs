@@ -1,0 +1,389 @@
+//! The merge ledger `cdc.merges`: an appended row per table and step of a run. It is the state, the history and the
+//! bill; nothing of the merge's state is kept anywhere else, and a row is never changed.
+
+use std::collections::BTreeMap;
+
+use prost::Message;
+
+use crate::bigquery::table_spec::{Column, ColumnType, Mode, PartitionUnit, TableSpec};
+use crate::names::{NameError, SourceTable, TableName};
+
+use super::coverage::{Coverage, OffsetRange};
+
+const fn column(name: &'static str, column_type: ColumnType, mode: Mode, description: &'static str) -> Column {
+    Column { name, column_type, mode, description }
+}
+
+const OFFSET_COLUMNS: &[Column] = &[
+    column("topic", ColumnType::String, Mode::Required, "Kafka topic"),
+    column("partition", ColumnType::Int64, Mode::Required, "Kafka partition"),
+    column("first", ColumnType::Int64, Mode::Required, "Lowest offset"),
+    column("last", ColumnType::Int64, Mode::Required, "Highest offset"),
+];
+
+/// How `cdc.merges` looks. The field numbers of [`Entry`] follow this order.
+pub const MERGES: TableSpec = TableSpec {
+    description: "Strait's merge ledger: state, history and bill of every merge",
+    columns: &[
+        column("run_id", ColumnType::String, Mode::Required, "The invocation that wrote this row"),
+        column("recorded_at", ColumnType::Timestamp, Mode::Required, "When; a table's newest row is its state"),
+        column("source_schema", ColumnType::String, Mode::Required, "Source schema or database"),
+        column("source_table", ColumnType::String, Mode::Required, "Source table"),
+        column("final_table", ColumnType::String, Mode::Nullable, "Final table, dataset.table"),
+        column("outcome", ColumnType::String, Mode::Required, "running, merged, waiting or failed"),
+        column("reason", ColumnType::String, Mode::Nullable, "Why it waits or failed, and what to do"),
+        column("window_from", ColumnType::Timestamp, Mode::Nullable, "Lowest ingested_at that was read"),
+        column("window_to", ColumnType::Timestamp, Mode::Nullable, "Highest ingested_at that was read"),
+        column("covered_to", ColumnType::Timestamp, Mode::Nullable, "Records ingested up to here are merged"),
+        column(
+            "offsets",
+            ColumnType::Record(OFFSET_COLUMNS),
+            Mode::Repeated,
+            "Kafka offsets that are merged, of the time before covered_to that the next window reads again",
+        ),
+        column("highest_position", ColumnType::String, Mode::Nullable, "Highest position ever merged"),
+        column("records", ColumnType::Int64, Mode::Nullable, "Log records in the window"),
+        column("inserted", ColumnType::Int64, Mode::Nullable, "Rows inserted"),
+        column("updated", ColumnType::Int64, Mode::Nullable, "Rows updated"),
+        column("deleted", ColumnType::Int64, Mode::Nullable, "Rows deleted"),
+        column("quarantined", ColumnType::Int64, Mode::Nullable, "Records that could not be applied"),
+        column("late", ColumnType::Int64, Mode::Nullable, "Keys with a record older than one merged before"),
+        column("bytes_billed", ColumnType::Int64, Mode::Nullable, "Bytes billed by this table's jobs"),
+        column("slot_ms", ColumnType::Int64, Mode::Nullable, "Slot milliseconds of this table's jobs"),
+        column("job_id", ColumnType::String, Mode::Nullable, "The MERGE job"),
+        column("duration_ms", ColumnType::Int64, Mode::Nullable, "Milliseconds this table took"),
+    ],
+    partition: ("recorded_at", PartitionUnit::Day),
+    cluster: &["source_schema", "source_table"],
+};
+
+/// Where a table stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// A run has planned it and not ended it.
+    Running,
+    /// Its window is in the final table.
+    Merged,
+    /// It waits for a person or a definition; its records stay in the log.
+    Waiting,
+    /// Its window will be tried again.
+    Failed,
+}
+
+impl Outcome {
+    /// The word in the ledger and in the answer.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Merged => "merged",
+            Self::Waiting => "waiting",
+            Self::Failed => "failed",
+        }
+    }
+
+    fn parse(word: &str) -> Option<Self> {
+        [Self::Running, Self::Merged, Self::Waiting, Self::Failed].into_iter().find(|outcome| outcome.as_str() == word)
+    }
+}
+
+/// One row of the ledger, as the Storage Write API takes it; timestamps in µs since the epoch.
+#[derive(Clone, PartialEq, Message)]
+pub struct Entry {
+    /// The invocation.
+    #[prost(string, tag = "1")]
+    pub run_id: String,
+    /// When.
+    #[prost(int64, tag = "2")]
+    pub recorded_at: i64,
+    /// Source schema.
+    #[prost(string, tag = "3")]
+    pub source_schema: String,
+    /// Source table.
+    #[prost(string, tag = "4")]
+    pub source_table: String,
+    /// Final table.
+    #[prost(string, optional, tag = "5")]
+    pub final_table: Option<String>,
+    /// See [`Outcome`].
+    #[prost(string, tag = "6")]
+    pub outcome: String,
+    /// Why it waits or failed.
+    #[prost(string, optional, tag = "7")]
+    pub reason: Option<String>,
+    /// Lowest `ingested_at` read.
+    #[prost(int64, optional, tag = "8")]
+    pub window_from: Option<i64>,
+    /// Highest `ingested_at` read.
+    #[prost(int64, optional, tag = "9")]
+    pub window_to: Option<i64>,
+    /// See [`Coverage::to_us`].
+    #[prost(int64, optional, tag = "10")]
+    pub covered_to: Option<i64>,
+    /// See [`Coverage::ranges`].
+    #[prost(message, repeated, tag = "11")]
+    pub offsets: Vec<EntryOffsets>,
+    /// Highest position ever merged.
+    #[prost(string, optional, tag = "12")]
+    pub highest_position: Option<String>,
+    /// Log records in the window.
+    #[prost(int64, optional, tag = "13")]
+    pub records: Option<i64>,
+    /// Rows inserted.
+    #[prost(int64, optional, tag = "14")]
+    pub inserted: Option<i64>,
+    /// Rows updated.
+    #[prost(int64, optional, tag = "15")]
+    pub updated: Option<i64>,
+    /// Rows deleted.
+    #[prost(int64, optional, tag = "16")]
+    pub deleted: Option<i64>,
+    /// Records quarantined.
+    #[prost(int64, optional, tag = "17")]
+    pub quarantined: Option<i64>,
+    /// Late keys.
+    #[prost(int64, optional, tag = "18")]
+    pub late: Option<i64>,
+    /// Bytes billed.
+    #[prost(int64, optional, tag = "19")]
+    pub bytes_billed: Option<i64>,
+    /// Slot milliseconds.
+    #[prost(int64, optional, tag = "20")]
+    pub slot_ms: Option<i64>,
+    /// The MERGE job.
+    #[prost(string, optional, tag = "21")]
+    pub job_id: Option<String>,
+    /// Milliseconds.
+    #[prost(int64, optional, tag = "22")]
+    pub duration_ms: Option<i64>,
+}
+
+/// [`OffsetRange`] as the Storage Write API takes it.
+#[derive(Clone, PartialEq, Message)]
+pub struct EntryOffsets {
+    /// Kafka topic.
+    #[prost(string, tag = "1")]
+    pub topic: String,
+    /// Kafka partition. Required columns are always on the wire, zero included.
+    #[prost(int64, required, tag = "2")]
+    pub partition: i64,
+    /// Lowest offset.
+    #[prost(int64, required, tag = "3")]
+    pub first: i64,
+    /// Highest offset.
+    #[prost(int64, required, tag = "4")]
+    pub last: i64,
+}
+
+impl Entry {
+    /// An entry of a table with everything that it inherits from the table's coverage.
+    pub fn new(run_id: &str, recorded_at: i64, source: &SourceTable, outcome: Outcome, coverage: &Coverage) -> Self {
+        Self {
+            run_id: run_id.to_owned(),
+            recorded_at,
+            source_schema: source.schema.clone(),
+            source_table: source.table.clone(),
+            outcome: outcome.as_str().to_owned(),
+            covered_to: coverage.to_us,
+            offsets: coverage
+                .ranges
+                .iter()
+                .map(|range| EntryOffsets {
+                    topic: range.topic.clone(),
+                    partition: range.partition,
+                    first: range.first,
+                    last: range.last,
+                })
+                .collect(),
+            ..Self::default()
+        }
+    }
+}
+
+/// What the ledger says of one table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableState {
+    /// Of its newest entry.
+    pub outcome: Outcome,
+    /// Of its newest entry.
+    pub reason: Option<String>,
+    /// Up to where it is merged.
+    pub coverage: Coverage,
+    /// Highest position ever merged.
+    pub highest_position: Option<String>,
+    /// When its newest entry was written, in µs.
+    pub recorded_at: i64,
+}
+
+/// What the ledger says: the newest entry of each table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LedgerState {
+    /// By source table.
+    pub tables: BTreeMap<SourceTable, TableState>,
+}
+
+/// A ledger row that is not of the form that Strait writes.
+#[derive(Debug, thiserror::Error)]
+#[error("a row of the merge ledger cannot be read: {what}")]
+pub struct LedgerRowError {
+    /// The column.
+    what: &'static str,
+}
+
+impl LedgerState {
+    /// The query that reads the newest entry of each table.
+    pub fn query(project: &str, merges: &TableName) -> Result<String, NameError> {
+        Ok(format!(
+            "SELECT `source_schema`, `source_table`, `outcome`, `reason`, UNIX_MICROS(`covered_to`) AS `covered_to`, \
+             TO_JSON_STRING(`offsets`) AS `offsets`, `highest_position`, UNIX_MICROS(`recorded_at`) AS `recorded_us`\n\
+             FROM {}\n\
+             WHERE TRUE\n\
+             QUALIFY ROW_NUMBER() OVER (PARTITION BY `source_schema`, `source_table` ORDER BY `recorded_at` DESC) = 1",
+            merges.quoted(project)?
+        ))
+    }
+
+    /// Reads that query's rows.
+    pub fn from_rows(rows: &[Vec<Option<String>>]) -> Result<Self, LedgerRowError> {
+        let mut tables = BTreeMap::new();
+        for row in rows {
+            let [schema, table, outcome, reason, covered_to, offsets, highest_position, recorded_at] = row.as_slice()
+            else {
+                return Err(LedgerRowError { what: "its columns" });
+            };
+            let number = |text: &Option<String>, what| {
+                text.as_ref().map(|text| text.parse::<i64>().map_err(|_| LedgerRowError { what })).transpose()
+            };
+            let source =
+                SourceTable { schema: schema.clone().unwrap_or_default(), table: table.clone().unwrap_or_default() };
+            let ranges = read_ranges(offsets.as_deref().unwrap_or("[]"))?;
+            let state = TableState {
+                outcome: outcome.as_deref().and_then(Outcome::parse).ok_or(LedgerRowError { what: "outcome" })?,
+                reason: reason.clone(),
+                coverage: Coverage { to_us: number(covered_to, "covered_to")?, ranges },
+                highest_position: highest_position.clone(),
+                recorded_at: number(recorded_at, "recorded_at")?.ok_or(LedgerRowError { what: "recorded_at" })?,
+            };
+            tables.insert(source, state);
+        }
+        Ok(Self { tables })
+    }
+
+    /// The coverage of every table that is not behind: the furthest that any entry knows. A run covers all tables that
+    /// had no news in it, so only those with an entry that is not `merged` stand behind it.
+    pub fn furthest(&self) -> Coverage {
+        self.tables
+            .values()
+            .map(|state| &state.coverage)
+            .max_by_key(|coverage| coverage.to_us)
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    /// A time for new entries that no entry of any table has reached yet, so that clocks that differ cannot reorder entries.
+    pub fn next_recorded_at(&self, now_us: i64) -> i64 {
+        let newest = self.tables.values().map(|state| state.recorded_at).max();
+        now_us.max(newest.map_or(i64::MIN, |newest| newest.saturating_add(1)))
+    }
+}
+
+/// `TO_JSON_STRING` writes an INT64 beyond 2^53 as a string
+/// (<https://cloud.google.com/bigquery/docs/reference/standard-sql/json_functions#json_encodings>).
+fn read_ranges(json: &str) -> Result<Vec<OffsetRange>, LedgerRowError> {
+    let unreadable = || LedgerRowError { what: "offsets" };
+    let values: Vec<serde_json::Value> = serde_json::from_str(json).map_err(|_| unreadable())?;
+    values
+        .iter()
+        .map(|value| {
+            let number = |name: &str| {
+                let member = value.get(name)?;
+                member.as_i64().or_else(|| member.as_str()?.parse().ok())
+            };
+            Some(OffsetRange {
+                topic: value.get("topic")?.as_str()?.to_owned(),
+                partition: number("partition")?,
+                first: number("first")?,
+                last: number("last")?,
+            })
+        })
+        .collect::<Option<_>>()
+        .ok_or_else(unreadable)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    fn row(table: &str, outcome: &str, covered_to: Option<&str>, recorded: &str) -> Vec<Option<String>> {
+        let text = |text: &str| Some(text.to_owned());
+        vec![
+            text("shop"),
+            text(table),
+            text(outcome),
+            None,
+            covered_to.map(str::to_owned),
+            text(r#"[{"topic":"cdc","partition":1,"first":0,"last":"9007199254740993"}]"#),
+            None,
+            text(recorded),
+        ]
+    }
+
+    #[test]
+    fn a_run_that_died_leaves_its_tables_behind_and_the_others_covered() {
+        let state = LedgerState::from_rows(&[
+            row("orders", "running", Some("100"), "900"),
+            row("items", "merged", Some("500"), "901"),
+        ])
+        .unwrap();
+        assert_eq!(state.furthest().to_us, Some(500));
+        let orders = state.tables.values().find(|table| table.outcome == Outcome::Running).unwrap();
+        assert_eq!(orders.coverage.to_us, Some(100));
+        assert_eq!(orders.coverage.ranges.first().unwrap().last, 9007199254740993);
+    }
+
+    #[test]
+    fn entries_stay_in_order_when_a_clock_steps_back() {
+        let state = LedgerState::from_rows(&[row("orders", "merged", Some("1"), "1000")]).unwrap();
+        assert_eq!(state.next_recorded_at(10), 1001);
+        assert_eq!(state.next_recorded_at(5000), 5000);
+    }
+
+    #[test]
+    fn an_entry_has_a_field_for_every_column_in_the_tables_order() {
+        let source = SourceTable { schema: "s".into(), table: "t".into() };
+        let coverage = Coverage::after(5, vec![OffsetRange { topic: "t".into(), partition: 0, first: 0, last: 0 }]);
+        let mut entry = Entry::new("run", 1, &source, Outcome::Merged, &coverage);
+        for text in [&mut entry.final_table, &mut entry.reason, &mut entry.highest_position, &mut entry.job_id] {
+            *text = Some("x".into());
+        }
+        for number in [
+            &mut entry.window_from,
+            &mut entry.window_to,
+            &mut entry.records,
+            &mut entry.inserted,
+            &mut entry.updated,
+            &mut entry.deleted,
+            &mut entry.quarantined,
+            &mut entry.late,
+            &mut entry.bytes_billed,
+            &mut entry.slot_ms,
+            &mut entry.duration_ms,
+        ] {
+            *number = Some(0);
+        }
+        // Field numbers as they stand on the wire, each with the wire type that its column needs.
+        let bytes = entry.encode_to_vec();
+        let mut rest = bytes.as_slice();
+        let mut fields = Vec::new();
+        while !rest.is_empty() {
+            let (tag, wire_type) = prost::encoding::decode_key(&mut rest).unwrap();
+            prost::encoding::skip_field(wire_type, tag, &mut rest, Default::default()).unwrap();
+            fields.push((tag, wire_type == prost::encoding::WireType::Varint));
+        }
+        let expected: Vec<(u32, bool)> = (1..)
+            .zip(MERGES.columns)
+            .map(|(number, column)| (number, matches!(column.column_type, ColumnType::Int64 | ColumnType::Timestamp)))
+            .collect();
+        assert_eq!(fields, expected);
+    }
+}

@@ -1,0 +1,172 @@
+//! The plan: one small query over the log since the ledger's furthest entry. It reads no row image, and says which
+//! tables have news and which offsets the run covers. It must never miss a record that became visible late.
+
+use std::collections::BTreeMap;
+
+use crate::names::{NameError, SourceTable, TableName};
+
+use super::coverage::{Coverage, OffsetRange, not_in};
+use super::fold::timestamp_literal;
+
+/// What the log holds beyond what the ledger covers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// The tables with news.
+    pub tables: BTreeMap<SourceTable, News>,
+    /// All offsets that the plan saw, merged ones of the reach-back included.
+    pub seen: Vec<OffsetRange>,
+    /// The newest `ingested_at` that the plan saw, in µs; `None`: the log had no rows there.
+    pub window_to_us: Option<i64>,
+}
+
+/// One table's news. Times in µs since the epoch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct News {
+    /// Changes that are not merged yet.
+    pub changes: i64,
+    /// `create-table` records among the news.
+    pub definitions: i64,
+    /// `ingested_at` of the oldest news.
+    pub from_us: i64,
+    /// The lowest position among the changes.
+    pub lowest_position: Option<String>,
+    /// The oldest time at which one of the changes was committed or sent; `None`: one of them has neither.
+    pub oldest_commit_us: Option<i64>,
+    /// The newest commit time among the changes.
+    pub newest_commit_us: Option<i64>,
+}
+
+/// A plan row that is not of the form that the query yields.
+#[derive(Debug, thiserror::Error)]
+#[error("a row of the plan cannot be read: {what}")]
+pub struct PlanRowError {
+    what: &'static str,
+}
+
+/// The plan's query. One pass over the log's narrow columns yields two kinds of rows: one per source table, and one per
+/// range of consecutive offsets.
+pub fn query(project: &str, log: &TableName, covered: &Coverage) -> Result<String, NameError> {
+    let since = covered
+        .open_from_us()
+        .map_or_else(|| "TRUE".to_owned(), |from| format!("`ingested_at` >= {}", timestamp_literal(from)));
+    let is_change = "`is_new` AND `operation` IN ('load', 'insert', 'update', 'delete')";
+    Ok(format!(
+        "WITH `recent` AS (\n\
+         SELECT `source_schema`, `source_table`, `operation`, `position`, `committed_at`, `emitted_at`, `ingested_at`, \
+         `kafka_topic`, `kafka_partition`, `kafka_offset`, {not_covered} AS `is_new`, \
+         `kafka_offset` - DENSE_RANK() OVER (PARTITION BY `kafka_topic`, `kafka_partition` ORDER BY `kafka_offset`) AS `island`\n\
+         FROM {log}\n\
+         WHERE {since}\n\
+         )\n\
+         SELECT `source_schema`, `source_table`, `kafka_topic`, `kafka_partition`, \
+         MIN(`kafka_offset`) AS `first`, MAX(`kafka_offset`) AS `last`, \
+         COUNTIF({is_change}) AS `changes`, \
+         COUNTIF(`is_new` AND `operation` = 'create-table') AS `definitions`, \
+         UNIX_MICROS(MIN(IF(`is_new`, `ingested_at`, NULL))) AS `from_us`, \
+         MIN(IF({is_change}, `position`, NULL)) AS `lowest_position`, \
+         UNIX_MICROS(MIN(IF({is_change}, LEAST(COALESCE(`committed_at`, `emitted_at`), COALESCE(`emitted_at`, `committed_at`)), NULL))) AS `oldest_us`, \
+         COUNTIF({is_change} AND `committed_at` IS NULL AND `emitted_at` IS NULL) AS `timeless`, \
+         UNIX_MICROS(MAX(IF({is_change}, `committed_at`, NULL))) AS `newest_commit_us`, \
+         UNIX_MICROS(MAX(`ingested_at`)) AS `newest_us`\n\
+         FROM `recent`\n\
+         GROUP BY GROUPING SETS ((`source_schema`, `source_table`), (`kafka_topic`, `kafka_partition`, `island`))",
+        not_covered = not_in(&covered.ranges),
+        log = log.quoted(project)?,
+    ))
+}
+
+impl Plan {
+    /// Reads the query's rows.
+    pub fn from_rows(rows: &[Vec<Option<String>>]) -> Result<Self, PlanRowError> {
+        let mut plan = Self::default();
+        for row in rows {
+            let [
+                schema,
+                table,
+                topic,
+                partition,
+                first,
+                last,
+                changes,
+                definitions,
+                from_us,
+                lowest_position,
+                oldest_us,
+                timeless,
+                newest_commit_us,
+                newest_us,
+            ] = row.as_slice()
+            else {
+                return Err(PlanRowError { what: "its columns" });
+            };
+            let number = |text: &Option<String>, what| {
+                text.as_ref().map(|text| text.parse::<i64>().map_err(|_| PlanRowError { what })).transpose()
+            };
+            let required = |text: &Option<String>, what| number(text, what)?.ok_or(PlanRowError { what });
+            if let Some(topic) = topic {
+                plan.seen.push(OffsetRange {
+                    topic: topic.clone(),
+                    partition: required(partition, "kafka_partition")?,
+                    first: required(first, "first")?,
+                    last: required(last, "last")?,
+                });
+                plan.window_to_us = plan.window_to_us.max(number(newest_us, "newest_us")?);
+                continue;
+            }
+            let (changes, definitions) = (required(changes, "changes")?, required(definitions, "definitions")?);
+            let (Some(schema), Some(table)) = (schema, table) else {
+                return Err(PlanRowError { what: "source table" });
+            };
+            if changes + definitions == 0 {
+                continue;
+            }
+            let source = SourceTable { schema: schema.clone(), table: table.clone() };
+            let is_timeless = required(timeless, "timeless")? > 0;
+            let news = News {
+                changes,
+                definitions,
+                from_us: required(from_us, "from_us")?,
+                lowest_position: lowest_position.clone(),
+                oldest_commit_us: if is_timeless { None } else { number(oldest_us, "oldest_us")? },
+                newest_commit_us: number(newest_commit_us, "newest_commit_us")?,
+            };
+            plan.tables.insert(source, news);
+        }
+        // The order of a query's rows is not defined, and job ids are derived from these ranges.
+        plan.seen.sort_by(|a, b| (&a.topic, a.partition, a.first).cmp(&(&b.topic, b.partition, b.first)));
+        Ok(plan)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    fn row(cells: [&str; 14]) -> Vec<Option<String>> {
+        cells.iter().map(|cell| (*cell != "-").then(|| (*cell).to_owned())).collect()
+    }
+
+    #[test]
+    fn rows_of_both_kinds_are_told_apart() {
+        let plan = Plan::from_rows(&[
+            row(["shop", "orders", "-", "-", "0", "9", "4", "1", "100", "p1", "50", "0", "60", "120"]),
+            row(["shop", "idle", "-", "-", "0", "9", "0", "0", "-", "-", "-", "0", "-", "120"]),
+            row(["-", "-", "cdc", "1", "7", "9", "3", "0", "100", "p1", "50", "0", "60", "119"]),
+            row(["-", "-", "cdc", "0", "0", "4", "3", "0", "100", "p1", "50", "0", "60", "120"]),
+        ])
+        .unwrap();
+        assert_eq!(plan.tables.len(), 1);
+        assert_eq!(plan.window_to_us, Some(120));
+        assert_eq!(plan.seen.iter().map(|range| range.partition).collect::<Vec<_>>(), [0, 1]);
+    }
+
+    #[test]
+    fn a_change_without_any_time_leaves_the_oldest_commit_unknown() {
+        let plan = Plan::from_rows(&[row([
+            "shop", "orders", "-", "-", "0", "9", "4", "1", "100", "p1", "50", "1", "60", "120",
+        ])])
+        .unwrap();
+        assert_eq!(plan.tables.values().next().unwrap().oldest_commit_us, None);
+    }
+}

@@ -1,0 +1,178 @@
+//! The statements that write: the one MERGE per table, what goes to quarantine, and the columns of Strait's own that a
+//! table lacks. Every statement is idempotent: running it again changes nothing.
+
+use crate::bigquery::table_spec::{Column, ColumnType as SpecType, Mode, PartitionUnit, TableSpec};
+use crate::config::{AbsentColumns, Deletes};
+use crate::names::{
+    DELETED_COLUMN, MERGED_AT_COLUMN, NameError, POSITION_COLUMN, SourceTable, TableName, quote_column, string_literal,
+};
+
+use super::final_table::FinalTable;
+use super::fold::{fold_table, known_column, range_column, value_column};
+
+const fn column(name: &'static str, column_type: SpecType, mode: Mode, description: &'static str) -> Column {
+    Column { name, column_type, mode, description }
+}
+
+/// How `cdc.quarantine` looks: enough to find the log's row, and no row values but the key.
+pub const QUARANTINE: TableSpec = TableSpec {
+    description: "What Strait could not apply to a final table, with the reason; the record itself is in the log",
+    columns: &[
+        column("source_schema", SpecType::String, Mode::Required, "Source schema or database"),
+        column("source_table", SpecType::String, Mode::Required, "Source table"),
+        column("key", SpecType::String, Mode::Nullable, "The row's key as JSON"),
+        column("position", SpecType::String, Mode::Required, "The change's position"),
+        column("column", SpecType::String, Mode::Nullable, "The column of the final table"),
+        column("reason", SpecType::String, Mode::Required, "Why the change was not applied"),
+        column("kafka_topic", SpecType::String, Mode::Required, "Kafka topic"),
+        column("kafka_partition", SpecType::Int64, Mode::Required, "Kafka partition"),
+        column("kafka_offset", SpecType::Int64, Mode::Required, "Kafka offset"),
+        column("quarantined_at", SpecType::Timestamp, Mode::Required, "When"),
+    ],
+    partition: ("quarantined_at", PartitionUnit::Day),
+    cluster: &["source_schema", "source_table"],
+};
+
+/// What a MERGE needs beside the tables.
+#[derive(Debug, Clone, Copy)]
+pub struct MergeRequest<'a> {
+    /// Google Cloud project.
+    pub project: &'a str,
+    /// The log, beside which the fold is.
+    pub log: &'a TableName,
+    /// The source table.
+    pub source: &'a SourceTable,
+    /// The final table.
+    pub table: &'a FinalTable,
+    /// What a column missing from an image means.
+    pub absent: AbsentColumns,
+    /// What a delete does.
+    pub deletes: Deletes,
+    /// Lowest and highest value of the first key column in the fold, as text, where the survey knows them.
+    pub key_range: Option<(&'a str, &'a str)>,
+}
+
+/// The MERGE of a fold into its final table. A row changes only if the fold's position is above its own; a late key of
+/// partial images may complete a row at its own position.
+pub fn merge(request: &MergeRequest<'_>) -> Result<String, NameError> {
+    let MergeRequest { project, log, source, table, absent, deletes, .. } = *request;
+    let mut on = Vec::new();
+    let mut names = Vec::new();
+    let mut values = Vec::new();
+    let mut updates = Vec::new();
+    for (place, column) in table.columns.iter().enumerate() {
+        let (name, value) = (quote_column(&column.name)?, format!("S.{}", value_column(place)));
+        if column.is_key {
+            on.push(format!("T.{name} = {value}"));
+        } else {
+            let kept = match (absent, deletes) {
+                (AbsentColumns::Unchanged, _) => Some(format!("S.{}", known_column(place))),
+                (AbsentColumns::Null, Deletes::Soft) => Some("S.`has_image`".to_owned()),
+                (AbsentColumns::Null, Deletes::Hard) => None,
+            };
+            updates.push(match kept {
+                Some(is_known) => format!("{name} = IF({is_known}, {value}, T.{name})"),
+                None => format!("{name} = {value}"),
+            });
+        }
+        names.push(name);
+        values.push(value);
+    }
+    // Implied by the key equality, so it loses no match; it lets BigQuery skip blocks of a clustered table.
+    if let (Some((place, column_type)), Some((lowest, highest))) = (range_column(table), request.key_range)
+        && let (Some(lowest), Some(highest)) = (column_type.range_literal(lowest), column_type.range_literal(highest))
+        && let Some(column) = table.columns.get(place)
+    {
+        on.push(format!("T.{} BETWEEN {lowest} AND {highest}", quote_column(&column.name)?));
+    }
+
+    let position = quote_column(POSITION_COLUMN)?;
+    let merged_at = quote_column(MERGED_AT_COLUMN)?;
+    updates.push(format!("{position} = S.`position`"));
+    updates.push(format!("{merged_at} = CURRENT_TIMESTAMP()"));
+    names.extend([position.clone(), merged_at]);
+    values.extend(["S.`position`".to_owned(), "CURRENT_TIMESTAMP()".to_owned()]);
+    let mut is_newer = format!("S.`position` > COALESCE(T.{position}, '')");
+    if absent == AbsentColumns::Unchanged {
+        is_newer = format!("({is_newer} OR S.`late` AND S.`position` = T.{position})");
+    }
+    let (on_delete, insert_if) = match deletes {
+        Deletes::Hard => (format!("WHEN MATCHED AND {is_newer} AND S.`deleted` THEN DELETE\n"), " AND NOT S.`deleted`"),
+        Deletes::Soft => {
+            let deleted = quote_column(DELETED_COLUMN)?;
+            updates.push(format!("{deleted} = S.`deleted`"));
+            names.push(deleted);
+            values.push("S.`deleted`".to_owned());
+            (String::new(), "")
+        }
+    };
+    Ok(format!(
+        "MERGE {target} T\n\
+         USING (SELECT * FROM {fold} WHERE `flaw_reason` IS NULL) S\n\
+         ON {on}\n\
+         {on_delete}WHEN MATCHED AND {is_newer} THEN UPDATE SET {updates}\n\
+         WHEN NOT MATCHED{insert_if} THEN INSERT ({names}) VALUES ({values})",
+        target = table.name.quoted(project)?,
+        fold = fold_table(log, source).quoted(project)?,
+        on = on.join(" AND "),
+        updates = updates.join(", "),
+        names = names.join(", "),
+        values = values.join(", "),
+    ))
+}
+
+/// The INSERT of a fold's flawed records into the quarantine. A record that is there already is not added again.
+pub fn quarantine(
+    project: &str,
+    log: &TableName,
+    quarantine: &TableName,
+    source: &SourceTable,
+) -> Result<String, NameError> {
+    let mut names = Vec::with_capacity(QUARANTINE.columns.len());
+    for column in QUARANTINE.columns {
+        names.push(quote_column(column.name)?);
+    }
+    let table = quarantine.quoted(project)?;
+    Ok(format!(
+        "INSERT INTO {table} ({names})\n\
+         SELECT {schema}, {source_table}, F.`key_text`, F.`position`, F.`flaw_column`, F.`flaw_reason`, \
+         F.`kafka_topic`, F.`kafka_partition`, F.`kafka_offset`, CURRENT_TIMESTAMP()\n\
+         FROM {fold} F\n\
+         WHERE F.`flaw_reason` IS NOT NULL\n\
+         AND NOT EXISTS (SELECT 1 FROM {table} Q WHERE Q.`source_schema` = {schema} AND Q.`source_table` = {source_table} \
+         AND Q.`kafka_topic` = F.`kafka_topic` AND Q.`kafka_partition` = F.`kafka_partition` \
+         AND Q.`kafka_offset` = F.`kafka_offset` AND Q.`position` = F.`position`)",
+        names = names.join(", "),
+        schema = string_literal(&source.schema),
+        source_table = string_literal(&source.table),
+        fold = fold_table(log, source).quoted(project)?,
+    ))
+}
+
+/// The ALTER that adds those of Strait's own columns that a table lacks; `None` if it lacks none.
+pub fn add_own_columns(project: &str, table: &FinalTable) -> Result<Option<String>, NameError> {
+    if table.missing_own_columns.is_empty() {
+        return Ok(None);
+    }
+    let mut additions = Vec::with_capacity(table.missing_own_columns.len());
+    for (name, own_type) in &table.missing_own_columns {
+        additions.push(format!("ADD COLUMN IF NOT EXISTS {} {own_type}", quote_column(name)?));
+    }
+    Ok(Some(format!("ALTER TABLE {} {}", table.name.quoted(project)?, additions.join(", "))))
+}
+
+/// The query for the newest `create-table` record of each of these source tables: schema, table, control text.
+pub fn newest_definitions(project: &str, log: &TableName, sources: &[&SourceTable]) -> Result<String, NameError> {
+    let wanted: Vec<String> = sources
+        .iter()
+        .map(|source| format!("({}, {})", string_literal(&source.schema), string_literal(&source.table)))
+        .collect();
+    Ok(format!(
+        "SELECT `source_schema`, `source_table`, `data`\n\
+         FROM {}\n\
+         WHERE `operation` = 'create-table' AND `data` IS NOT NULL AND (`source_schema`, `source_table`) IN ({})\n\
+         QUALIFY ROW_NUMBER() OVER (PARTITION BY `source_schema`, `source_table` ORDER BY `emitted_at` DESC, `kafka_offset` DESC) = 1",
+        log.quoted(project)?,
+        wanted.join(", ")
+    ))
+}

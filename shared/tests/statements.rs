@@ -1,0 +1,161 @@
+//! Every statement that the merge can generate, as golden text: `tests/golden/*.sql`. The same files are what Google's
+//! analyzer checks (see `tests/analyzer` at the repository's root), so a statement cannot change without being checked.
+//! `UPDATE_GOLDEN=1` writes them anew.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::json;
+use strait::config::{AbsentColumns, Deletes};
+use strait::merge::coverage::{Coverage, OffsetRange};
+use strait::merge::definition::SourceDefinition;
+use strait::merge::final_table::{FinalTable, TableResource, new_table_resource};
+use strait::merge::fold::{self, FoldRequest, LookBack};
+use strait::merge::ledger::LedgerState;
+use strait::merge::plan;
+use strait::merge::statement::{self, MergeRequest};
+use strait::names::{SourceTable, TableName, final_table_name};
+
+const PROJECT: &str = "project";
+
+fn table(dataset: &str, table: &str) -> TableName {
+    TableName { dataset: dataset.into(), table: table.into() }
+}
+
+/// One column of every type that a control record can name, under names that need quoting.
+const EVERY_TYPE: &str = r#"{"table-def":{"columns":{
+ "id":{"type":"INT64"}, "select":{"type":"WSTRING"}, "a.b":{"type":"NUMERIC","precision":12,"scale":2},
+ "a`c":{"type":"NUMERIC","precision":38,"scale":20}, "with space":{"type":"DOUBLE"}, "이름":{"type":"BOOL"},
+ "Case":{"type":"DATE"}, "case":{"type":"DATETIME"}, "at":{"type":"TIMESTAMP"}, "quote\"d":{"type":"BLOB"},
+ "back\\slash":{"type":"UINT64"}, "it's":{"type":"TIME"}, "line":{"type":"INT32"}},
+ "primary-key":["id","line"]}}"#;
+
+fn order() -> SourceTable {
+    SourceTable { schema: "shop".into(), table: "order".into() }
+}
+
+fn every_type(deletes: Deletes) -> FinalTable {
+    let definition = SourceDefinition::from_control(EVERY_TYPE).unwrap();
+    let name = final_table_name("replica", "{schema}_{table}", &order());
+    let (resource, _) = new_table_resource(PROJECT, &name, &order(), &definition, deletes).unwrap();
+    let resource: TableResource = serde_json::from_value(resource).unwrap();
+    FinalTable::existing(name, &order(), &resource, None, deletes).unwrap()
+}
+
+/// A table as a person may have made it: a text key, the types that no control record names, no columns of Strait's own.
+fn made_by_hand() -> FinalTable {
+    let resource: TableResource = serde_json::from_value(json!({
+        "schema": {"fields": [
+            {"name": "code", "type": "STRING"}, {"name": "doc", "type": "JSON"}, {"name": "t", "type": "TIME"},
+            {"name": "price", "type": "NUMERIC", "precision": "10", "scale": "2"}]},
+        "tableConstraints": {"primaryKey": {"columns": ["code"]}}}))
+    .unwrap();
+    FinalTable::existing(table("replica", "shop_order"), &order(), &resource, None, Deletes::Hard).unwrap()
+}
+
+fn statements() -> BTreeMap<String, String> {
+    let log = table("cdc", "log");
+    let covered = vec![
+        OffsetRange { topic: "cdc".into(), partition: 0, first: 0, last: 41 },
+        OffsetRange { topic: "it's".into(), partition: 7, first: 5, last: 5 },
+    ];
+    let mut all = BTreeMap::new();
+    let mut add = |name: String, sql: String| assert!(all.insert(name, sql).is_none());
+
+    add("ledger_state".into(), LedgerState::query(PROJECT, &table("cdc", "merges")).unwrap());
+    add("plan_first".into(), plan::query(PROJECT, &log, &Coverage::default()).unwrap());
+    let coverage = Coverage { to_us: Some(1_767_323_045_678_901), ranges: covered.clone() };
+    add("plan".into(), plan::query(PROJECT, &log, &coverage).unwrap());
+    add("quarantine".into(), statement::quarantine(PROJECT, &log, &table("cdc", "quarantine"), &order()).unwrap());
+    let other = SourceTable { schema: "crm".into(), table: "o'brien".into() };
+    add("definitions".into(), statement::newest_definitions(PROJECT, &log, &[&order(), &other]).unwrap());
+    add("add_own_columns".into(), statement::add_own_columns(PROJECT, &made_by_hand()).unwrap().unwrap());
+
+    for (deletes, deletes_name) in [(Deletes::Hard, "hard"), (Deletes::Soft, "soft")] {
+        for (absent, absent_name) in [(AbsentColumns::Null, "null"), (AbsentColumns::Unchanged, "unchanged")] {
+            let final_table = every_type(deletes);
+            let mode = format!("{deletes_name}_{absent_name}");
+            for (look_back, name) in [
+                (LookBack::None, "in_order"),
+                (LookBack::From(1_767_300_000_000_000), "look_back"),
+                (LookBack::Everything, "look_back_all"),
+            ] {
+                let request = FoldRequest {
+                    project: PROJECT,
+                    log: &log,
+                    source: &order(),
+                    table: &final_table,
+                    window_from_us: Some(1_767_322_000_000_000),
+                    window_to_us: 1_767_323_045_678_901,
+                    covered: &covered,
+                    look_back,
+                    absent,
+                    deletes,
+                };
+                add(format!("fold_{mode}_{name}"), fold::statement(&request).unwrap());
+            }
+            let request = MergeRequest {
+                project: PROJECT,
+                log: &log,
+                source: &order(),
+                table: &final_table,
+                absent,
+                deletes,
+                key_range: Some(("1", "99")),
+            };
+            add(format!("merge_{mode}"), statement::merge(&request).unwrap());
+            if mode == "hard_null" {
+                add("survey".into(), fold::survey(PROJECT, &log, &order(), &final_table).unwrap());
+            }
+        }
+    }
+
+    let by_hand = made_by_hand();
+    let request = FoldRequest {
+        project: PROJECT,
+        log: &log,
+        source: &order(),
+        table: &by_hand,
+        window_from_us: None,
+        window_to_us: 1_767_323_045_678_901,
+        covered: &[],
+        look_back: LookBack::None,
+        absent: AbsentColumns::Null,
+        deletes: Deletes::Hard,
+    };
+    add("fold_by_hand".into(), fold::statement(&request).unwrap());
+    let request = MergeRequest {
+        project: PROJECT,
+        log: &log,
+        source: &order(),
+        table: &by_hand,
+        absent: AbsentColumns::Null,
+        deletes: Deletes::Hard,
+        key_range: Some(("it's", "z")),
+    };
+    add("merge_by_hand".into(), statement::merge(&request).unwrap());
+    all
+}
+
+#[test]
+fn every_statement_is_the_golden_one() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let statements = statements();
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        for (name, sql) in &statements {
+            std::fs::write(folder.join(format!("{name}.sql")), format!("{sql}\n")).unwrap();
+        }
+    }
+    let mut files: Vec<String> = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter_map(|name| name.strip_suffix(".sql").map(str::to_owned))
+        .collect();
+    files.sort();
+    assert_eq!(files, statements.keys().cloned().collect::<Vec<_>>(), "UPDATE_GOLDEN=1 writes them anew");
+    for (name, sql) in &statements {
+        let golden = std::fs::read_to_string(folder.join(format!("{name}.sql"))).unwrap();
+        assert_eq!(golden.trim_end(), sql, "{name}: UPDATE_GOLDEN=1 writes it anew");
+    }
+}
