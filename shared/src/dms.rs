@@ -1,1 +1,463 @@
-//! Placeholder.
+//! AWS DMS messages on Kafka: one text → one [`Message`], its row images kept as the text they were received as.
+//! It must never guess (what it cannot read it refuses, with the reason), never panic, and never put a word of the
+//! message into a reason.
+//!
+//! The envelope is `{"data":{…}, "before-image":{…}?, "metadata":{…}}` for a change and `{"control":{…}?, "metadata":{…}}`
+//! for a control record
+//! (<https://docs.aws.amazon.com/dms/latest/userguide/CHAP_Target.Kafka.html#CHAP_Target.Kafka.MessageFormat>).
+//! Members are found by name only: their order varies, and collectors add members of their own, which are passed over.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::error::Category;
+use serde_json::value::RawValue;
+
+use crate::json_text::{self, JsonFault};
+use crate::names::SourceTable;
+
+/// What happened to a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// Copied by the full load; no change of the source.
+    Load,
+    /// Inserted.
+    Insert,
+    /// Updated.
+    Update,
+    /// Deleted.
+    Delete,
+}
+
+impl Operation {
+    /// Every operation of a data record.
+    pub const ALL: [Self; 4] = [Self::Load, Self::Insert, Self::Update, Self::Delete];
+
+    /// DMS's word for it, which is the log's as well.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Load => "load",
+            Self::Insert => "insert",
+            Self::Update => "update",
+            Self::Delete => "delete",
+        }
+    }
+
+    fn of(word: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|operation| operation.as_str() == word)
+    }
+}
+
+/// The log's word for a record that could not be decoded. No control record may take it for its operation.
+pub const POISON: &str = "poison";
+
+/// One DMS message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message<'a> {
+    /// What it says.
+    pub kind: Kind<'a>,
+    /// About which table, and when.
+    pub metadata: Metadata<'a>,
+}
+
+/// What a message says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind<'a> {
+    /// A row changed (`record-type` is `data`).
+    Change(Change<'a>),
+    /// A table changed (`record-type` is `control`).
+    Control(Control<'a>),
+}
+
+/// A change of a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change<'a> {
+    /// What happened to the row.
+    pub operation: Operation,
+    /// The row image: a JSON object, to the letter.
+    pub data: &'a str,
+    /// The before-image: a JSON object, to the letter; None when absent or null. `{}` is kept: it says that the key did
+    /// not change.
+    pub before: Option<&'a str>,
+}
+
+/// A change of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Control<'a> {
+    /// As given: DMS may know more of them than are documented. Never a word that [`Operation`] uses, nor [`POISON`].
+    pub operation: Cow<'a, str>,
+    /// `control` to the letter; None when absent or null (IncludeControlDetails is off).
+    pub definition: Option<&'a str>,
+}
+
+/// What is known of a message beside its content. Only the names are always there, and may be empty.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Metadata<'a> {
+    /// `schema-name`; empty for DMS's own control tables.
+    pub schema: Cow<'a, str>,
+    /// `table-name`.
+    pub table: Cow<'a, str>,
+    /// `transaction-id`: MySQL's is (binlog file number << 32) | position, PostgreSQL's is the xid, which is no order.
+    pub transaction_id: Option<u64>,
+    /// `transaction-record-id`: the place within the transaction.
+    pub transaction_record_id: Option<u64>,
+    /// `stream-position`.
+    pub stream_position: Option<Cow<'a, str>>,
+    /// `timestamp`: when DMS built the message; microseconds since the Unix epoch, UTC. Another one in a duplicate.
+    pub emitted_at: Option<i64>,
+    /// `commit-timestamp`: when the source committed; microseconds since the Unix epoch, UTC.
+    pub committed_at: Option<i64>,
+}
+
+impl Metadata<'_> {
+    /// Whether the table is one of DMS's own (`awsdms_status`, `awsdms_history`, …), in whatever schema.
+    #[must_use]
+    pub fn is_dms_own(&self) -> bool {
+        is_dms_own(&self.table)
+    }
+}
+
+/// Whether a table is one of DMS's own, by its name.
+#[must_use]
+pub fn is_dms_own(table: &str) -> bool {
+    table.starts_with("awsdms_")
+}
+
+/// Why a text is no DMS message. No kind holds a word of the text.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeErrorKind {
+    /// The text is no JSON.
+    #[error("not JSON: {0}")]
+    NotJson(JsonFault),
+    /// Nested too deep to be handled safely anywhere downstream.
+    #[error("nested deeper than 128 levels")]
+    TooDeep,
+    /// JSON, but no object.
+    #[error("not a JSON object")]
+    NotAnObject,
+    /// A member of the envelope or of the metadata stands there twice: it is not known which one counts.
+    #[error("duplicate member `{0}`")]
+    DuplicateMember(&'static str),
+    /// A member is missing, null or empty that has to be there.
+    #[error("no `{0}`")]
+    Missing(&'static str),
+    /// A member has to be an object.
+    #[error("`{0}` is not an object")]
+    MemberNotAnObject(&'static str),
+    /// A member has to be text.
+    #[error("`{0}` is not readable text")]
+    NotText(&'static str),
+    /// A member has to be a number from 0 to 2⁶⁴−1.
+    #[error("`{0}` is not a number from 0 to 18446744073709551615")]
+    NotANumber(&'static str),
+    /// `record-type` is neither `data` nor `control`.
+    #[error("`record-type` is neither `data` nor `control`")]
+    UnknownRecordType,
+    /// `operation` of a data record is none of the four.
+    #[error("`operation` of a data record is none of load, insert, update, delete")]
+    UnknownOperation,
+    /// `operation` of a control record is a word that the log uses for something else.
+    #[error("`operation` of a control record is one of load, insert, update, delete, poison")]
+    ControlNamedAsChange,
+}
+
+/// Why a text is no DMS message, and the table it speaks of, as far as that could be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{kind}")]
+pub struct DecodeError {
+    /// The reason.
+    pub kind: DecodeErrorKind,
+    /// The table, when the metadata could be read that far.
+    pub table: Option<SourceTable>,
+}
+
+impl From<DecodeErrorKind> for DecodeError {
+    fn from(kind: DecodeErrorKind) -> Self {
+        Self { kind, table: None }
+    }
+}
+
+/// Decodes one DMS message.
+///
+/// # Errors
+/// The reason, without a word of the text.
+pub fn decode_message(text: &str) -> Result<Message<'_>, DecodeError> {
+    if !json_text::is_within_depth(text) {
+        return Err(DecodeErrorKind::TooDeep.into());
+    }
+    let envelope: Members<'_, 4> = members(text, &ENVELOPE)?.ok_or(DecodeErrorKind::NotAnObject)?;
+    let [data, before, control, metadata] = envelope.values;
+    // A duplicate `metadata` leaves open which table the record is of, so it is refused before that is read.
+    if let Some(name) = envelope.duplicate {
+        return Err(DecodeErrorKind::DuplicateMember(name).into());
+    }
+    let metadata = metadata
+        .filter(|raw| raw.get() != "null")
+        .ok_or(DecodeErrorKind::Missing("metadata"))?;
+    let fields: Members<'_, 9> = members(metadata.get(), &METADATA)?
+        .ok_or(DecodeErrorKind::MemberNotAnObject("metadata"))?;
+    if let Some(name) = fields.duplicate {
+        return Err(DecodeErrorKind::DuplicateMember(name).into());
+    }
+    let [schema, table, rest @ ..] = fields.values;
+    let schema = text_member("schema-name", schema)?.unwrap_or_default();
+    let table = text_member("table-name", table)?.unwrap_or_default();
+
+    let known_table = SourceTable {
+        schema: schema.clone().into_owned(),
+        table: table.clone().into_owned(),
+    };
+    let message = message_of(schema, table, rest, [data, before, control]);
+    message.map_err(|kind| DecodeError {
+        kind,
+        table: Some(known_table),
+    })
+}
+
+/// Everything that can go wrong once the table is known.
+fn message_of<'a>(
+    schema: Cow<'a, str>,
+    table: Cow<'a, str>,
+    rest: [Option<&'a RawValue>; 7],
+    [data, before, control]: [Option<&'a RawValue>; 3],
+) -> Result<Message<'a>, DecodeErrorKind> {
+    let [
+        record_type,
+        operation,
+        timestamp,
+        transaction_id,
+        transaction_record_id,
+        commit_timestamp,
+        stream_position,
+    ] = rest;
+    let record_type = required_text("record-type", record_type)?;
+    let operation = required_text("operation", operation)?;
+    let metadata = Metadata {
+        schema,
+        table,
+        transaction_id: number_member("transaction-id", transaction_id)?,
+        transaction_record_id: number_member("transaction-record-id", transaction_record_id)?,
+        stream_position: text_member("stream-position", stream_position)?
+            .filter(|text| !text.is_empty()),
+        emitted_at: timestamp_member(timestamp),
+        committed_at: timestamp_member(commit_timestamp),
+    };
+    let kind = match record_type.as_ref() {
+        "data" => {
+            if metadata.table.is_empty() {
+                return Err(DecodeErrorKind::Missing("table-name"));
+            }
+            Kind::Change(Change {
+                operation: Operation::of(&operation).ok_or(DecodeErrorKind::UnknownOperation)?,
+                data: object_member("data", data)?.ok_or(DecodeErrorKind::Missing("data"))?,
+                before: object_member("before-image", before)?,
+            })
+        }
+        "control" => {
+            if operation == POISON || Operation::of(&operation).is_some() {
+                return Err(DecodeErrorKind::ControlNamedAsChange);
+            }
+            Kind::Control(Control {
+                operation,
+                definition: object_member("control", control)?,
+            })
+        }
+        _ => return Err(DecodeErrorKind::UnknownRecordType),
+    };
+    Ok(Message { kind, metadata })
+}
+
+const ENVELOPE: [&str; 4] = ["data", "before-image", "control", "metadata"];
+
+const METADATA: [&str; 9] = [
+    "schema-name",
+    "table-name",
+    "record-type",
+    "operation",
+    "timestamp",
+    "transaction-id",
+    "transaction-record-id",
+    "commit-timestamp",
+    "stream-position",
+];
+
+/// The wanted members of an object, to the letter, in the order in which they were asked for.
+struct Members<'a, const N: usize> {
+    values: [Option<&'a RawValue>; N],
+    /// A wanted member that stands there twice.
+    duplicate: Option<&'static str>,
+}
+
+/// The wanted members of a JSON object; None when the text is JSON but no object.
+fn members<'a, const N: usize>(
+    text: &'a str,
+    names: &'static [&'static str; N],
+) -> Result<Option<Members<'a, N>>, DecodeErrorKind> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let found = deserializer
+        .deserialize_map(MembersVisitor { names })
+        .and_then(|members| deserializer.end().map(|()| members));
+    match found {
+        Ok(members) => Ok(Some(members)),
+        // The visitor refuses nothing itself, so this is `serde_json`'s word for anything but an object.
+        Err(error) if error.classify() == Category::Data => Ok(None),
+        Err(error) => Err(DecodeErrorKind::NotJson(JsonFault::of(&error))),
+    }
+}
+
+struct MembersVisitor<const N: usize> {
+    names: &'static [&'static str; N],
+}
+
+impl<'de, const N: usize> Visitor<'de> for MembersVisitor<N> {
+    type Value = Members<'de, N>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut members = Members {
+            values: [None; N],
+            duplicate: None,
+        };
+        while let Some(name) = map.next_key::<MemberName<'de>>()? {
+            let wanted = self
+                .names
+                .iter()
+                .zip(members.values.iter_mut())
+                .find(|(wanted, _)| **wanted == name.0);
+            match wanted {
+                Some((wanted, slot)) => {
+                    let value: &'de RawValue = map.next_value()?;
+                    if slot.replace(value).is_some() {
+                        members.duplicate = Some(wanted);
+                    }
+                }
+                None => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(members)
+    }
+}
+
+/// A member's name; borrowed unless it has escapes.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct MemberName<'a>(#[serde(borrow)] Cow<'a, str>);
+
+fn object_member<'a>(
+    name: &'static str,
+    raw: Option<&'a RawValue>,
+) -> Result<Option<&'a str>, DecodeErrorKind> {
+    match raw.map(RawValue::get) {
+        None | Some("null") => Ok(None),
+        Some(text) if text.starts_with('{') => Ok(Some(text)),
+        Some(_) => Err(DecodeErrorKind::MemberNotAnObject(name)),
+    }
+}
+
+fn text_member<'a>(
+    name: &'static str,
+    raw: Option<&'a RawValue>,
+) -> Result<Option<Cow<'a, str>>, DecodeErrorKind> {
+    match raw {
+        None => Ok(None),
+        Some(raw) if raw.get() == "null" => Ok(None),
+        Some(raw) => json_text::string_value(raw)
+            .map(Some)
+            .ok_or(DecodeErrorKind::NotText(name)),
+    }
+}
+
+fn required_text<'a>(
+    name: &'static str,
+    raw: Option<&'a RawValue>,
+) -> Result<Cow<'a, str>, DecodeErrorKind> {
+    text_member(name, raw)?
+        .filter(|text| !text.is_empty())
+        .ok_or(DecodeErrorKind::Missing(name))
+}
+
+/// A number, also as text. One that cannot be read is refused: taken for absent, it would put the change out of order.
+fn number_member(
+    name: &'static str,
+    raw: Option<&RawValue>,
+) -> Result<Option<u64>, DecodeErrorKind> {
+    let Some(raw) = raw.filter(|raw| raw.get() != "null") else {
+        return Ok(None);
+    };
+    let quoted = json_text::string_value(raw);
+    let digits = quoted.as_deref().unwrap_or_else(|| raw.get());
+    let is_digits = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    match digits.parse() {
+        Ok(number) if is_digits => Ok(Some(number)),
+        _ => Err(DecodeErrorKind::NotANumber(name)),
+    }
+}
+
+/// A time that cannot be read is as good as none: it orders nothing where the source's position is known.
+fn timestamp_member(raw: Option<&RawValue>) -> Option<i64> {
+    parse_timestamp(&json_text::string_value(raw?)?)
+}
+
+/// `2024-07-29T00:58:17.974340Z` as microseconds since the Unix epoch. 0 to 9 fraction digits, cut to microseconds; `Z`,
+/// `+00:00` or nothing at the end; years 0001 to 9999, which are BigQuery's. None for anything else.
+#[must_use]
+pub fn parse_timestamp(text: &str) -> Option<i64> {
+    const MICROS_PER_SECOND: i64 = 1_000_000;
+    let text = text
+        .strip_suffix('Z')
+        .or_else(|| text.strip_suffix("+00:00"))
+        .unwrap_or(text);
+    let (date, time) = text.split_once(['T', ' '])?;
+    let mut date = date.splitn(3, '-');
+    let year = digits(date.next()?, 4)?;
+    let month = digits(date.next()?, 2)?;
+    let day = digits(date.next()?, 2)?;
+    let (time, fraction) = time.split_once('.').unwrap_or((time, ""));
+    let mut time = time.splitn(3, ':');
+    let hour = digits(time.next()?, 2)?;
+    let minute = digits(time.next()?, 2)?;
+    let second = digits(time.next()?, 2)?;
+    if year < 1 || hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    let date = jiff::civil::Date::new(
+        i16::try_from(year).ok()?,
+        i8::try_from(month).ok()?,
+        i8::try_from(day).ok()?,
+    )
+    .ok()?;
+    // Not through `jiff::Timestamp`, which ends a day before the year 9999 does.
+    let epoch = jiff::civil::Date::constant(1970, 1, 1);
+    let days = i64::from(date.since(epoch).ok()?.get_days());
+    let seconds = days * 86_400 + hour * 3_600 + minute * 60 + second;
+    Some(seconds * MICROS_PER_SECOND + fraction_micros(fraction)?)
+}
+
+/// Exactly `count` ASCII digits.
+fn digits(text: &str, count: usize) -> Option<i64> {
+    let fits = text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit());
+    if fits { text.parse().ok() } else { None }
+}
+
+/// Digits after the point, cut to microseconds.
+fn fraction_micros(text: &str) -> Option<i64> {
+    if text.len() > 9 || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let micros = text.bytes().chain(std::iter::repeat(b'0')).take(6);
+    Some(micros.fold(0, |sum, byte| sum * 10 + i64::from(byte - b'0')))
+}
+
+#[cfg(test)]
+#[path = "dms_tests.rs"]
+mod tests;

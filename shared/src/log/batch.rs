@@ -1,0 +1,386 @@
+//! From one Kafka event to rows of the log, and the figures about it. Every record ends in exactly one of four ways: a
+//! row of its own operation, a row of the operation `poison`, or counted as DMS's own or as excluded by configuration.
+//! Nothing is dropped without being counted, and no record keeps another one out of the log.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+
+use crate::config::TableFilter;
+use crate::dms::{self, Change, Control, DecodeError, Kind, Message, Metadata, Operation};
+use crate::json_text::{self, Surrogates};
+use crate::kafka::{KafkaRecord, MskEvent, Payload};
+use crate::log::row::LogRow;
+use crate::position::Position;
+
+/// The largest value that is put into a row. BigQuery's Storage Write API takes 10 MB a request and so a row; the rest
+/// is room for the row's other columns and the request's own fields. Lambda's payload limit (6 MB) is below it, so only
+/// other deliveries meet it.
+pub const MAX_VALUE_BYTES: usize = 9_000_000;
+
+/// What DMS's Kafka producer and Lambda's poller write; padding is taken with and without.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// What `batchItemFailures` calls a record.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ItemIdentity {
+    /// The key of `records`, which Lambda calls the partition.
+    pub group: Arc<str>,
+    /// The record's offset.
+    pub offset: i64,
+}
+
+/// A row of the log, ready to be appended, and the Kafka record that it came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncodedRow {
+    /// The row as a protobuf message of [`super::LOG`]'s columns.
+    pub bytes: Vec<u8>,
+    /// What to report when the row could not be appended.
+    pub item: ItemIdentity,
+    /// Topic of the Kafka record.
+    pub topic: Arc<str>,
+    /// Partition of the Kafka record.
+    pub partition: i64,
+}
+
+/// What became of the records of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Kafka records in the event. Equal to loads + inserts + updates + deletes + controls + poison + dms_own + excluded.
+    pub records: u64,
+    /// Rows of a full load.
+    pub loads: u64,
+    /// Inserts.
+    pub inserts: u64,
+    /// Updates.
+    pub updates: u64,
+    /// Deletes.
+    pub deletes: u64,
+    /// Control records.
+    pub controls: u64,
+    /// Records that could not be decoded; logged as such.
+    pub poison: u64,
+    /// Records of DMS's own tables; not logged.
+    pub dms_own: u64,
+    /// Records of tables that `STRAIT_TABLES` leaves out; not logged.
+    pub excluded: u64,
+    /// Of `poison`, those without a value.
+    pub tombstones: u64,
+    /// Of the changes and control records, those that are logged with an error, for the merge to quarantine.
+    pub flagged: u64,
+    /// Bytes of the values after base64.
+    pub bytes_in: u64,
+    /// Bytes of the encoded rows.
+    pub bytes_out: u64,
+    /// The latest commit at the source among the logged changes, in microseconds since the Unix epoch: the lag is now
+    /// minus this.
+    pub newest_committed_at: Option<i64>,
+}
+
+/// The rows of one event, in the order of its records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogBatch {
+    /// One per logged record.
+    pub rows: Vec<EncodedRow>,
+    /// What became of all records.
+    pub tally: Tally,
+}
+
+impl LogBatch {
+    /// Decodes every record of an event. `ingested_at` (microseconds since the Unix epoch) is the same for all of them.
+    #[must_use]
+    pub fn from_event(event: &MskEvent<'_>, filter: &TableFilter, ingested_at: i64) -> Self {
+        let mut builder = Builder {
+            filter,
+            ingested_at,
+            topic: Arc::from(""),
+            batch: Self {
+                rows: Vec::with_capacity(event.records.len()),
+                tally: Tally::default(),
+            },
+        };
+        let mut decoded = Vec::new();
+        for record in &event.records {
+            builder.record(record, &mut decoded);
+        }
+        builder.batch
+    }
+}
+
+struct Builder<'f> {
+    filter: &'f TableFilter,
+    ingested_at: i64,
+    /// The last record's: nearly always the next one's too.
+    topic: Arc<str>,
+    batch: LogBatch,
+}
+
+impl Builder<'_> {
+    /// `decoded` is room for the value, kept from record to record.
+    fn record(&mut self, record: &KafkaRecord<'_>, decoded: &mut Vec<u8>) {
+        count(&mut self.batch.tally.records);
+        let base64 = match &record.value {
+            Payload::Base64(text) => text.as_ref(),
+            Payload::Absent => {
+                count(&mut self.batch.tally.tombstones);
+                return self.poison(record, UNKNOWN, None, "the record has no value");
+            }
+            Payload::NotText => {
+                return self.poison(record, UNKNOWN, None, "the record's value is not text");
+            }
+        };
+        decoded.clear();
+        if BASE64.decode_vec(base64, decoded).is_err() {
+            let reason = "the record's value is not base64";
+            return self.poison(record, UNKNOWN, Some(base64), reason);
+        }
+        let tally = &mut self.batch.tally;
+        tally.bytes_in = tally.bytes_in.saturating_add(length(decoded));
+        if decoded.is_empty() {
+            return self.poison(record, UNKNOWN, Some(""), "the record's value is empty");
+        }
+        if decoded.len() > MAX_VALUE_BYTES {
+            let reason = format!(
+                "the record's value has {} bytes, more than a row of BigQuery can hold",
+                decoded.len()
+            );
+            return self.poison(record, UNKNOWN, None, &reason);
+        }
+        let Ok(text) = std::str::from_utf8(decoded) else {
+            return self.poison(record, UNKNOWN, Some(base64), "not UTF-8");
+        };
+        match dms::decode_message(text) {
+            Ok(message) => self.message(record, &message),
+            Err(DecodeError { kind, table }) => {
+                let table = table.as_ref().map_or(UNKNOWN, |table| {
+                    (table.schema.as_str(), table.table.as_str())
+                });
+                // A broken record of an excluded table is still of an excluded table: its content must not be logged.
+                if !self.is_left_out(table.0, table.1) {
+                    self.poison(record, table, Some(text), &kind.to_string());
+                }
+            }
+        }
+    }
+
+    /// Counts a record that does not belong into the log.
+    fn is_left_out(&mut self, schema: &str, table: &str) -> bool {
+        let tally = &mut self.batch.tally;
+        if dms::is_dms_own(table) {
+            count(&mut tally.dms_own);
+            true
+        } else if !table.is_empty() && !self.filter.matches(schema, table) {
+            count(&mut tally.excluded);
+            true
+        } else {
+            false
+        }
+    }
+
+    fn message(&mut self, record: &KafkaRecord<'_>, message: &Message<'_>) {
+        let metadata = &message.metadata;
+        if self.is_left_out(&metadata.schema, &metadata.table) {
+            return;
+        }
+        match &message.kind {
+            Kind::Change(change) => self.change(record, metadata, change),
+            Kind::Control(control) => self.control(record, metadata, control),
+        }
+    }
+
+    fn change(&mut self, record: &KafkaRecord<'_>, metadata: &Metadata<'_>, change: &Change<'_>) {
+        let tally = &mut self.batch.tally;
+        count(match change.operation {
+            Operation::Load => &mut tally.loads,
+            Operation::Insert => &mut tally.inserts,
+            Operation::Update => &mut tally.updates,
+            Operation::Delete => &mut tally.deletes,
+        });
+        tally.newest_committed_at = tally.newest_committed_at.max(metadata.committed_at);
+
+        let data = Image::of(change.data, "");
+        let before = change
+            .before
+            .map(|text| Image::of(text, " of the before-image"));
+        let error = data
+            .error
+            .as_deref()
+            .or_else(|| before.as_ref()?.error.as_deref());
+        let position = Position::of_change(metadata, change.operation, record.offset);
+        self.row(
+            record,
+            metadata,
+            Content {
+                operation: change.operation.as_str(),
+                position: &position,
+                data: Some(&data.text),
+                before: before.as_ref().map(|image| image.text.as_ref()),
+                error,
+            },
+        );
+    }
+
+    fn control(
+        &mut self,
+        record: &KafkaRecord<'_>,
+        metadata: &Metadata<'_>,
+        control: &Control<'_>,
+    ) {
+        count(&mut self.batch.tally.controls);
+        let definition = control
+            .definition
+            .map(|text| Image::of(text, " of the control record"));
+        let position = Position::of_control(metadata, record.offset);
+        self.row(
+            record,
+            metadata,
+            Content {
+                operation: &control.operation,
+                position: &position,
+                data: definition.as_ref().map(|image| image.text.as_ref()),
+                before: None,
+                error: definition.as_ref().and_then(|image| image.error.as_deref()),
+            },
+        );
+    }
+
+    fn row(&mut self, record: &KafkaRecord<'_>, metadata: &Metadata<'_>, content: Content<'_>) {
+        if content.error.is_some() {
+            count(&mut self.batch.tally.flagged);
+        }
+        let mut transaction_id = String::new();
+        if let Some(id) = metadata.transaction_id {
+            // Writing to a `String` cannot fail.
+            let _ = write!(transaction_id, "{id}");
+        }
+        self.push(
+            record,
+            &LogRow {
+                source_schema: &metadata.schema,
+                source_table: &metadata.table,
+                operation: content.operation,
+                position: content.position.as_str(),
+                data: content.data,
+                before: content.before,
+                transaction_id: metadata.transaction_id.map(|_| transaction_id.as_str()),
+                committed_at: metadata.committed_at,
+                emitted_at: metadata.emitted_at,
+                kafka_topic: &record.topic,
+                kafka_partition: record.partition,
+                kafka_offset: record.offset,
+                ingested_at: self.ingested_at,
+                error: content.error,
+            },
+        );
+    }
+
+    /// A record that could not be decoded, with its text or its bytes in base64.
+    fn poison(
+        &mut self,
+        record: &KafkaRecord<'_>,
+        (source_schema, source_table): (&str, &str),
+        data: Option<&str>,
+        reason: &str,
+    ) {
+        count(&mut self.batch.tally.poison);
+        let fits = data.is_none_or(|data| data.len() <= MAX_VALUE_BYTES);
+        let reason = if fits {
+            Cow::Borrowed(reason)
+        } else {
+            Cow::Owned(format!("{reason}; too large to be kept"))
+        };
+        self.push(
+            record,
+            &LogRow {
+                source_schema,
+                source_table,
+                operation: dms::POISON,
+                position: "",
+                data: data.filter(|_| fits),
+                before: None,
+                transaction_id: None,
+                committed_at: None,
+                emitted_at: None,
+                kafka_topic: &record.topic,
+                kafka_partition: record.partition,
+                kafka_offset: record.offset,
+                ingested_at: self.ingested_at,
+                error: Some(&reason),
+            },
+        );
+    }
+
+    fn push(&mut self, record: &KafkaRecord<'_>, row: &LogRow<'_>) {
+        let mut bytes = Vec::new();
+        row.encode(&mut bytes);
+        let tally = &mut self.batch.tally;
+        tally.bytes_out = tally.bytes_out.saturating_add(length(&bytes));
+        if *self.topic != *record.topic {
+            self.topic = Arc::from(record.topic.as_ref());
+        }
+        self.batch.rows.push(EncodedRow {
+            bytes,
+            item: ItemIdentity {
+                group: Arc::clone(&record.group),
+                offset: record.offset,
+            },
+            topic: Arc::clone(&self.topic),
+            partition: record.partition,
+        });
+    }
+}
+
+/// Schema and table of a record that does not say.
+const UNKNOWN: (&str, &str) = ("", "");
+
+/// What a record says, as far as the row differs by the kind of record.
+struct Content<'a> {
+    operation: &'a str,
+    position: &'a Position,
+    data: Option<&'a str>,
+    before: Option<&'a str>,
+    error: Option<&'a str>,
+}
+
+/// A JSON text as it goes into the log.
+struct Image<'a> {
+    text: Cow<'a, str>,
+    /// Why it must not be applied.
+    error: Option<String>,
+}
+
+impl<'a> Image<'a> {
+    /// With escaped surrogate pairs written out; with half a pair, as received.
+    fn of(text: &'a str, of_what: &str) -> Self {
+        match json_text::normalise_surrogates(text) {
+            Surrogates::Paired(text) => Self { text, error: None },
+            Surrogates::Lone { member } => Self {
+                text: Cow::Borrowed(text),
+                error: Some(match member {
+                    Some(name) => format!("lone surrogate in column \"{name}\"{of_what}"),
+                    None => format!("lone surrogate in a column's name{of_what}"),
+                }),
+            },
+        }
+    }
+}
+
+fn count(counter: &mut u64) {
+    *counter = counter.saturating_add(1);
+}
+
+/// `usize` has 64 bits at most on every platform there is.
+fn length(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+#[path = "batch_tests.rs"]
+mod tests;

@@ -1,0 +1,349 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+use super::*;
+use crate::kafka;
+use crate::log::row::tests::Mirror;
+use base64::engine::general_purpose::STANDARD;
+use proptest::prelude::*;
+use prost::Message as _;
+
+const INGESTED_AT: i64 = 1_714_557_700_000_000;
+
+fn everything() -> TableFilter {
+    TableFilter::parse("*").unwrap()
+}
+
+/// An event of one partition as the poller makes it, offsets from 100.
+fn event_of<V: AsRef<[u8]>>(values: &[V]) -> String {
+    let records: Vec<String> = values
+        .iter()
+        .enumerate()
+        .map(|(index, value)| {
+            format!(
+                r#"{{"topic":"dms","partition":3,"offset":{},"timestamp":1,"value":"{}","headers":[]}}"#,
+                100 + index,
+                STANDARD.encode(value)
+            )
+        })
+        .collect();
+    raw_event(&records.join(","))
+}
+
+fn raw_event(records: &str) -> String {
+    format!(r#"{{"eventSource":"aws:kafka","records":{{"dms-3":[{records}]}}}}"#)
+}
+
+fn batch_of(event: &str, filter: &TableFilter) -> LogBatch {
+    let event = kafka::decode_event(event.as_bytes()).unwrap();
+    let batch = LogBatch::from_event(&event, filter, INGESTED_AT);
+    let tally = &batch.tally;
+    let ends = [
+        tally.loads,
+        tally.inserts,
+        tally.updates,
+        tally.deletes,
+        tally.controls,
+        tally.poison,
+        tally.dms_own,
+        tally.excluded,
+    ];
+    assert_eq!(ends.iter().sum::<u64>(), tally.records);
+    assert_eq!(
+        tally.records - tally.dms_own - tally.excluded,
+        u64::try_from(batch.rows.len()).unwrap()
+    );
+    batch
+}
+
+fn row_of(row: &EncodedRow) -> Mirror {
+    Mirror::decode(row.bytes.as_slice()).unwrap()
+}
+
+/// The only row of an event with this one value.
+fn single(value: impl AsRef<[u8]>) -> Mirror {
+    let batch = batch_of(&event_of(&[value]), &everything());
+    assert_eq!(batch.rows.len(), 1);
+    row_of(&batch.rows[0])
+}
+
+fn change(operation: &str, table: &str, data: &str) -> String {
+    format!(
+        r#"{{"data":{data},"metadata":{{"timestamp":"2024-05-01T10:00:00.000002Z","record-type":"data","operation":"{operation}","schema-name":"shop","table-name":"{table}","transaction-id":12884902388,"transaction-record-id":1,"commit-timestamp":"2024-05-01T09:59:59Z"}}}}"#
+    )
+}
+
+#[test]
+fn a_change_becomes_a_row_as_received() {
+    let row = single(change(
+        "insert",
+        "orders",
+        r#"{"id": 1, "price": 1.50, "id": 2}"#,
+    ));
+    let expected = Mirror {
+        source_schema: Some("shop".to_owned()),
+        source_table: Some("orders".to_owned()),
+        operation: Some("insert".to_owned()),
+        position: Some("0000-2-m0000000003-0000000500-00000000000000000001".to_owned()),
+        data: Some(r#"{"id": 1, "price": 1.50, "id": 2}"#.to_owned()),
+        before: None,
+        transaction_id: Some("12884902388".to_owned()),
+        committed_at: Some(1_714_557_599_000_000),
+        emitted_at: Some(1_714_557_600_000_002),
+        kafka_topic: Some("dms".to_owned()),
+        kafka_partition: Some(3),
+        kafka_offset: Some(100),
+        ingested_at: Some(INGESTED_AT),
+        error: None,
+    };
+    assert_eq!(row, expected);
+}
+
+#[test]
+fn every_record_is_counted_once() {
+    let control = |table: &str| {
+        format!(
+            r#"{{"control":{{}},"metadata":{{"record-type":"control","operation":"drop-table","schema-name":"shop","table-name":"{table}"}}}}"#
+        )
+    };
+    let values = [
+        change("load", "orders", "{}"),
+        change("insert", "orders", "{}"),
+        change("update", "orders", "{}"),
+        change("update", "orders", "{}"),
+        change("delete", "orders", "{}"),
+        control("orders"),
+        control("awsdms_status"),
+        change("insert", "awsdms_history", "{}"),
+        change("insert", "secrets", "{}"),
+        control("secrets"),
+        // Broken, but known to be of a table that is left out.
+        change("upsert", "secrets", "{}"),
+        change("upsert", "orders", "{}"),
+        "hello".to_owned(),
+    ];
+    let filter = TableFilter::parse("!shop.secrets").unwrap();
+    let batch = batch_of(&event_of(&values), &filter);
+    let bytes_in: usize = values.iter().map(String::len).sum();
+    let bytes_out: usize = batch.rows.iter().map(|row| row.bytes.len()).sum();
+    assert_eq!(
+        batch.tally,
+        Tally {
+            records: 13,
+            loads: 1,
+            inserts: 1,
+            updates: 2,
+            deletes: 1,
+            controls: 1,
+            poison: 2,
+            dms_own: 2,
+            excluded: 3,
+            tombstones: 0,
+            flagged: 0,
+            bytes_in: u64::try_from(bytes_in).unwrap(),
+            bytes_out: u64::try_from(bytes_out).unwrap(),
+            newest_committed_at: Some(1_714_557_599_000_000),
+        }
+    );
+    let offsets: Vec<i64> = batch.rows.iter().map(|row| row.item.offset).collect();
+    assert_eq!(offsets, [100, 101, 102, 103, 104, 105, 111, 112]);
+    for row in &batch.rows {
+        assert_eq!(
+            (&*row.item.group, &*row.topic, row.partition),
+            ("dms-3", "dms", 3)
+        );
+        assert_eq!(row_of(row).kafka_offset, Some(row.item.offset));
+    }
+    let control = row_of(&batch.rows[5]);
+    assert_eq!(control.operation.as_deref(), Some("drop-table"));
+    assert_eq!(control.data.as_deref(), Some("{}"));
+    assert!(control.position.unwrap().starts_with("0000-1-t0"));
+    let broken = row_of(&batch.rows[6]);
+    assert_eq!(broken.source_table.as_deref(), Some("orders"));
+    assert!(broken.error.unwrap().contains("`operation`"));
+}
+
+#[test]
+fn poison_is_kept_with_its_reason() {
+    let not_utf8 = [b'{', 0xFF, 0xFE];
+    let deep = format!("{{\"data\":{}", "[".repeat(100_000));
+    let cases: Vec<(Vec<u8>, &str, Option<String>)> = vec![
+        (
+            b"hello".to_vec(),
+            "not JSON: syntax error at line 1 column 1",
+            Some("hello".into()),
+        ),
+        (
+            not_utf8.to_vec(),
+            "not UTF-8",
+            Some(STANDARD.encode(not_utf8)),
+        ),
+        (
+            deep.clone().into_bytes(),
+            "nested deeper than 128 levels",
+            Some(deep),
+        ),
+        (
+            b"{}\0".to_vec(),
+            "not JSON: syntax error at line 1 column 3",
+            Some("{}\0".into()),
+        ),
+        (
+            Vec::new(),
+            "the record's value is empty",
+            Some(String::new()),
+        ),
+        (b"{}".to_vec(), "no `metadata`", Some("{}".into())),
+    ];
+    for (value, reason, data) in cases {
+        let row = single(&value);
+        assert_eq!(row.operation.as_deref(), Some("poison"));
+        assert_eq!(row.error.as_deref(), Some(reason));
+        assert!(row.data == data, "{reason}");
+        for empty in [row.source_schema, row.source_table, row.position] {
+            assert_eq!(empty.as_deref(), Some(""));
+        }
+    }
+}
+
+#[test]
+fn a_record_without_a_readable_value_is_poison_too() {
+    let identity = r#""topic":"dms","partition":3,"offset""#;
+    let records = format!(
+        r#"{{{identity}:1,"value":null}},{{{identity}:2}},{{{identity}:3,"value":[1]}},{{{identity}:4,"value":"%%"}}"#
+    );
+    let batch = batch_of(&raw_event(&records), &everything());
+    assert_eq!((batch.tally.poison, batch.tally.tombstones), (4, 2));
+    let errors: Vec<(Option<String>, String)> = batch
+        .rows
+        .iter()
+        .map(|row| {
+            let row = row_of(row);
+            (row.data, row.error.unwrap())
+        })
+        .collect();
+    let no_value = (None, "the record has no value".to_owned());
+    assert_eq!(
+        errors,
+        [
+            no_value.clone(),
+            no_value,
+            (None, "the record's value is not text".to_owned()),
+            (
+                Some("%%".to_owned()),
+                "the record's value is not base64".to_owned()
+            ),
+        ]
+    );
+}
+
+#[test]
+fn unpadded_base64_is_taken() {
+    let value = change("insert", "orders", r#"{"id":1}"#) + " ";
+    let padded = STANDARD.encode(&value);
+    let event = event_of(&[&value]).replace(&padded, padded.trim_end_matches('='));
+    assert_eq!(batch_of(&event, &everything()).tally.inserts, 1);
+}
+
+#[test]
+fn a_surrogate_pair_is_written_out_and_half_a_pair_is_flagged() {
+    let row = single(change("insert", "orders", r#"{"a":"\ud83d\ude00"}"#));
+    assert_eq!(row.data.as_deref(), Some("{\"a\":\"\u{1f600}\"}"));
+    assert_eq!(row.error, None);
+
+    let data = r#"{"a":"\ud83d\ude00","b":"\ud83d"}"#;
+    let batch = batch_of(
+        &event_of(&[change("update", "orders", data)]),
+        &everything(),
+    );
+    assert_eq!(
+        (batch.tally.updates, batch.tally.flagged, batch.tally.poison),
+        (1, 1, 0)
+    );
+    let row = row_of(&batch.rows[0]);
+    assert_eq!(row.operation.as_deref(), Some("update"));
+    assert_eq!(row.data.as_deref(), Some(data));
+    assert_eq!(row.error.as_deref(), Some("lone surrogate in column \"b\""));
+    assert!(row.position.unwrap().starts_with("0000-2-m"));
+
+    let before = change("update", "orders", "{}").replacen(
+        "{\"data\"",
+        r#"{"before-image":{"k":"\udc00"},"data""#,
+        1,
+    );
+    let row = single(before);
+    assert_eq!(
+        row.error.as_deref(),
+        Some("lone surrogate in column \"k\" of the before-image")
+    );
+    assert_eq!(row.before.as_deref(), Some(r#"{"k":"\udc00"}"#));
+}
+
+#[test]
+fn large_values_are_kept_up_to_what_a_row_can_hold() {
+    let five_megabytes = "x".repeat(5_000_000);
+    let data = format!(r#"{{"id":1,"lob":"{five_megabytes}"}}"#);
+    let row = single(change("insert", "orders", &data));
+    assert!(row.data.as_deref() == Some(data.as_str()));
+
+    let too_large = vec![b' '; MAX_VALUE_BYTES + 1];
+    let row = single(too_large);
+    assert_eq!(row.operation.as_deref(), Some("poison"));
+    assert_eq!(row.data, None);
+    assert!(row.error.unwrap().contains("9000001 bytes"));
+
+    // 8 MB as bytes, more than 9 as base64.
+    let row = single(vec![0xFF_u8; 8_000_000]);
+    assert_eq!(row.data, None);
+    assert_eq!(
+        row.error.as_deref(),
+        Some("not UTF-8; too large to be kept")
+    );
+}
+
+#[test]
+fn the_order_of_the_records_is_kept_across_partitions() {
+    let record = |topic: &str, partition: i64, offset: i64| {
+        format!(r#"{{"topic":"{topic}","partition":{partition},"offset":{offset}}}"#)
+    };
+    let event = format!(
+        r#"{{"eventSource":"SelfManagedKafka","records":{{"b-1":[{}],"a-0":[{},{}]}}}}"#,
+        record("b", 1, 5),
+        record("a", 0, 9),
+        record("a", 0, 10)
+    );
+    let batch = batch_of(&event, &everything());
+    let identities: Vec<(&str, &str, i64, i64)> = batch
+        .rows
+        .iter()
+        .map(|row| {
+            (
+                &*row.item.group,
+                &*row.topic,
+                row.partition,
+                row.item.offset,
+            )
+        })
+        .collect();
+    assert_eq!(
+        identities,
+        [("b-1", "b", 1, 5), ("a-0", "a", 0, 9), ("a-0", "a", 0, 10)]
+    );
+}
+
+proptest! {
+    /// Whatever the bytes, every record has one row, and poison keeps what was received.
+    #[test]
+    fn nothing_is_lost(values in prop::collection::vec(any::<Vec<u8>>(), 0..8)) {
+        let batch = batch_of(&event_of(&values), &everything());
+        prop_assert_eq!(batch.rows.len(), values.len());
+        for (row, value) in batch.rows.iter().zip(&values) {
+            let kept = row_of(row).data.unwrap();
+            let decoded = STANDARD.decode(&kept).unwrap_or_default();
+            prop_assert!(kept.as_bytes() == value || &decoded == value);
+        }
+    }
+}
