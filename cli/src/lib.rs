@@ -1,1 +1,17 @@
-//! Placeholder.
+//! What the operator's command and the end-to-end tests stand on, in the order in which a record passes through it:
+//! [`dms_file`] reads messages, [`msk`] wraps them as Lambda's poller does, [`runtime_api`] hands them to the built functions as
+//! Lambda does, [`embedded_bigquery`] is where those write. [`pipeline`] puts the four together; [`accounting`] and [`compare`]
+//! check the outcome without asking the functions.
+//!
+//! Nothing here decides what a change means: that is the functions' own, and they run as built.
+
+pub mod accounting;
+pub mod compare;
+pub mod demo;
+pub mod dms_file;
+pub mod embedded_bigquery;
+pub mod local;
+pub mod msk;
+pub mod pipeline;
+pub mod runtime_api;
+pub mod terminal;
