@@ -55,10 +55,7 @@ impl InvocationError {
     /// `error_type` is stable; `message` says what happened, to which table, and what to do.
     #[must_use]
     pub fn new(error_type: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            error_type,
-            message: message.into(),
-        }
+        Self { error_type, message: message.into() }
     }
 
     /// The stable name.
@@ -105,10 +102,7 @@ impl From<SecretError> for InvocationError {
 
 impl From<InvocationError> for Diagnostic {
     fn from(error: InvocationError) -> Self {
-        Self {
-            error_type: error.error_type.to_owned(),
-            error_message: error.message,
-        }
+        Self { error_type: error.error_type.to_owned(), error_message: error.message }
     }
 }
 
@@ -187,11 +181,7 @@ mod tests {
     use crate::bigquery::{Error, ErrorKind};
 
     fn invocation() -> Invocation {
-        Invocation {
-            request_id: "1".into(),
-            deadline: Instant::now(),
-            function_name: "ingest".into(),
-        }
+        Invocation { request_id: "1".into(), deadline: Instant::now(), function_name: "ingest".into() }
     }
 
     #[tokio::test]

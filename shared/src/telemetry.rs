@@ -70,10 +70,8 @@ impl Metric {
 #[must_use]
 pub fn metrics_line(dimensions: &[(&str, &str)], metrics: &[Metric], timestamp_ms: i64) -> String {
     let names: Vec<&str> = dimensions.iter().map(|(name, _)| *name).collect();
-    let definitions: Vec<Value> = metrics
-        .iter()
-        .map(|metric| json!({"Name": metric.name, "Unit": metric.unit.as_str()}))
-        .collect();
+    let definitions: Vec<Value> =
+        metrics.iter().map(|metric| json!({"Name": metric.name, "Unit": metric.unit.as_str()})).collect();
     let mut line = Map::new();
     line.insert(
         "_aws".to_owned(),
@@ -107,10 +105,7 @@ mod tests {
     fn every_declared_metric_and_dimension_has_its_value_on_the_same_line() {
         let line = metrics_line(
             &[("Function", "ingest")],
-            &[
-                Metric::new("Records", Unit::Count, 12),
-                Metric::new("AppendLatency", Unit::Milliseconds, 34),
-            ],
+            &[Metric::new("Records", Unit::Count, 12), Metric::new("AppendLatency", Unit::Milliseconds, 34)],
             1_700_000_000_000,
         );
         assert!(!line.contains('\n'));

@@ -72,12 +72,7 @@ impl WriteStream {
     /// The default stream of `table`.
     #[must_use]
     pub fn default_of(project: impl Into<String>, table: TableName, descriptor: DescriptorProto) -> Self {
-        Self {
-            project: project.into(),
-            table,
-            descriptor,
-            offset: None,
-        }
+        Self { project: project.into(), table, descriptor, offset: None }
     }
 
     fn name(&self) -> String {
@@ -202,9 +197,8 @@ impl AppendClient {
         tokens: Arc<dyn TokenSource>,
         settings: AppendSettings,
     ) -> Result<Self, Error> {
-        let wrong = |source: tonic::transport::Error| {
-            Error::new(ErrorKind::InvalidRequest, CALL, endpoint).with_source(source)
-        };
+        let wrong =
+            |source: tonic::transport::Error| Error::new(ErrorKind::InvalidRequest, CALL, endpoint).with_source(source);
         let is_tls = match endpoint.split_once("://") {
             Some(("https", _)) => true,
             Some(("http", _)) => false,
@@ -243,12 +237,8 @@ impl AppendClient {
     /// request sent again, because BigQuery writes none of a request with a refused row
     /// (<https://cloud.google.com/bigquery/docs/write-api-streaming#error_handling>).
     pub async fn append(&self, stream: &WriteStream, rows: &[Vec<u8>], deadline: Instant) -> AppendOutcome {
-        let mut outcome = AppendOutcome {
-            rows: vec![RowOutcome::NotWritten; rows.len()],
-            failure: None,
-            requests: 0,
-            bytes_sent: 0,
-        };
+        let mut outcome =
+            AppendOutcome { rows: vec![RowOutcome::NotWritten; rows.len()], failure: None, requests: 0, bytes_sent: 0 };
         let mut offset = stream.offset;
         for request in requests(rows, MAX_REQUEST_BYTES) {
             if let Err(failure) = self.append_request(stream, request, &mut offset, deadline, &mut outcome).await {
@@ -302,7 +292,9 @@ impl AppendClient {
                     });
                     if pending.len() == before {
                         // It names no row of the request: sending it again would go on forever.
-                        return Err(self.error(ErrorKind::InvalidRequest, stream).with_reason("row errors without a row"));
+                        return Err(self
+                            .error(ErrorKind::InvalidRequest, stream)
+                            .with_reason("row errors without a row"));
                     }
                 }
                 Err(error) => retries.wait_after(error, self.tokens.as_ref()).await?,
@@ -356,16 +348,13 @@ impl AppendClient {
         if self.gzip {
             client = client.send_compressed(CompressionEncoding::Gzip);
         }
-        let mut answers = client
-            .append_rows(request)
-            .await
-            .map_err(|status| self.status_error(stream, &status))?
-            .into_inner();
+        let mut answers =
+            client.append_rows(request).await.map_err(|status| self.status_error(stream, &status))?.into_inner();
         match answers.message().await {
             Ok(Some(answer)) => self.read(stream, answer),
-            Ok(None) => Err(self
-                .error(ErrorKind::Unreachable, stream)
-                .with_detail("the stream was closed without an answer")),
+            Ok(None) => {
+                Err(self.error(ErrorKind::Unreachable, stream).with_detail("the stream was closed without an answer"))
+            }
             Err(status) => Err(self.status_error(stream, &status)),
         }
     }
@@ -404,25 +393,14 @@ impl AppendClient {
     fn status_error(&self, stream: &WriteStream, status: &Status) -> Error {
         // A status with a cause was made on this side of the connection: its text is hyper's, without row values.
         if let Some(cause) = std::error::Error::source(status) {
-            return self
-                .error(ErrorKind::Unreachable, stream)
-                .with_source(LostConnection(describe(cause)));
+            return self.error(ErrorKind::Unreachable, stream).with_source(LostConnection(describe(cause)));
         }
         let storage_code = rpc::Status::decode(status.details()).ok().as_ref().and_then(storage_code);
-        self.remote_error(
-            stream,
-            &RemoteStatus {
-                code: status.code(),
-                message: status.message(),
-                storage_code,
-            },
-        )
+        self.remote_error(stream, &RemoteStatus { code: status.code(), message: status.message(), storage_code })
     }
 
     fn remote_error(&self, stream: &WriteStream, status: &RemoteStatus<'_>) -> Error {
-        self.error(status.kind(), stream)
-            .with_reason(status.reason())
-            .with_remote_message(status.message)
+        self.error(status.kind(), stream).with_reason(status.reason()).with_remote_message(status.message)
     }
 
     #[allow(clippy::unused_self)] // It reads as what it is at each call site.
@@ -441,9 +419,8 @@ impl AppendClient {
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let now = SystemTime::now();
         // A clock that went backwards says nothing about the connection: it is kept.
-        let is_stale = |connection: &Connection| {
-            now.duration_since(connection.last_used).is_ok_and(|idle| idle > MAX_IDLE)
-        };
+        let is_stale =
+            |connection: &Connection| now.duration_since(connection.last_used).is_ok_and(|idle| idle > MAX_IDLE);
         match connection.as_mut().filter(|connection| !is_stale(connection)) {
             Some(connection) => {
                 connection.last_used = now;
@@ -454,10 +431,7 @@ impl AppendClient {
                     return Err(self.error(ErrorKind::Unreachable, stream).with_detail("no async runtime"));
                 }
                 let channel = self.endpoint.connect_lazy();
-                *connection = Some(Connection {
-                    channel: channel.clone(),
-                    last_used: now,
-                });
+                *connection = Some(Connection { channel: channel.clone(), last_used: now });
                 Ok(channel)
             }
         }
@@ -558,12 +532,8 @@ fn append_request(stream: &WriteStream, rows: &[(usize, &Vec<u8>)], offset: Opti
         offset,
         trace_id: TRACE_ID.to_owned(),
         rows: Some(Rows::ProtoRows(ProtoData {
-            writer_schema: Some(ProtoSchema {
-                proto_descriptor: Some(stream.descriptor.clone()),
-            }),
-            rows: Some(ProtoRows {
-                serialized_rows: rows.iter().map(|(_, row)| (*row).clone()).collect(),
-            }),
+            writer_schema: Some(ProtoSchema { proto_descriptor: Some(stream.descriptor.clone()) }),
+            rows: Some(ProtoRows { serialized_rows: rows.iter().map(|(_, row)| (*row).clone()).collect() }),
         })),
         ..AppendRowsRequest::default()
     }

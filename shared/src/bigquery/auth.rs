@@ -80,10 +80,7 @@ impl<F: FetchToken> TokenCache<F> {
 
     fn valid(&self) -> Option<String> {
         let now = (self.clock)();
-        self.cached()
-            .as_ref()
-            .filter(|cached| now + MARGIN < cached.expires)
-            .map(|cached| cached.token.clone())
+        self.cached().as_ref().filter(|cached| now + MARGIN < cached.expires).map(|cached| cached.token.clone())
     }
 
     async fn token(&self) -> Result<Option<String>, Error> {
@@ -97,10 +94,7 @@ impl<F: FetchToken> TokenCache<F> {
         // Counted from before the fetch: the token is not younger than that.
         let expires = (self.clock)() + self.lifetime;
         let token = self.fetch.fetch().await?;
-        *self.cached() = Some(CachedToken {
-            token: token.clone(),
-            expires,
-        });
+        *self.cached() = Some(CachedToken { token: token.clone(), expires });
         Ok(Some(token))
     }
 
@@ -180,10 +174,7 @@ impl GoogleCredentials {
             _ => return Err(wrong("its type is neither service_account nor external_account")),
         };
         drop_metadata_session(&mut credential);
-        let fetch = GoogleFetch {
-            credential,
-            credential_type,
-        };
+        let fetch = GoogleFetch { credential, credential_type };
         let lifetime = token_lifetime(&fetch.credential);
         Ok(Self {
             cache: TokenCache {
@@ -302,10 +293,7 @@ mod tests {
             "service_account_impersonation": {"token_lifetime_seconds": 900}
         });
         drop_metadata_session(&mut credential);
-        assert_eq!(
-            credential.pointer("/credential_source").unwrap(),
-            &serde_json::json!({"environment_id": "aws1"})
-        );
+        assert_eq!(credential.pointer("/credential_source").unwrap(), &serde_json::json!({"environment_id": "aws1"}));
         assert_eq!(token_lifetime(&credential), Duration::from_secs(900));
         assert_eq!(token_lifetime(&serde_json::json!({})), DEFAULT_LIFETIME);
     }

@@ -139,15 +139,7 @@ impl Error {
     /// An error of `kind` from `call` (`tables.get`, `AppendRows`, …) on `target` (a table, a job, a dataset).
     #[must_use]
     pub fn new(kind: ErrorKind, call: &'static str, target: impl Into<String>) -> Self {
-        Self {
-            kind,
-            call,
-            target: target.into(),
-            reason: None,
-            message: None,
-            job_id: None,
-            source: None,
-        }
+        Self { kind, call, target: target.into(), reason: None, message: None, job_id: None, source: None }
     }
 
     /// With BigQuery's own reason (`rateLimitExceeded`, `TABLE_NOT_FOUND`, `HTTP 502`).
@@ -283,11 +275,7 @@ const REDACTED_MAX_CHARS: usize = 120;
 /// stand, and the `[line:column]` at its end, which helps to find the place in a statement.
 #[must_use]
 pub fn redact(message: &str) -> String {
-    let head = message
-        .split([':', '"', '\'', '`', '\u{201c}', '\u{2018}', '\n'])
-        .next()
-        .unwrap_or_default()
-        .trim_end();
+    let head = message.split([':', '"', '\'', '`', '\u{201c}', '\u{2018}', '\n']).next().unwrap_or_default().trim_end();
     let place = trailing_place(message).unwrap_or_default();
     let room = REDACTED_MAX_CHARS.saturating_sub(place.chars().count() + 1);
     let mut kept: String = head.chars().take(room).collect();

@@ -174,14 +174,7 @@ impl BigQuery {
             .build_from_authenticator(Arc::new(RestAuthenticator(Arc::clone(&tokens))))
             .await
             .map_err(|error| library_error("client", &base_url, error))?;
-        Ok(Self {
-            client,
-            http,
-            base_url,
-            project: project.into(),
-            location: location.into(),
-            tokens,
-        })
+        Ok(Self { client, http, base_url, project: project.into(), location: location.into(), tokens })
     }
 
     /// The project that all tables are in.
@@ -197,10 +190,7 @@ impl BigQuery {
     pub async fn ensure_dataset(&self, dataset: &str, deadline: Instant) -> Result<Ensured, Error> {
         let result = self
             .retrying(deadline, "datasets.insert", dataset, || async {
-                self.client
-                    .dataset()
-                    .create(Dataset::new(&self.project, dataset).location(&self.location))
-                    .await
+                self.client.dataset().create(Dataset::new(&self.project, dataset).location(&self.location)).await
             })
             .await;
         existing_is_fine(result)
@@ -255,9 +245,8 @@ impl BigQuery {
         let body = serde_json::to_value(table).map_err(|error| {
             Error::new(ErrorKind::InvalidRequest, "tables.insert", name.to_string()).with_source(error)
         })?;
-        let result: Result<Value, Error> = self
-            .call(deadline, "tables.insert", &name.to_string(), Method::POST, &path, &[], Some(&body))
-            .await;
+        let result: Result<Value, Error> =
+            self.call(deadline, "tables.insert", &name.to_string(), Method::POST, &path, &[], Some(&body)).await;
         existing_is_fine(result)
     }
 
@@ -323,11 +312,7 @@ impl BigQuery {
                 Ok(_) => return Ok(Start::Started),
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                     let job: JobAnswer = self.get_job(job_id, deadline).await?;
-                    return Ok(if job.is_done() && !may_be_ours {
-                        Start::FoundFinished
-                    } else {
-                        Start::Attached
-                    });
+                    return Ok(if job.is_done() && !may_be_ours { Start::FoundFinished } else { Start::Attached });
                 }
                 Err(error) => error,
             };
@@ -429,11 +414,7 @@ impl BigQuery {
         job: &JobAnswer,
         deadline: Instant,
     ) -> Result<QueryAnswer, Error> {
-        let mut answer = QueryAnswer {
-            job_id: job_id.to_owned(),
-            stats: job.stats(),
-            ..QueryAnswer::default()
-        };
+        let mut answer = QueryAnswer { job_id: job_id.to_owned(), stats: job.stats(), ..QueryAnswer::default() };
         let mut page_token = None;
         loop {
             let read = u64::try_from(answer.rows.len()).unwrap_or(u64::MAX);
@@ -528,9 +509,8 @@ impl BigQuery {
                 return Err(http_error(call, target, status, &bytes));
             }
             // serde's text quotes the answer, which may hold row values: it is not kept.
-            serde_json::from_slice(&bytes).map_err(|_| {
-                Error::new(ErrorKind::UnexpectedAnswer, call, target).with_detail("not the JSON expected")
-            })
+            serde_json::from_slice(&bytes)
+                .map_err(|_| Error::new(ErrorKind::UnexpectedAnswer, call, target).with_detail("not the JSON expected"))
         })
         .await
     }
@@ -641,13 +621,9 @@ impl JobAnswer {
         let statistics = &self.statistics;
         let query = statistics.query.as_ref();
         let dml = query.and_then(|query| query.dml_stats.as_ref());
-        let processed = query
-            .and_then(|query| query.total_bytes_processed.as_ref())
-            .or(statistics.total_bytes_processed.as_ref());
-        let slot = statistics
-            .total_slot_ms
-            .as_ref()
-            .or(query.and_then(|query| query.total_slot_ms.as_ref()));
+        let processed =
+            query.and_then(|query| query.total_bytes_processed.as_ref()).or(statistics.total_bytes_processed.as_ref());
+        let slot = statistics.total_slot_ms.as_ref().or(query.and_then(|query| query.total_slot_ms.as_ref()));
         JobStats {
             bytes_billed: number(query.and_then(|query| query.total_bytes_billed.as_ref())).unwrap_or(0),
             bytes_processed: number(processed).unwrap_or(0),
@@ -712,14 +688,8 @@ fn http_error(call: &'static str, target: &str, status: StatusCode, body: &[u8])
 }
 
 fn answered_error(call: &'static str, target: &str, status: u16, reason: &str, message: &str) -> Error {
-    let shown = if reason.is_empty() {
-        format!("HTTP {status}")
-    } else {
-        format!("HTTP {status} {reason}")
-    };
-    Error::new(http_kind(status, reason), call, target)
-        .with_reason(shown)
-        .with_remote_message(message)
+    let shown = if reason.is_empty() { format!("HTTP {status}") } else { format!("HTTP {status} {reason}") };
+    Error::new(http_kind(status, reason), call, target).with_reason(shown).with_remote_message(message)
 }
 
 fn transport_error(call: &'static str, target: &str, error: reqwest::Error) -> Error {

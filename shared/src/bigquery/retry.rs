@@ -65,10 +65,9 @@ pub const fn disposition(kind: ErrorKind) -> Disposition {
         ErrorKind::AlreadyExists => Disposition::AcceptExisting,
         ErrorKind::RowErrors | ErrorKind::TooLarge => Disposition::Quarantine,
         ErrorKind::DeadlinePassed | ErrorKind::JobRunning => Disposition::GiveBack,
-        ErrorKind::PermissionDenied
-        | ErrorKind::InvalidRequest
-        | ErrorKind::Credentials
-        | ErrorKind::JobFailed => Disposition::Stop,
+        ErrorKind::PermissionDenied | ErrorKind::InvalidRequest | ErrorKind::Credentials | ErrorKind::JobFailed => {
+            Disposition::Stop
+        }
     }
 }
 
@@ -133,12 +132,7 @@ pub(crate) struct Retries {
 
 impl Retries {
     pub(crate) fn until(deadline: Instant) -> Self {
-        Self {
-            deadline,
-            backoff: Backoff::new(),
-            fresh_token_taken: false,
-            unread_answer_seen: false,
-        }
+        Self { deadline, backoff: Backoff::new(), fresh_token_taken: false, unread_answer_seen: false }
     }
 
     /// Waits as the policy says and returns, when the call is to be made again; otherwise gives the error back.
@@ -154,11 +148,7 @@ impl Retries {
             Disposition::RetryAfterFreshToken if !self.fresh_token_taken => {
                 self.fresh_token_taken = true;
                 tokens.invalidate();
-                return if Instant::now() < self.deadline {
-                    Ok(())
-                } else {
-                    Err(error.past_deadline())
-                };
+                return if Instant::now() < self.deadline { Ok(()) } else { Err(error.past_deadline()) };
             }
             _ => return Err(error),
         }

@@ -79,10 +79,7 @@ impl Table {
     /// The table's name.
     #[must_use]
     pub fn name(&self) -> TableName {
-        TableName {
-            dataset: self.table_reference.dataset_id.clone(),
-            table: self.table_reference.table_id.clone(),
-        }
+        TableName { dataset: self.table_reference.dataset_id.clone(), table: self.table_reference.table_id.clone() }
     }
 
     /// The columns of the declared primary key, in its order; empty without one.
