@@ -125,10 +125,9 @@ pub fn compare(expected: &ExpectedTable, found: &QueryResult) -> Comparison {
         let mut others = final_rows.into_iter();
         for row in unmatched {
             match others.next() {
-                Some(other) => comparison.different.push(RowDifference {
-                    key: key.clone(),
-                    columns: cell_differences(&names, &row, &other),
-                }),
+                Some(other) => comparison
+                    .different
+                    .push(RowDifference { key: key.clone(), columns: cell_differences(&names, &row, &other) }),
                 None => comparison.only_in_source.push(key.clone()),
             }
         }
@@ -144,10 +143,7 @@ pub fn canonical_rows(expected: &ExpectedTable, found: &QueryResult) -> Vec<Row>
         .columns
         .iter()
         .map(|column| {
-            let place = found
-                .columns
-                .iter()
-                .position(|other| other.name.eq_ignore_ascii_case(&column.name))?;
+            let place = found.columns.iter().position(|other| other.name.eq_ignore_ascii_case(&column.name))?;
             Some((place, found.columns.get(place)?.column_type.as_str()))
         })
         .collect();
@@ -208,10 +204,7 @@ fn cell_differences(names: &[&str], source: &Row, found: &Row) -> Vec<(String, O
 fn column_differences(expected: &ExpectedTable, found: &QueryResult) -> Vec<String> {
     let mut differences = Vec::new();
     for column in &expected.columns {
-        let other = found
-            .columns
-            .iter()
-            .find(|other| other.name.eq_ignore_ascii_case(&column.name));
+        let other = found.columns.iter().find(|other| other.name.eq_ignore_ascii_case(&column.name));
         match other {
             None => differences.push(format!("the column {} is missing", column.name)),
             Some(other) if plain_type(&other.column_type) != plain_type(&column.column_type) => {
@@ -223,11 +216,7 @@ fn column_differences(expected: &ExpectedTable, found: &QueryResult) -> Vec<Stri
             Some(_) => {}
         }
     }
-    let known: BTreeSet<String> = expected
-        .columns
-        .iter()
-        .map(|column| column.name.to_ascii_lowercase())
-        .collect();
+    let known: BTreeSet<String> = expected.columns.iter().map(|column| column.name.to_ascii_lowercase()).collect();
     for column in &found.columns {
         let name = column.name.to_ascii_lowercase();
         if !name.starts_with(OWN_COLUMNS) && !known.contains(&name) {
@@ -256,10 +245,7 @@ fn plain_type(column_type: &str) -> String {
 pub fn canonical_of_rest(column_type: &str, cell: &str) -> String {
     let text = match plain_type(column_type).as_str() {
         "TIMESTAMP" => timestamp_of_rest(cell),
-        "BYTES" => STANDARD
-            .decode(cell)
-            .ok()
-            .map(|bytes| bytes.iter().map(|byte| format!("{byte:02x}")).collect()),
+        "BYTES" => STANDARD.decode(cell).ok().map(|bytes| bytes.iter().map(|byte| format!("{byte:02x}")).collect()),
         _ => None,
     };
     canonical_text(column_type, text.as_deref().unwrap_or(cell))
@@ -277,9 +263,7 @@ fn canonical_text(column_type: &str, cell: &str) -> String {
             let local = cell.strip_suffix('Z').or_else(|| cell.strip_suffix("+00:00"));
             local.map(|local| format!("{}Z", without_zero_fraction(&local.replacen(' ', "T", 1))))
         }
-        "JSON" => serde_json::from_str::<serde_json::Value>(cell)
-            .ok()
-            .map(|value| value.to_string()),
+        "JSON" => serde_json::from_str::<serde_json::Value>(cell).ok().map(|value| value.to_string()),
         _ => None,
     };
     text.unwrap_or_else(|| cell.to_owned())
@@ -300,11 +284,7 @@ fn timestamp_of_rest(cell: &str) -> Option<String> {
 
 /// Without a fraction of zeros: `12:00:00.120000` → `12:00:00.12`.
 fn without_zero_fraction(text: &str) -> String {
-    if text.contains('.') {
-        text.trim_end_matches('0').trim_end_matches('.').to_owned()
-    } else {
-        text.to_owned()
-    }
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text.to_owned() }
 }
 
 /// Digits without an exponent: no zeros at either end, no sign on zero.
@@ -363,10 +343,7 @@ mod tests {
     use crate::embedded_bigquery::Column;
 
     fn row(cells: &[&str]) -> Row {
-        cells
-            .iter()
-            .map(|cell| (*cell != "NULL").then(|| (*cell).to_owned()))
-            .collect()
+        cells.iter().map(|cell| (*cell != "NULL").then(|| (*cell).to_owned())).collect()
     }
 
     fn expected(rows: &[&[&str]]) -> ExpectedTable {
@@ -390,22 +367,15 @@ mod tests {
         QueryResult {
             columns: columns
                 .iter()
-                .map(|(name, column_type)| Column {
-                    name: (*name).to_owned(),
-                    column_type: (*column_type).to_owned(),
-                })
+                .map(|(name, column_type)| Column { name: (*name).to_owned(), column_type: (*column_type).to_owned() })
                 .collect(),
             rows: rows.iter().map(|cells| row(cells)).collect(),
         }
     }
 
     /// In another order than the source's, and with a column of Strait's own.
-    const COLUMNS: [(&str, &str); 4] = [
-        ("price", "NUMERIC"),
-        ("ID", "INT64"),
-        ("name", "STRING"),
-        ("_strait_position", "STRING"),
-    ];
+    const COLUMNS: [(&str, &str); 4] =
+        [("price", "NUMERIC"), ("ID", "INT64"), ("name", "STRING"), ("_strait_position", "STRING")];
 
     #[test]
     fn equal_whatever_the_order_of_rows_and_columns() {
@@ -427,23 +397,15 @@ mod tests {
         assert_eq!(outcome.only_in_source, [row(&["3"])]);
         assert_eq!(outcome.only_in_final, [row(&["4"])]);
         assert_eq!(outcome.different[0].key, row(&["2"]));
-        assert_eq!(
-            outcome.different[0].columns,
-            [("name".to_owned(), Some("b".to_owned()), Some("B".to_owned()))]
-        );
+        assert_eq!(outcome.different[0].columns, [("name".to_owned(), Some("b".to_owned()), Some("B".to_owned()))]);
     }
 
     #[test]
     fn a_row_twice_is_not_a_row_once() {
-        let outcome = compare(
-            &expected(&[&["1", "a", "1"]]),
-            &found(&COLUMNS, &[&["1", "1", "a", ""], &["1", "1", "a", ""]]),
-        );
+        let outcome =
+            compare(&expected(&[&["1", "a", "1"]]), &found(&COLUMNS, &[&["1", "1", "a", ""], &["1", "1", "a", ""]]));
         assert_eq!(outcome.only_in_final, [row(&["1"])]);
-        let without_key = ExpectedTable {
-            key: Vec::new(),
-            ..expected(&[&["1", "a", "1"], &["1", "a", "1"]])
-        };
+        let without_key = ExpectedTable { key: Vec::new(), ..expected(&[&["1", "a", "1"], &["1", "a", "1"]]) };
         let outcome = compare(&without_key, &found(&COLUMNS, &[&["1", "1", "a", ""]]));
         assert_eq!(outcome.only_in_source, [row(&["1", "a", "1"])]);
     }
@@ -458,10 +420,8 @@ mod tests {
 
     #[test]
     fn columns_that_differ_are_a_difference_without_any_row() {
-        let outcome = compare(
-            &expected(&[]),
-            &found(&[("id", "STRING"), ("price", "NUMERIC"), ("extra", "INT64")], &[]),
-        );
+        let outcome =
+            compare(&expected(&[]), &found(&[("id", "STRING"), ("price", "NUMERIC"), ("extra", "INT64")], &[]));
         assert_eq!(outcome.column_differences.len(), 3, "{:?}", outcome.column_differences);
         assert!(!outcome.is_equal());
     }
@@ -508,10 +468,8 @@ mod tests {
                 "rows":[["8005ff","2024-02-29T12:00:00.1234Z","2.0"]]}"#,
         )
         .unwrap();
-        let found = found(
-            &[("b", "BYTES"), ("t", "TIMESTAMP"), ("f", "FLOAT64")],
-            &[&["gAX/", "1709208000123400", "2"]],
-        );
+        let found =
+            found(&[("b", "BYTES"), ("t", "TIMESTAMP"), ("f", "FLOAT64")], &[&["gAX/", "1709208000123400", "2"]]);
         let outcome = compare(&table, &found);
         assert!(outcome.is_equal(), "{outcome:?}");
     }

@@ -13,10 +13,7 @@ const UTF8_MARK: &[u8] = b"\xef\xbb\xbf";
 #[must_use]
 pub fn records(file: &[u8]) -> Vec<&[u8]> {
     let mut records = Vec::new();
-    let mut rest = file
-        .strip_prefix(UTF8_MARK)
-        .unwrap_or(file)
-        .trim_ascii_start();
+    let mut rest = file.strip_prefix(UTF8_MARK).unwrap_or(file).trim_ascii_start();
     while !rest.is_empty() {
         let length = object_length(rest).unwrap_or_else(|| raw_length(rest));
         let (record, after) = rest.split_at_checked(length).unwrap_or((rest, &[]));
@@ -37,9 +34,7 @@ fn object_length(text: &[u8]) -> Option<usize> {
 }
 
 fn raw_length(text: &[u8]) -> usize {
-    text.windows(2)
-        .position(|pair| pair == b"\n{")
-        .map_or(text.len(), |newline| newline.saturating_add(1))
+    text.windows(2).position(|pair| pair == b"\n{").map_or(text.len(), |newline| newline.saturating_add(1))
 }
 
 #[cfg(test)]
@@ -47,30 +42,18 @@ mod tests {
     use super::*;
 
     fn read(file: &str) -> Vec<&str> {
-        records(file.as_bytes())
-            .into_iter()
-            .map(|record| std::str::from_utf8(record).unwrap_or("not UTF-8"))
-            .collect()
+        records(file.as_bytes()).into_iter().map(|record| std::str::from_utf8(record).unwrap_or("not UTF-8")).collect()
     }
 
     #[test]
     fn one_object_a_line() {
-        assert_eq!(
-            read("{\"a\":1}\r\n{\"b\":2}\n\n"),
-            ["{\"a\":1}", "{\"b\":2}"]
-        );
+        assert_eq!(read("{\"a\":1}\r\n{\"b\":2}\n\n"), ["{\"a\":1}", "{\"b\":2}"]);
     }
 
     #[test]
     fn indented_objects_keep_their_own_lines() {
         let file = "{\n\t\"data\":\t{\n\t\t\"id\":\t1\n\t}\n}\n{\n\t\"data\":\t{}\n}";
-        assert_eq!(
-            read(file),
-            [
-                "{\n\t\"data\":\t{\n\t\t\"id\":\t1\n\t}\n}",
-                "{\n\t\"data\":\t{}\n}"
-            ]
-        );
+        assert_eq!(read(file), ["{\n\t\"data\":\t{\n\t\t\"id\":\t1\n\t}\n}", "{\n\t\"data\":\t{}\n}"]);
     }
 
     #[test]
@@ -80,18 +63,9 @@ mod tests {
 
     #[test]
     fn a_bad_line_is_one_record_and_harms_no_other() {
-        assert_eq!(
-            read("{\"a\":1}\nnot json\n{\"b\":2}"),
-            ["{\"a\":1}", "not json", "{\"b\":2}"]
-        );
-        assert_eq!(
-            read("{\"a\":1}\n{\"cut\n{\"b\":2}"),
-            ["{\"a\":1}", "{\"cut", "{\"b\":2}"]
-        );
-        assert_eq!(
-            read("{\"a\":1} and more\n{\"b\":2}"),
-            ["{\"a\":1}", "and more", "{\"b\":2}"]
-        );
+        assert_eq!(read("{\"a\":1}\nnot json\n{\"b\":2}"), ["{\"a\":1}", "not json", "{\"b\":2}"]);
+        assert_eq!(read("{\"a\":1}\n{\"cut\n{\"b\":2}"), ["{\"a\":1}", "{\"cut", "{\"b\":2}"]);
+        assert_eq!(read("{\"a\":1} and more\n{\"b\":2}"), ["{\"a\":1}", "and more", "{\"b\":2}"]);
         assert_eq!(read("[1,2]\n17\n{\"b\":2}"), ["[1,2]\n17", "{\"b\":2}"]);
     }
 
@@ -112,11 +86,7 @@ mod tests {
     fn nothing_but_white_space_lies_between_records() {
         let file = "\u{feff}  {\"a\":1}\n}\n{ {\n\n{\"b\":[1,{\"c\":\"\\ud83d\"}]}x";
         let joined: String = read(file).concat();
-        let solid = |text: &str| {
-            text.chars()
-                .filter(|c| !c.is_whitespace())
-                .collect::<String>()
-        };
+        let solid = |text: &str| text.chars().filter(|c| !c.is_whitespace()).collect::<String>();
         assert_eq!(solid(&joined), solid(file.trim_start_matches('\u{feff}')));
     }
 

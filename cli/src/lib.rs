@@ -13,5 +13,6 @@ pub mod embedded_bigquery;
 pub mod local;
 pub mod msk;
 pub mod pipeline;
+mod report;
 pub mod runtime_api;
 pub mod terminal;

@@ -1,1 +1,149 @@
-fn main() {}
+//! `strait`, the operator's command. This file reads the command line, wires, and turns errors into text and an exit status:
+//! 0 everything is right, 1 something differs or is not accounted for, 2 the command could not do its work, 130 interrupted.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use strait_cli::demo::{self, DemoOptions};
+use strait_cli::embedded_bigquery::environment::{build_output, prepare};
+use strait_cli::embedded_bigquery::{EmbeddedBigQuery, SetupStep};
+use strait_cli::local::{self, LocalOptions};
+use strait_cli::pipeline::DEFAULT_PROJECT;
+use strait_cli::terminal::Terminal;
+
+/// Keeps BigQuery tables equal to Amazon Aurora tables: the operator's command.
+#[derive(Parser)]
+#[command(name = "strait", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the two built functions on this machine, on your own records and an embedded BigQuery. All STRAIT_* variables apply
+    Local {
+        /// Files of DMS messages: one JSON object a line, or pretty-printed; what is no JSON is fed as it is
+        #[arg(long, value_name = "FILE", num_args = 1..)]
+        dms: Vec<PathBuf>,
+        /// Files that each hold one MSK event, passed as it is
+        #[arg(long, value_name = "FILE", num_args = 1..)]
+        msk: Vec<PathBuf>,
+        /// Records per MSK event; 6 MB end one as well
+        #[arg(long, value_name = "N", default_value_t = 500, value_parser = at_least_one)]
+        batch: usize,
+        /// Merge after every N records, instead of once at the end
+        #[arg(long, value_name = "N", value_parser = at_least_one)]
+        merge_every: Option<usize>,
+        /// Partitions of the topic that --dms messages lie in
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=1000))]
+        partitions: i32,
+        /// Leave everything up until Ctrl-C, and print the endpoints
+        #[arg(long)]
+        keep: bool,
+        #[command(flatten)]
+        functions: FunctionArguments,
+    },
+    /// Replay the history of a small shop, and compare every final table with the source
+    Demo {
+        /// The folder of stream.jsonl, plan.json and expected.json
+        #[arg(long, value_name = "DIR", default_value = "events/demo")]
+        events: PathBuf,
+        #[command(flatten)]
+        functions: FunctionArguments,
+    },
+    /// Set the embedded BigQuery up, so that later runs need no network
+    Setup,
+}
+
+#[derive(clap::Args)]
+struct FunctionArguments {
+    /// The folder of the built functions `ingest` and `merge` [default: where this command is]
+    #[arg(long, value_name = "DIR")]
+    functions: Option<PathBuf>,
+    /// Append the functions' logs to ingest.log and merge.log in this folder
+    #[arg(long, value_name = "DIR")]
+    logs: Option<PathBuf>,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("expected a whole number from 1".to_owned()),
+        Ok(number) => Ok(number),
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let terminal = Terminal::detect();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&terminal, &error.into()),
+    };
+    // Whatever was started ends with the values that the cancelled future holds.
+    let outcome = runtime.block_on(async {
+        let keeps = matches!(arguments.command, Command::Local { keep: true, .. });
+        tokio::select! {
+            outcome = run(arguments.command, &terminal) => Some(outcome),
+            () = interrupted(keeps) => None,
+        }
+    });
+    match outcome {
+        Some(Ok(true)) => ExitCode::SUCCESS,
+        Some(Ok(false)) => ExitCode::from(1),
+        Some(Err(error)) => failed(&terminal, &error),
+        None => ExitCode::from(130),
+    }
+}
+
+async fn run(command: Command, terminal: &Terminal) -> anyhow::Result<bool> {
+    match command {
+        Command::Local { dms, msk, batch, merge_every, partitions, keep, functions } => {
+            let options = LocalOptions {
+                dms,
+                msk,
+                batch,
+                merge_every,
+                keep,
+                partitions,
+                functions: functions.functions,
+                logs: functions.logs,
+            };
+            Ok(local::run(options, terminal).await?)
+        }
+        Command::Demo { events, functions } => {
+            let options = DemoOptions { events, functions: functions.functions, logs: functions.logs };
+            Ok(demo::run(options, terminal).await?)
+        }
+        Command::Setup => {
+            let observe = |step: SetupStep| terminal.line(terminal.dim(&format!("{step} …")));
+            prepare(&build_output(), &observe).await?;
+            let bigquery = EmbeddedBigQuery::start(DEFAULT_PROJECT, &observe).await?;
+            bigquery.query("SELECT 1").await?;
+            bigquery.stop().await;
+            terminal.line(format!("the embedded BigQuery is set up in {}", build_output().display()));
+            Ok(true)
+        }
+    }
+}
+
+/// Ctrl-C and SIGTERM. With `--keep` the first Ctrl-C is the ordinary end, which `local` waits for itself.
+async fn interrupted(keeps: bool) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminated) = signal(SignalKind::terminate()) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminated.recv() => {}
+        _ = tokio::signal::ctrl_c(), if !keeps => {}
+    }
+}
+
+/// What happened, and under it what caused it.
+fn failed(terminal: &Terminal, error: &anyhow::Error) -> ExitCode {
+    let mut lines = vec![format!("{} {error}", terminal.bad("error:"))];
+    lines.extend(error.chain().skip(1).map(|cause| format!("  because: {cause}")));
+    terminal.error(&lines.join("\n"));
+    ExitCode::from(2)
+}

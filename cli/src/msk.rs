@@ -51,11 +51,7 @@ impl KafkaRecord {
     /// The record's identity.
     #[must_use]
     pub fn identity(&self) -> RecordIdentity {
-        RecordIdentity {
-            topic: self.topic.clone(),
-            partition: self.partition,
-            offset: self.offset,
-        }
+        RecordIdentity { topic: self.topic.clone(), partition: self.partition, offset: self.offset }
     }
 }
 
@@ -94,12 +90,7 @@ impl Topic {
     }
 
     /// Appends a record to a partition.
-    pub fn append_to(
-        &mut self,
-        partition: i32,
-        key: Option<Vec<u8>>,
-        value: Option<Vec<u8>>,
-    ) -> KafkaRecord {
+    pub fn append_to(&mut self, partition: i32, key: Option<Vec<u8>>, value: Option<Vec<u8>>) -> KafkaRecord {
         let next = self.next_offsets.entry(partition).or_insert(0);
         let offset = *next;
         *next = next.saturating_add(1);
@@ -142,9 +133,7 @@ pub fn default_dms_key(message: &[u8]) -> Option<Vec<u8>> {
 
 /// Kafka's default partitioner: murmur2 of the key, without its sign, modulo the number of partitions.
 fn partition_of(key: &[u8], partitions: i32) -> i32 {
-    (murmur2(key).cast_signed() & i32::MAX)
-        .checked_rem(partitions)
-        .unwrap_or(0)
+    (murmur2(key).cast_signed() & i32::MAX).checked_rem(partitions).unwrap_or(0)
 }
 
 /// `org.apache.kafka.common.utils.Utils.murmur2`.
@@ -161,10 +150,7 @@ fn murmur2(data: &[u8]) -> u32 {
         hash = hash.wrapping_mul(MULTIPLIER) ^ mixed.wrapping_mul(MULTIPLIER);
     }
     if !rest.is_empty() {
-        let last = rest
-            .iter()
-            .rev()
-            .fold(0, |word: u32, byte| word << 8 | u32::from(*byte));
+        let last = rest.iter().rev().fold(0, |word: u32, byte| word << 8 | u32::from(*byte));
         hash = (hash ^ last).wrapping_mul(MULTIPLIER);
     }
     hash ^= hash >> 13;
@@ -174,9 +160,7 @@ fn murmur2(data: &[u8]) -> u32 {
 
 /// A record that Lambda's poller could not deliver.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the record {identity} makes an event of {bytes} bytes; Lambda takes at most {PAYLOAD_LIMIT} (6 MB)"
-)]
+#[error("the record {identity} makes an event of {bytes} bytes; Lambda takes at most {PAYLOAD_LIMIT} (6 MB)")]
 pub struct RecordTooLarge {
     /// The record.
     pub identity: RecordIdentity,
@@ -188,19 +172,13 @@ pub struct RecordTooLarge {
 ///
 /// # Errors
 /// [`RecordTooLarge`] for a record that fits into no event.
-pub fn batches(
-    records: &[KafkaRecord],
-    max_records: usize,
-) -> Result<Vec<&[KafkaRecord]>, RecordTooLarge> {
+pub fn batches(records: &[KafkaRecord], max_records: usize) -> Result<Vec<&[KafkaRecord]>, RecordTooLarge> {
     let mut batches = Vec::new();
     let (mut rest, mut count, mut bytes) = (records, 0_usize, ENVELOPE_BYTES);
     for record in records {
         let size = entry_bytes(record);
         if size.saturating_add(ENVELOPE_BYTES) > PAYLOAD_LIMIT {
-            return Err(RecordTooLarge {
-                identity: record.identity(),
-                bytes: size.saturating_add(ENVELOPE_BYTES),
-            });
+            return Err(RecordTooLarge { identity: record.identity(), bytes: size.saturating_add(ENVELOPE_BYTES) });
         }
         if count > 0 && (count >= max_records || bytes.saturating_add(size) > PAYLOAD_LIMIT) {
             let (batch, after) = rest.split_at_checked(count).unwrap_or((rest, &[]));
@@ -253,11 +231,7 @@ fn entry(record: &KafkaRecord) -> Value {
 
 /// The entry's share of its event's size; the name of its partition's list is counted with each, to be on the safe side.
 fn entry_bytes(record: &KafkaRecord) -> usize {
-    let base64 = |bytes: &Option<Vec<u8>>| {
-        bytes
-            .as_ref()
-            .map_or(4, |bytes| bytes.len().div_ceil(3).saturating_mul(4))
-    };
+    let base64 = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(4, |bytes| bytes.len().div_ceil(3).saturating_mul(4));
     // Names of the fields, digits and punctuation.
     let fixed = 250_usize;
     fixed
@@ -336,19 +310,14 @@ pub fn failed_items<'r>(answer: &[u8], batch: &'r [KafkaRecord]) -> Option<Vec<&
         .map(|failure| {
             let item = &failure.item_identifier;
             batch.iter().find(|record| {
-                record.offset == item.offset
-                    && format!("{}-{}", record.topic, record.partition) == item.partition
+                record.offset == item.offset && format!("{}-{}", record.topic, record.partition) == item.partition
             })
         })
         .collect()
 }
 
 #[cfg(test)]
-#[allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 
@@ -364,10 +333,7 @@ mod tests {
             ("foobar", -790_332_482),
             ("a-little-bit-long-string", -985_981_536),
             ("a-little-bit-longer-string", -1_486_304_829),
-            (
-                "lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8",
-                -58_897_971,
-            ),
+            ("lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58_897_971),
             ("abc", 479_470_107),
         ] {
             assert_eq!(murmur2(key.as_bytes()).cast_signed(), hash, "{key}");
@@ -382,22 +348,12 @@ mod tests {
         for number in 0..200 {
             let key = format!("shop.t{}", number % 20);
             let record = topic.append(some(&key), some("{}"));
-            assert_eq!(
-                *of_key.entry(key).or_insert(record.partition),
-                record.partition
-            );
-            offsets
-                .entry(record.partition)
-                .or_default()
-                .push(record.offset);
+            assert_eq!(*of_key.entry(key).or_insert(record.partition), record.partition);
+            offsets.entry(record.partition).or_default().push(record.offset);
         }
         assert_eq!(offsets.len(), 4, "20 keys spread over 4 partitions");
         for list in offsets.values() {
-            assert!(
-                list.iter()
-                    .copied()
-                    .eq(0..i64::try_from(list.len()).unwrap())
-            );
+            assert!(list.iter().copied().eq(0..i64::try_from(list.len()).unwrap()));
         }
     }
 
@@ -421,13 +377,7 @@ mod tests {
     fn batches_end_at_the_count() {
         let mut topic = Topic::new("dms", 1);
         let records: Vec<KafkaRecord> = (0..7).map(|_| topic.append(None, some("{}"))).collect();
-        let sizes = |max| -> Vec<usize> {
-            batches(&records, max)
-                .unwrap()
-                .iter()
-                .map(|batch| batch.len())
-                .collect()
-        };
+        let sizes = |max| -> Vec<usize> { batches(&records, max).unwrap().iter().map(|batch| batch.len()).collect() };
         assert_eq!(sizes(3), [3, 3, 1]);
         assert_eq!(sizes(7), [7]);
         assert!(batches(&[], 3).unwrap().is_empty());
@@ -437,15 +387,10 @@ mod tests {
     fn batches_end_below_lambdas_limit_and_lose_nothing() {
         let mut topic = Topic::new("dms", 3);
         let large = vec![b'x'; 1_600_000];
-        let records: Vec<KafkaRecord> = (0..8)
-            .map(|_| topic.append(None, Some(large.clone())))
-            .collect();
+        let records: Vec<KafkaRecord> = (0..8).map(|_| topic.append(None, Some(large.clone()))).collect();
         let cut = batches(&records, 500).unwrap();
         // 2.1 MB each in base64: two to an event.
-        assert_eq!(
-            cut.iter().map(|batch| batch.len()).collect::<Vec<_>>(),
-            [2, 2, 2, 2]
-        );
+        assert_eq!(cut.iter().map(|batch| batch.len()).collect::<Vec<_>>(), [2, 2, 2, 2]);
         assert!(cut.iter().all(|batch| event(batch).len() <= PAYLOAD_LIMIT));
         assert_eq!(cut.concat(), records);
     }
@@ -453,15 +398,9 @@ mod tests {
     #[test]
     fn small_records_fill_an_event_without_passing_the_limit() {
         let mut topic = Topic::new(&"t".repeat(249), 1);
-        let records: Vec<KafkaRecord> = (0..20_000)
-            .map(|_| topic.append(some("k"), some("{}")))
-            .collect();
+        let records: Vec<KafkaRecord> = (0..20_000).map(|_| topic.append(some("k"), some("{}"))).collect();
         for batch in batches(&records, usize::MAX).unwrap() {
-            assert!(
-                event(batch).len() <= PAYLOAD_LIMIT,
-                "{}",
-                event(batch).len()
-            );
+            assert!(event(batch).len() <= PAYLOAD_LIMIT, "{}", event(batch).len());
         }
     }
 
@@ -469,10 +408,7 @@ mod tests {
     fn a_record_above_the_limit_is_named() {
         let mut topic = Topic::new("dms", 1);
         let records = [topic.append(None, Some(vec![b'x'; 5_000_000]))];
-        assert_eq!(
-            batches(&records, 1).unwrap_err().identity,
-            records[0].identity()
-        );
+        assert_eq!(batches(&records, 1).unwrap_err().identity, records[0].identity());
     }
 
     #[test]
@@ -492,21 +428,12 @@ mod tests {
     #[test]
     fn a_partial_failure_names_records_of_the_batch() {
         let mut topic = Topic::new("dms", 2);
-        let batch = [
-            topic.append_to(0, None, None),
-            topic.append_to(1, None, None),
-            topic.append_to(1, None, None),
-        ];
-        let answer =
-            br#"{"batchItemFailures":[{"itemIdentifier":{"partition":"dms-1","offset":1}}]}"#;
+        let batch = [topic.append_to(0, None, None), topic.append_to(1, None, None), topic.append_to(1, None, None)];
+        let answer = br#"{"batchItemFailures":[{"itemIdentifier":{"partition":"dms-1","offset":1}}]}"#;
         assert_eq!(failed_items(answer, &batch), Some(vec![&batch[2]]));
-        assert_eq!(
-            failed_items(br#"{"batchItemFailures":[]}"#, &batch),
-            Some(vec![])
-        );
+        assert_eq!(failed_items(br#"{"batchItemFailures":[]}"#, &batch), Some(vec![]));
         // Lambda fails the whole batch for an answer that names what is not in it.
-        let unknown =
-            br#"{"batchItemFailures":[{"itemIdentifier":{"partition":"dms-7","offset":1}}]}"#;
+        let unknown = br#"{"batchItemFailures":[{"itemIdentifier":{"partition":"dms-7","offset":1}}]}"#;
         assert_eq!(failed_items(unknown, &batch), None);
         assert_eq!(failed_items(b"[17]", &batch), None);
     }

@@ -87,9 +87,7 @@ pub enum RuntimeApiError {
         source: std::io::Error,
     },
     /// Lambda would refuse the payload.
-    #[error(
-        "the payload for {function} has {bytes} bytes; Lambda takes at most {PAYLOAD_LIMIT} (6 MB)"
-    )]
+    #[error("the payload for {function} has {bytes} bytes; Lambda takes at most {PAYLOAD_LIMIT} (6 MB)")]
     PayloadTooLarge {
         /// The function.
         function: String,
@@ -179,9 +177,7 @@ impl Function {
             });
         }
         let _turn = self.turn.lock().await;
-        let alive = held(&self.process)
-            .clone()
-            .filter(|process| !process.has_ended());
+        let alive = held(&self.process).clone().filter(|process| !process.has_ended());
         let process = match alive {
             Some(process) => process,
             None => self.spawn().await?,
@@ -203,11 +199,7 @@ impl Function {
         if matches!(outcome, InvocationOutcome::TimedOut) {
             process.kill().await;
         }
-        Ok(Invocation {
-            outcome,
-            duration,
-            init_duration,
-        })
+        Ok(Invocation { outcome, duration, init_duration })
     }
 
     /// Kills the process now (SIGKILL), whatever it is doing. An invocation in progress ends as [`InvocationOutcome::Exited`]; the
@@ -310,10 +302,7 @@ impl Function {
             id: id.clone(),
             payload,
             timeout: self.settings.timeout,
-            function_arn: format!(
-                "arn:aws:lambda:us-east-1:000000000000:function:{}",
-                self.settings.name
-            ),
+            function_arn: format!("arn:aws:lambda:us-east-1:000000000000:function:{}", self.settings.name),
         };
         // A closed channel means that the server has gone, which the select below sees as the process' end.
         let _ = process.offers.send(offer);
@@ -347,10 +336,7 @@ impl Function {
 
     async fn exited(&self, process: &Process, status: Option<ExitStatus>) -> InvocationOutcome {
         process.drained().await;
-        InvocationOutcome::Exited {
-            status,
-            log_tail: self.log.tail(LOG_LINES_SHOWN),
-        }
+        InvocationOutcome::Exited { status, log_tail: self.log.tail(LOG_LINES_SHOWN) }
     }
 
     fn note_memory(&self, process: &Process) {
@@ -391,19 +377,14 @@ impl ReportedError {
     fn parse(body: &[u8], headers: &HeaderMap) -> Self {
         let mut error: Self = serde_json::from_slice(body).unwrap_or_default();
         if error.error_type.is_empty() {
-            let header = headers
-                .get("lambda-runtime-function-error-type")
-                .and_then(|value| value.to_str().ok());
+            let header = headers.get("lambda-runtime-function-error-type").and_then(|value| value.to_str().ok());
             error.error_type = header.unwrap_or("Unhandled").to_owned();
         }
         error
     }
 
     fn into_outcome(self) -> InvocationOutcome {
-        InvocationOutcome::Error {
-            error_type: self.error_type,
-            message: self.error_message,
-        }
+        InvocationOutcome::Error { error_type: self.error_type, message: self.error_message }
     }
 }
 
@@ -423,13 +404,8 @@ struct Process {
 
 impl Process {
     async fn start(settings: &FunctionSettings, log: Arc<Log>) -> Result<Self, RuntimeApiError> {
-        let listen_failed = |source| RuntimeApiError::Listen {
-            function: settings.name.clone(),
-            source,
-        };
-        let listener = TcpListener::bind(("127.0.0.1", 0))
-            .await
-            .map_err(listen_failed)?;
+        let listen_failed = |source| RuntimeApiError::Listen { function: settings.name.clone(), source };
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(listen_failed)?;
         let address = listener.local_addr().map_err(listen_failed)?;
         let (offers, offered) = mpsc::unbounded_channel();
         let (told, events) = mpsc::unbounded_channel();
@@ -438,23 +414,17 @@ impl Process {
             let _ = axum::serve(listener, routes(told, offered)).await;
         });
 
-        let mut child = command(settings, &address.to_string())
-            .spawn()
-            .map_err(|source| RuntimeApiError::Start {
-                function: settings.name.clone(),
-                binary: settings.binary.clone(),
-                source,
-            })?;
+        let mut child = command(settings, &address.to_string()).spawn().map_err(|source| RuntimeApiError::Start {
+            function: settings.name.clone(),
+            binary: settings.binary.clone(),
+            source,
+        })?;
         let started = Instant::now();
         let id = child.id();
         let (pipes, open_pipes) = watch::channel(2);
         let mut tasks = vec![server];
         if let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) {
-            tasks.push(tokio::spawn(collect(
-                stdout,
-                Arc::clone(&log),
-                pipes.clone(),
-            )));
+            tasks.push(tokio::spawn(collect(stdout, Arc::clone(&log), pipes.clone())));
             tasks.push(tokio::spawn(collect(stderr, log, pipes)));
         }
         let (kills, kill_requests) = mpsc::unbounded_channel();
@@ -480,10 +450,7 @@ impl Process {
     /// Waits for the process' end.
     async fn ended(&self) -> Option<ExitStatus> {
         let mut end = self.end.clone();
-        end.wait_for(Option::is_some)
-            .await
-            .ok()
-            .and_then(|status| status.flatten())
+        end.wait_for(Option::is_some).await.ok().and_then(|status| status.flatten())
     }
 
     async fn drained(&self) {
@@ -519,15 +486,9 @@ fn command(settings: &FunctionSettings, runtime_api: &str) -> Command {
         .env("AWS_EXECUTION_ENV", "AWS_Lambda_provided.al2023")
         .env("AWS_LAMBDA_FUNCTION_NAME", &settings.name)
         .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
-        .env(
-            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
-            settings.memory_mb.to_string(),
-        )
+        .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", settings.memory_mb.to_string())
         .env("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand")
-        .env(
-            "AWS_LAMBDA_LOG_GROUP_NAME",
-            format!("/aws/lambda/{}", settings.name),
-        )
+        .env("AWS_LAMBDA_LOG_GROUP_NAME", format!("/aws/lambda/{}", settings.name))
         .env("AWS_LAMBDA_LOG_STREAM_NAME", "local")
         .env("AWS_REGION", "us-east-1")
         .env("AWS_DEFAULT_REGION", "us-east-1")
@@ -580,18 +541,12 @@ struct Server {
 fn routes(told: mpsc::UnboundedSender<Event>, offered: mpsc::UnboundedReceiver<Offer>) -> Router {
     Router::new()
         .route("/2018-06-01/runtime/invocation/next", get(next))
-        .route(
-            "/2018-06-01/runtime/invocation/{id}/response",
-            post(response),
-        )
+        .route("/2018-06-01/runtime/invocation/{id}/response", post(response))
         .route("/2018-06-01/runtime/invocation/{id}/error", post(error))
         .route("/2018-06-01/runtime/init/error", post(init_error))
         // The answer's size is judged by `response`, which can say so.
         .layer(DefaultBodyLimit::disable())
-        .with_state(Server {
-            told,
-            offered: Arc::new(tokio::sync::Mutex::new(offered)),
-        })
+        .with_state(Server { told, offered: Arc::new(tokio::sync::Mutex::new(offered)) })
 }
 
 async fn next(State(server): State<Server>) -> Response {
@@ -599,19 +554,14 @@ async fn next(State(server): State<Server>) -> Response {
     let Some(offer) = server.offered.lock().await.recv().await else {
         return StatusCode::GONE.into_response();
     };
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let deadline = now.saturating_add(offer.timeout).as_millis();
     let headers = [
         ("content-type", "application/json".to_owned()),
         ("lambda-runtime-aws-request-id", offer.id),
         ("lambda-runtime-deadline-ms", deadline.to_string()),
         ("lambda-runtime-invoked-function-arn", offer.function_arn),
-        (
-            "lambda-runtime-trace-id",
-            "Root=1-00000000-000000000000000000000000;Sampled=0".to_owned(),
-        ),
+        ("lambda-runtime-trace-id", "Root=1-00000000-000000000000000000000000;Sampled=0".to_owned()),
     ];
     (headers, offer.payload).into_response()
 }
@@ -620,10 +570,7 @@ async fn response(State(server): State<Server>, Path(id): Path<String>, body: By
     if body.len() > PAYLOAD_LIMIT {
         let error = ReportedError {
             error_type: "Function.ResponseSizeTooLarge".to_owned(),
-            error_message: format!(
-                "the answer has {} bytes; Lambda takes at most {PAYLOAD_LIMIT}",
-                body.len()
-            ),
+            error_message: format!("the answer has {} bytes; Lambda takes at most {PAYLOAD_LIMIT}", body.len()),
         };
         let _ = server.told.send(Event::Error { id, error });
         return StatusCode::PAYLOAD_TOO_LARGE;
@@ -632,21 +579,14 @@ async fn response(State(server): State<Server>, Path(id): Path<String>, body: By
     StatusCode::ACCEPTED
 }
 
-async fn error(
-    State(server): State<Server>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> StatusCode {
+async fn error(State(server): State<Server>, Path(id): Path<String>, headers: HeaderMap, body: Bytes) -> StatusCode {
     let error = ReportedError::parse(&body, &headers);
     let _ = server.told.send(Event::Error { id, error });
     StatusCode::ACCEPTED
 }
 
 async fn init_error(State(server): State<Server>, headers: HeaderMap, body: Bytes) -> StatusCode {
-    let _ = server
-        .told
-        .send(Event::InitError(ReportedError::parse(&body, &headers)));
+    let _ = server.told.send(Event::InitError(ReportedError::parse(&body, &headers)));
     StatusCode::ACCEPTED
 }
 
@@ -665,16 +605,10 @@ impl Log {
                     .create(true)
                     .append(true)
                     .open(path)
-                    .map_err(|source| RuntimeApiError::LogFile {
-                        path: path.to_path_buf(),
-                        source,
-                    })
+                    .map_err(|source| RuntimeApiError::LogFile { path: path.to_path_buf(), source })
             })
             .transpose()?;
-        Ok(Self {
-            lines: Mutex::new(VecDeque::new()),
-            file: file.map(Mutex::new),
-        })
+        Ok(Self { lines: Mutex::new(VecDeque::new()), file: file.map(Mutex::new) })
     }
 
     fn add(&self, line: &[u8]) {
@@ -695,11 +629,7 @@ impl Log {
 
     fn tail(&self, count: usize) -> String {
         let lines = held(&self.lines);
-        let shown: Vec<&str> = lines
-            .iter()
-            .skip(lines.len().saturating_sub(count))
-            .map(String::as_str)
-            .collect();
+        let shown: Vec<&str> = lines.iter().skip(lines.len().saturating_sub(count)).map(String::as_str).collect();
         shown.join("\n")
     }
 }
@@ -712,19 +642,13 @@ fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
 /// The most memory the process has held so far, in bytes.
 fn peak_memory_of(id: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes.saturating_mul(1024))
 }
 
 #[cfg(test)]
-#[allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
@@ -776,10 +700,7 @@ while True:
         let settings = FunctionSettings {
             name: "fake".to_owned(),
             binary,
-            environment: environment
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-                .collect(),
+            environment: environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
             timeout,
             memory_mb: 256,
             log_file: Some(folder.path().join("log")),
@@ -801,19 +722,13 @@ while True:
 
     #[tokio::test]
     async fn answers_and_errors_of_one_process_come_back_in_turn() {
-        let Fixture {
-            function,
-            folder: _folder,
-        } = fixture(LONG, &[]).await;
+        let Fixture { function, folder: _folder } = fixture(LONG, &[]).await;
         let first = function.invoke("one").await.unwrap();
         assert_eq!(first.outcome, echoed("one"));
         assert!(first.init_duration.is_some());
         assert_eq!(
             outcome(&function, "error").await,
-            InvocationOutcome::Error {
-                error_type: "Oops".to_owned(),
-                message: "it failed".to_owned()
-            }
+            InvocationOutcome::Error { error_type: "Oops".to_owned(), message: "it failed".to_owned() }
         );
         let last = function.invoke("two").await.unwrap();
         assert_eq!(last.outcome, echoed("two"));
@@ -827,40 +742,27 @@ while True:
     #[tokio::test]
     async fn a_process_that_ends_is_started_again() {
         let Fixture { function, folder } = fixture(LONG, &[]).await;
-        let InvocationOutcome::Exited { status, log_tail } = outcome(&function, "exit").await
-        else {
+        let InvocationOutcome::Exited { status, log_tail } = outcome(&function, "exit").await else {
             panic!("the process ended");
         };
         assert_eq!(status.unwrap().code(), Some(7));
         assert_eq!(log_tail, "last words");
         assert_eq!(outcome(&function, "again").await, echoed("again"));
         assert_eq!(function.starts(), 2);
-        assert_eq!(
-            std::fs::read_to_string(folder.path().join("log")).unwrap(),
-            "last words\n"
-        );
+        assert_eq!(std::fs::read_to_string(folder.path().join("log")).unwrap(), "last words\n");
     }
 
     #[tokio::test]
     async fn the_time_limit_kills_the_process_and_not_the_function() {
-        let Fixture {
-            function,
-            folder: _folder,
-        } = fixture(Duration::from_secs(2), &[]).await;
-        assert_eq!(
-            outcome(&function, "hang").await,
-            InvocationOutcome::TimedOut
-        );
+        let Fixture { function, folder: _folder } = fixture(Duration::from_secs(2), &[]).await;
+        assert_eq!(outcome(&function, "hang").await, InvocationOutcome::TimedOut);
         assert_eq!(outcome(&function, "again").await, echoed("again"));
         assert_eq!(function.starts(), 2);
     }
 
     #[tokio::test]
     async fn a_kill_ends_the_invocation_in_progress() {
-        let Fixture {
-            function,
-            folder: _folder,
-        } = fixture(LONG, &[]).await;
+        let Fixture { function, folder: _folder } = fixture(LONG, &[]).await;
         let kill_once_it_hangs = async {
             while !function.log().contains("hanging") {
                 tokio::task::yield_now().await;
@@ -868,29 +770,19 @@ while True:
             function.kill().await;
         };
         let (invocation, ()) = tokio::join!(outcome(&function, "hang"), kill_once_it_hangs);
-        assert!(
-            matches!(invocation, InvocationOutcome::Exited { .. }),
-            "{invocation:?}"
-        );
+        assert!(matches!(invocation, InvocationOutcome::Exited { .. }), "{invocation:?}");
         assert_eq!(outcome(&function, "again").await, echoed("again"));
     }
 
     #[tokio::test]
     async fn the_environment_is_lambdas_and_nothing_else() {
-        let Fixture {
-            function,
-            folder: _folder,
-        } = fixture(LONG, &[("STRAIT_PROJECT", "p")]).await;
+        let Fixture { function, folder: _folder } = fixture(LONG, &[("STRAIT_PROJECT", "p")]).await;
         let InvocationOutcome::Response(body) = outcome(&function, "environment").await else {
             panic!("an answer");
         };
-        let environment: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_slice(&body).unwrap();
+        let environment: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&body).unwrap();
         assert_eq!(environment.get("STRAIT_PROJECT").unwrap(), "p");
-        assert_eq!(
-            environment.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE").unwrap(),
-            "256"
-        );
+        assert_eq!(environment.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE").unwrap(), "256");
         let left = environment.get("left").unwrap().as_f64().unwrap();
         assert!(left > 0.0 && left <= 300_000.0, "{left}");
         // Cargo sets this one for every test.
@@ -900,37 +792,22 @@ while True:
 
     #[tokio::test]
     async fn a_start_that_fails_is_the_invocations_error() {
-        let Fixture {
-            function,
-            folder: _folder,
-        } = fixture(LONG, &[("FAIL_INIT", "1")]).await;
+        let Fixture { function, folder: _folder } = fixture(LONG, &[("FAIL_INIT", "1")]).await;
         for _ in 0..2 {
             assert_eq!(
                 outcome(&function, "one").await,
-                InvocationOutcome::Error {
-                    error_type: "Config".to_owned(),
-                    message: "no project".to_owned()
-                }
+                InvocationOutcome::Error { error_type: "Config".to_owned(), message: "no project".to_owned() }
             );
         }
     }
 
     #[tokio::test]
     async fn six_megabytes_are_the_limit_both_ways() {
-        let Fixture {
-            function,
-            folder: _folder,
-        } = fixture(LONG, &[]).await;
+        let Fixture { function, folder: _folder } = fixture(LONG, &[]).await;
         let refused = function.invoke(vec![b' '; PAYLOAD_LIMIT + 1]).await;
-        assert!(matches!(
-            refused,
-            Err(RuntimeApiError::PayloadTooLarge { .. })
-        ));
+        assert!(matches!(refused, Err(RuntimeApiError::PayloadTooLarge { .. })));
         let largest = function.invoke(vec![b'x'; PAYLOAD_LIMIT]).await.unwrap();
-        assert_eq!(
-            largest.outcome,
-            InvocationOutcome::Response(vec![b'x'; PAYLOAD_LIMIT].into())
-        );
+        assert_eq!(largest.outcome, InvocationOutcome::Response(vec![b'x'; PAYLOAD_LIMIT].into()));
         let InvocationOutcome::Error { error_type, .. } = outcome(&function, "large").await else {
             panic!("an error");
         };
@@ -953,10 +830,7 @@ while True:
 
     #[tokio::test]
     async fn dropping_the_function_ends_its_process() {
-        let Fixture {
-            function,
-            folder: _folder,
-        } = fixture(LONG, &[]).await;
+        let Fixture { function, folder: _folder } = fixture(LONG, &[]).await;
         let InvocationOutcome::Response(body) = outcome(&function, "environment").await else {
             panic!("an answer");
         };

@@ -32,21 +32,12 @@ pub enum DefaultValue {
 
 const PREFIX: &str = "STRAIT_";
 
-const PROJECT: Variable = Variable {
-    name: "STRAIT_PROJECT",
-    default: DefaultValue::Required,
-    meaning: "Google Cloud project of all tables",
-};
-const LOCATION: Variable = Variable {
-    name: "STRAIT_LOCATION",
-    default: DefaultValue::Text("US"),
-    meaning: "BigQuery location",
-};
-const LOG_TABLE: Variable = Variable {
-    name: "STRAIT_LOG_TABLE",
-    default: DefaultValue::Text("cdc.log"),
-    meaning: "dataset.table of the log",
-};
+const PROJECT: Variable =
+    Variable { name: "STRAIT_PROJECT", default: DefaultValue::Required, meaning: "Google Cloud project of all tables" };
+const LOCATION: Variable =
+    Variable { name: "STRAIT_LOCATION", default: DefaultValue::Text("US"), meaning: "BigQuery location" };
+const LOG_TABLE: Variable =
+    Variable { name: "STRAIT_LOG_TABLE", default: DefaultValue::Text("cdc.log"), meaning: "dataset.table of the log" };
 const MERGES_TABLE: Variable = Variable {
     name: "STRAIT_MERGES_TABLE",
     default: DefaultValue::Text("cdc.merges"),
@@ -92,11 +83,8 @@ const MASK: Variable = Variable {
     default: DefaultValue::Unset,
     meaning: "comma-separated `schema.table.column=drop|hash|redact`, applied before anything leaves AWS",
 };
-const MAX_BYTES_BILLED: Variable = Variable {
-    name: "STRAIT_MAX_BYTES_BILLED",
-    default: DefaultValue::Unset,
-    meaning: "cap per merge job",
-};
+const MAX_BYTES_BILLED: Variable =
+    Variable { name: "STRAIT_MAX_BYTES_BILLED", default: DefaultValue::Unset, meaning: "cap per merge job" };
 const CREDENTIALS_SECRET: Variable = Variable {
     name: "STRAIT_CREDENTIALS_SECRET",
     default: DefaultValue::Unset,
@@ -251,10 +239,7 @@ impl TableFilter {
     /// # Errors
     /// Says which entry (by its place) is not of the form `schema.table`.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let mut filter = Self {
-            includes: Vec::new(),
-            excludes: Vec::new(),
-        };
+        let mut filter = Self { includes: Vec::new(), excludes: Vec::new() };
         for (index, entry) in text.split(',').enumerate() {
             let entry = entry.trim();
             let (list, pattern) = match entry.strip_prefix('!') {
@@ -263,16 +248,11 @@ impl TableFilter {
             };
             let glob = match pattern.split_once('.') {
                 _ if pattern == "*" => Some(("*", "*")),
-                Some((schema, table)) if !schema.is_empty() && !table.is_empty() => {
-                    Some((schema, table))
-                }
+                Some((schema, table)) if !schema.is_empty() && !table.is_empty() => Some((schema, table)),
                 _ => None,
             };
             match glob {
-                Some((schema, table)) => list.push(TableGlob {
-                    schema: schema.to_owned(),
-                    table: table.to_owned(),
-                }),
+                Some((schema, table)) => list.push(TableGlob { schema: schema.to_owned(), table: table.to_owned() }),
                 None => {
                     return Err(format!(
                         "entry {} ({}) is not `schema.table`, `*`, or one of them after `!`",
@@ -353,14 +333,11 @@ impl FinalTablePattern {
             return Err("expected `dataset.name`, e.g. `replica.{schema}_{table}`".to_owned());
         };
         let pattern = Self {
-            dataset: pieces(dataset, is_dataset_char)
-                .map_err(|what| format!("the dataset part {what}"))?,
+            dataset: pieces(dataset, is_dataset_char).map_err(|what| format!("the dataset part {what}"))?,
             name: pieces(name, is_table_char).map_err(|what| format!("the table part {what}"))?,
         };
         if !pattern.name.contains(&Piece::Table) {
-            return Err(
-                "the table part needs `{table}`, or all source tables would share one".to_owned(),
-            );
+            return Err("the table part needs `{table}`, or all source tables would share one".to_owned());
         }
         Ok(pattern)
     }
@@ -489,10 +466,7 @@ impl fmt::Debug for Config {
             .field("dropped_columns", &self.dropped_columns)
             .field("log_retention_days", &self.log_retention_days)
             .field("mask", &self.mask)
-            .field(
-                "mask_key_secret",
-                &self.mask_key_secret.as_ref().map(|_| ".."),
-            )
+            .field("mask_key_secret", &self.mask_key_secret.as_ref().map(|_| ".."))
             .field("max_bytes_billed", &self.max_bytes_billed)
             .field("credentials", &self.credentials)
             .field("rest_url", &self.rest_url)
@@ -519,11 +493,7 @@ pub struct ConfigError {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "the configuration has {} problem(s)",
-            self.problems.len()
-        )?;
+        write!(f, "the configuration has {} problem(s)", self.problems.len())?;
         for Problem { name, text } in &self.problems {
             write!(f, "; {name}: {text}")?;
         }
@@ -537,14 +507,9 @@ impl Config {
     ///
     /// # Errors
     /// Every problem at once.
-    pub fn from_vars(
-        vars: impl IntoIterator<Item = (String, String)>,
-    ) -> Result<Self, ConfigError> {
+    pub fn from_vars(vars: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
         let mut reader = Reader {
-            values: vars
-                .into_iter()
-                .filter(|(name, _)| name.starts_with(PREFIX))
-                .collect(),
+            values: vars.into_iter().filter(|(name, _)| name.starts_with(PREFIX)).collect(),
             problems: Vec::new(),
         };
 
@@ -561,26 +526,15 @@ impl Config {
         let final_table = reader.required(&FINAL_TABLE, FinalTablePattern::parse);
         let own_tables = [&log_table, &merges_table, &quarantine_table];
         for own in own_tables.into_iter().flatten() {
-            if final_table
-                .as_ref()
-                .is_some_and(|pattern| pattern.can_name(own))
-            {
+            if final_table.as_ref().is_some_and(|pattern| pattern.can_name(own)) {
                 let text = format!("can name {own}, which is Strait's own; use another dataset");
                 reader.problem(&FINAL_TABLE, text);
             }
         }
         let tables = reader.required(&TABLES, TableFilter::parse);
-        let deletes = reader.required(&DELETES, |text| {
-            word(text, &[("hard", Deletes::Hard), ("soft", Deletes::Soft)])
-        });
+        let deletes = reader.required(&DELETES, |text| word(text, &[("hard", Deletes::Hard), ("soft", Deletes::Soft)]));
         let absent_columns = reader.required(&ABSENT_COLUMNS, |text| {
-            word(
-                text,
-                &[
-                    ("null", AbsentColumns::Null),
-                    ("unchanged", AbsentColumns::Unchanged),
-                ],
-            )
+            word(text, &[("null", AbsentColumns::Null), ("unchanged", AbsentColumns::Unchanged)])
         });
         let dropped_columns = reader.required(&DROPPED_COLUMNS, dropped_columns);
         let log_retention_days = reader.required(&LOG_RETENTION_DAYS, retention_days);
@@ -623,9 +577,7 @@ impl Config {
         })();
         match config {
             Some(config) if reader.problems.is_empty() => Ok(config),
-            _ => Err(ConfigError {
-                problems: reader.problems,
-            }),
+            _ => Err(ConfigError { problems: reader.problems }),
         }
     }
 }
@@ -638,45 +590,27 @@ struct Reader {
 
 impl Reader {
     fn problem(&mut self, variable: &Variable, text: impl Into<String>) {
-        self.problems.push(Problem {
-            name: variable.name.to_owned(),
-            text: text.into(),
-        });
+        self.problems.push(Problem { name: variable.name.to_owned(), text: text.into() });
     }
 
     fn is_set(&self, variable: &Variable) -> bool {
-        self.values
-            .get(variable.name)
-            .is_some_and(|value| !value.is_empty())
+        self.values.get(variable.name).is_some_and(|value| !value.is_empty())
     }
 
     /// The value or its default; a problem is noted when there is neither, or when it cannot be read.
-    fn required<T>(
-        &mut self,
-        variable: &Variable,
-        read: impl FnOnce(&str) -> Result<T, String>,
-    ) -> Option<T> {
+    fn required<T>(&mut self, variable: &Variable, read: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
         if self.is_set(variable) {
             return self.optional(variable, read);
         }
         let read = match variable.default {
             DefaultValue::Text(default) => read(default),
-            DefaultValue::Required | DefaultValue::Unset => {
-                Err(format!("is required: {}", variable.meaning))
-            }
+            DefaultValue::Required | DefaultValue::Unset => Err(format!("is required: {}", variable.meaning)),
         };
         read.map_err(|text| self.problem(variable, text)).ok()
     }
 
-    fn optional<T>(
-        &mut self,
-        variable: &Variable,
-        read: impl FnOnce(&str) -> Result<T, String>,
-    ) -> Option<T> {
-        let value = self
-            .values
-            .get(variable.name)
-            .filter(|value| !value.is_empty())?;
+    fn optional<T>(&mut self, variable: &Variable, read: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        let value = self.values.get(variable.name).filter(|value| !value.is_empty())?;
         match read(value) {
             Ok(value) => Some(value),
             Err(text) => {
@@ -688,15 +622,9 @@ impl Reader {
 
     fn distinct(&mut self, tables: &[(&Variable, &Option<TableName>)]) {
         for (index, (variable, table)) in tables.iter().enumerate() {
-            let same = tables
-                .iter()
-                .take(index)
-                .find(|(_, other)| table.is_some() && table == other);
+            let same = tables.iter().take(index).find(|(_, other)| table.is_some() && table == other);
             if let Some((other, _)) = same {
-                self.problem(
-                    variable,
-                    format!("names the same table as {}; each needs its own", other.name),
-                );
+                self.problem(variable, format!("names the same table as {}; each needs its own", other.name));
             }
         }
     }
@@ -706,10 +634,7 @@ impl Reader {
         let secret = self.is_set(&CREDENTIALS_SECRET);
         let inline = self.is_set(&CREDENTIALS);
         if secret && inline {
-            self.problem(
-                &CREDENTIALS,
-                format!("is set beside {}; set one of them", CREDENTIALS_SECRET.name),
-            );
+            self.problem(&CREDENTIALS, format!("is set beside {}; set one of them", CREDENTIALS_SECRET.name));
         }
         let urls = [(&REST_URL, rest), (&GRPC_URL, grpc)];
         if secret || inline {
@@ -722,10 +647,7 @@ impl Reader {
                     );
                 }
             }
-        } else if urls
-            .iter()
-            .any(|(_, url)| url.is_some_and(|url| url.is_encrypted))
-        {
+        } else if urls.iter().any(|(_, url)| url.is_some_and(|url| url.is_encrypted)) {
             self.problem(
                 &CREDENTIALS_SECRET,
                 format!(
@@ -744,29 +666,24 @@ impl Reader {
             .filter(|name| !VARIABLES.iter().any(|variable| variable.name == *name))
             .cloned()
             .collect();
-        self.problems
-            .extend(unknown.into_iter().map(|name| Problem {
+        self.problems.extend(
+            unknown.into_iter().map(|name| Problem {
                 name,
                 text: "is not a name that Strait knows; remove it or correct it".to_owned(),
-            }));
+            }),
+        );
     }
 }
 
 /// A harmless value for an error text. What is long or looks like JSON is more likely a credential in the wrong variable.
 fn shown(text: &str) -> String {
-    if text.len() > 100 || text.contains('{') {
-        "the value".to_owned()
-    } else {
-        format!("{text:?}")
-    }
+    if text.len() > 100 || text.contains('{') { "the value".to_owned() } else { format!("{text:?}") }
 }
 
 /// Lenient: real project ids (`my-project-123`, `example.com:my-project`) and those of emulators (`demo`).
 fn project(text: &str) -> Result<String, String> {
     let fits = (1..=63).contains(&text.len())
-        && text
-            .chars()
-            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | ':' | '.'));
+        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | ':' | '.'));
     if fits {
         Ok(text.to_owned())
     } else {
@@ -778,15 +695,11 @@ fn project(text: &str) -> Result<String, String> {
 }
 
 fn location(text: &str) -> Result<String, String> {
-    let fits = (1..=64).contains(&text.len())
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+    let fits = (1..=64).contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
     if fits {
         Ok(text.to_owned())
     } else {
-        Err(format!(
-            "{} is not a BigQuery location: expected e.g. `US`, `EU` or `europe-west3`",
-            shown(text)
-        ))
+        Err(format!("{} is not a BigQuery location: expected e.g. `US`, `EU` or `europe-west3`", shown(text)))
     }
 }
 
@@ -804,10 +717,7 @@ fn own_table(text: &str) -> Result<TableName, String> {
     };
     match text.split_once('.') {
         Some((dataset, table)) if fits(dataset, is_dataset_char) && fits(table, is_table_char) => {
-            Ok(TableName {
-                dataset: dataset.to_owned(),
-                table: table.to_owned(),
-            })
+            Ok(TableName { dataset: dataset.to_owned(), table: table.to_owned() })
         }
         _ => Err(format!(
             "{} is not `dataset.table`: expected letters, digits and underscores (hyphens in the table), \
@@ -828,47 +738,32 @@ fn word<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
 }
 
 fn dropped_columns(text: &str) -> Result<DroppedColumns, String> {
-    let words = [
-        ("keep", DroppedColumns::Keep),
-        ("drop", DroppedColumns::Drop),
-    ];
+    let words = [("keep", DroppedColumns::Keep), ("drop", DroppedColumns::Drop)];
     match word(text, &words)? {
         DroppedColumns::Keep => Ok(DroppedColumns::Keep),
         // Accepting it would leave a column in place that someone believes to be gone.
-        DroppedColumns::Drop => {
-            Err("`drop` is not supported by this version; use `keep`".to_owned())
-        }
+        DroppedColumns::Drop => Err("`drop` is not supported by this version; use `keep`".to_owned()),
     }
 }
 
 fn retention_days(text: &str) -> Result<u32, String> {
     match text.parse() {
         Ok(days) if (1..=MAX_RETENTION_DAYS).contains(&days) => Ok(days),
-        _ => Err(format!(
-            "{} is not a number of days from 1 to {MAX_RETENTION_DAYS}",
-            shown(text)
-        )),
+        _ => Err(format!("{} is not a number of days from 1 to {MAX_RETENTION_DAYS}", shown(text))),
     }
 }
 
 fn max_bytes_billed(text: &str) -> Result<i64, String> {
     match text.parse() {
         Ok(bytes) if bytes > 0 => Ok(bytes),
-        _ => Err(format!(
-            "{} is not a number of bytes from 1 to {}",
-            shown(text),
-            i64::MAX
-        )),
+        _ => Err(format!("{} is not a number of bytes from 1 to {}", shown(text), i64::MAX)),
     }
 }
 
 fn mask(text: &str) -> Result<Vec<MaskRule>, String> {
     for (index, entry) in text.split(',').enumerate() {
         if mask_rule(entry.trim()).is_none() {
-            return Err(format!(
-                "entry {} is not `schema.table.column=drop|hash|redact`",
-                index.saturating_add(1)
-            ));
+            return Err(format!("entry {} is not `schema.table.column=drop|hash|redact`", index.saturating_add(1)));
         }
     }
     // Accepting it would let values leave AWS that someone believes to be masked.
@@ -886,12 +781,7 @@ fn mask_rule(entry: &str) -> Option<MaskRule> {
     let mut parts = column_path.splitn(3, '.');
     let (schema, table, column) = (parts.next()?, parts.next()?, parts.next()?);
     let is_named = !schema.is_empty() && !table.is_empty() && !column.is_empty();
-    is_named.then(|| MaskRule {
-        schema: schema.to_owned(),
-        table: table.to_owned(),
-        column: column.to_owned(),
-        action,
-    })
+    is_named.then(|| MaskRule { schema: schema.to_owned(), table: table.to_owned(), column: column.to_owned(), action })
 }
 
 /// Never echoed: a credential pasted into the wrong variable would end in a log.
@@ -908,14 +798,10 @@ fn secret_id(text: &str) -> Result<String, String> {
 fn inline_credentials(text: &str) -> Result<String, String> {
     const SECRET_MEMBERS: [&str; 3] = ["private_key", "client_secret", "refresh_token"];
     let Ok(serde_json::Value::Object(credential)) = serde_json::from_str(text) else {
-        return Err(
-            "is not a JSON object; expected a credential of type `external_account`".to_owned(),
-        );
+        return Err("is not a JSON object; expected a credential of type `external_account`".to_owned());
     };
     let kind = credential.get("type").and_then(serde_json::Value::as_str);
-    let holds_secret = SECRET_MEMBERS
-        .iter()
-        .any(|member| credential.contains_key(*member));
+    let holds_secret = SECRET_MEMBERS.iter().any(|member| credential.contains_key(*member));
     match kind {
         Some("external_account") if !holds_secret => Ok(text.to_owned()),
         Some("service_account") => Err(format!(
@@ -926,10 +812,9 @@ fn inline_credentials(text: &str) -> Result<String, String> {
             "holds a secret, which belongs in Secrets Manager: put it there and set {} instead",
             CREDENTIALS_SECRET.name
         )),
-        _ => Err(
-            "is of another type than `external_account`, the only one that may stand in the environment"
-                .to_owned(),
-        ),
+        _ => {
+            Err("is of another type than `external_account`, the only one that may stand in the environment".to_owned())
+        }
     }
 }
 
@@ -943,8 +828,7 @@ struct Url {
 impl Url {
     /// Never echoed: an address can carry a user's password.
     fn parse(text: &str) -> Result<Self, String> {
-        const EXPECTED: &str =
-            "is not an http:// or https:// address without user, query and fragment";
+        const EXPECTED: &str = "is not an http:// or https:// address without user, query and fragment";
         let text = text.trim_end_matches('/');
         // `http::Uri` drops a fragment silently.
         if text.contains(['#', '?', '@']) {
@@ -960,22 +844,13 @@ impl Url {
         let Some(host) = host else {
             return Err(EXPECTED.to_owned());
         };
-        let has_port = uri
-            .authority()
-            .is_some_and(|authority| authority.as_str() != host);
+        let has_port = uri.authority().is_some_and(|authority| authority.as_str() != host);
         if has_port && uri.port_u16().is_none() {
             return Err(EXPECTED.to_owned());
         }
         let address = host.trim_start_matches('[').trim_end_matches(']');
-        let is_loopback = host == "localhost"
-            || address
-                .parse::<IpAddr>()
-                .is_ok_and(|address| address.is_loopback());
-        Ok(Self {
-            text: text.to_owned(),
-            is_encrypted,
-            is_loopback,
-        })
+        let is_loopback = host == "localhost" || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+        Ok(Self { text: text.to_owned(), is_encrypted, is_loopback })
     }
 }
 

@@ -1,27 +1,15 @@
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use super::*;
 
-const EXTERNAL: &str =
-    r#"{"type":"external_account","audience":"//iam.googleapis.com/x","credential_source":{}}"#;
+const EXTERNAL: &str = r#"{"type":"external_account","audience":"//iam.googleapis.com/x","credential_source":{}}"#;
 
 fn read(vars: &[(&str, &str)]) -> Result<Config, ConfigError> {
-    Config::from_vars(
-        vars.iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
-    )
+    Config::from_vars(vars.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
 }
 
 fn with(extra: &[(&str, &str)]) -> Result<Config, ConfigError> {
-    let mut vars = vec![
-        ("STRAIT_PROJECT", "my-project-123"),
-        ("STRAIT_CREDENTIALS_SECRET", "google/strait"),
-    ];
+    let mut vars = vec![("STRAIT_PROJECT", "my-project-123"), ("STRAIT_CREDENTIALS_SECRET", "google/strait")];
     vars.extend_from_slice(extra);
     read(&vars)
 }
@@ -51,10 +39,7 @@ fn defaults_are_the_documented_ones() {
     assert_eq!(config.dropped_columns, DroppedColumns::Keep);
     assert_eq!(config.log_retention_days, 30);
     assert_eq!(config.max_bytes_billed, None);
-    assert_eq!(
-        config.rest_url,
-        "https://bigquery.googleapis.com/bigquery/v2"
-    );
+    assert_eq!(config.rest_url, "https://bigquery.googleapis.com/bigquery/v2");
     assert_eq!(config.grpc_url, "https://bigquerystorage.googleapis.com");
 }
 
@@ -81,19 +66,12 @@ fn every_problem_is_reported_at_once() {
         ]
     );
     let text = error.to_string();
-    assert!(
-        text.contains("STRAIT_DELETES: \"HARD\" is not `hard` or `soft`"),
-        "{text}"
-    );
+    assert!(text.contains("STRAIT_DELETES: \"HARD\" is not `hard` or `soft`"), "{text}");
 }
 
 #[test]
 fn an_empty_value_counts_as_not_set() {
-    let config = with(&[
-        ("STRAIT_LOCATION", ""),
-        ("STRAIT_MASK", ""),
-        ("STRAIT_CREDENTIALS", ""),
-    ]);
+    let config = with(&[("STRAIT_LOCATION", ""), ("STRAIT_MASK", ""), ("STRAIT_CREDENTIALS", "")]);
     assert_eq!(config.unwrap().location, "US");
 }
 
@@ -137,12 +115,7 @@ fn values_out_of_range_are_refused() {
     ] {
         problem_of(name, value);
     }
-    assert_eq!(
-        with(&[("STRAIT_MAX_BYTES_BILLED", "9223372036854775807")])
-            .unwrap()
-            .max_bytes_billed,
-        Some(i64::MAX)
-    );
+    assert_eq!(with(&[("STRAIT_MAX_BYTES_BILLED", "9223372036854775807")]).unwrap().max_bytes_billed, Some(i64::MAX));
 }
 
 #[test]
@@ -153,10 +126,7 @@ fn the_final_tables_dataset_may_depend_on_the_schema() {
         "raw_shop.orders"
     );
     assert_eq!(config.final_table.fixed_dataset(), None);
-    assert_eq!(
-        with(&[]).unwrap().final_table.fixed_dataset(),
-        Some("replica")
-    );
+    assert_eq!(with(&[]).unwrap().final_table.fixed_dataset(), Some("replica"));
 }
 
 #[test]
@@ -164,11 +134,7 @@ fn a_final_table_is_never_one_of_straits_own() {
     assert!(problem_of("STRAIT_FINAL_TABLE", "cdc.l{table}").contains("cdc.log"));
     let error = with(&[("STRAIT_FINAL_TABLE", "cdc.{table}")]).expect_err("all three");
     assert_eq!(error.problems.len(), 3);
-    for apart in [
-        "cdc.{schema}_{table}",
-        "cdc.final_{table}",
-        "{schema}.{table}",
-    ] {
+    for apart in ["cdc.{schema}_{table}", "cdc.final_{table}", "{schema}.{table}"] {
         with(&[("STRAIT_FINAL_TABLE", apart)]).expect(apart);
     }
 }
@@ -222,24 +188,14 @@ fn a_credential_in_the_environment_is_taken_only_when_it_holds_no_secret() {
     assert!(config.credentials == CredentialSource::Inline(EXTERNAL.to_owned()));
 
     for (json, expected) in [
-        (
-            r#"{"type":"service_account","private_key":"HUSH"}"#,
-            "Secrets Manager",
-        ),
-        (
-            r#"{"type":"external_account","client_secret":"HUSH"}"#,
-            "Secrets Manager",
-        ),
-        (
-            r#"{"type":"authorized_user","refresh_token":"HUSH"}"#,
-            "external_account",
-        ),
+        (r#"{"type":"service_account","private_key":"HUSH"}"#, "Secrets Manager"),
+        (r#"{"type":"external_account","client_secret":"HUSH"}"#, "Secrets Manager"),
+        (r#"{"type":"authorized_user","refresh_token":"HUSH"}"#, "external_account"),
         (r#"{"type":"HUSH"}"#, "external_account"),
         (r#"["HUSH"]"#, "not a JSON object"),
         ("HUSH", "not a JSON object"),
     ] {
-        let error =
-            read(&[("STRAIT_PROJECT", "demo"), ("STRAIT_CREDENTIALS", json)]).expect_err(json);
+        let error = read(&[("STRAIT_PROJECT", "demo"), ("STRAIT_CREDENTIALS", json)]).expect_err(json);
         assert_eq!(error.problems.len(), 1, "{error}");
         let text = format!("{error} {error:?}");
         assert!(text.contains(expected), "{text}");
@@ -251,24 +207,16 @@ fn a_credential_in_the_environment_is_taken_only_when_it_holds_no_secret() {
 fn credentials_are_printed_nowhere() {
     let secret = with(&[("STRAIT_MASK_KEY_SECRET", "HUSH-key")]).unwrap();
     assert_eq!(secret.mask_key_secret.as_deref(), Some("HUSH-key"));
-    let inline = read(&[
-        ("STRAIT_PROJECT", "demo"),
-        ("STRAIT_CREDENTIALS", &EXTERNAL.replace("//iam", "//HUSH")),
-    ])
-    .unwrap();
+    let inline =
+        read(&[("STRAIT_PROJECT", "demo"), ("STRAIT_CREDENTIALS", &EXTERNAL.replace("//iam", "//HUSH"))]).unwrap();
     for config in [secret, inline] {
         let printed = format!("{config:?}");
-        assert!(
-            !printed.contains("HUSH") && !printed.contains("google/strait"),
-            "{printed}"
-        );
+        assert!(!printed.contains("HUSH") && !printed.contains("google/strait"), "{printed}");
         assert!(printed.contains("cdc"), "{printed}");
     }
-    let pasted = with(&[
-        ("STRAIT_MASK_KEY_SECRET", "{\"k\":\"HUSH\"}"),
-        ("STRAIT_BIGQUERY_REST_URL", "https://HUSH@h"),
-    ])
-    .expect_err("two problems");
+    let pasted =
+        with(&[("STRAIT_MASK_KEY_SECRET", "{\"k\":\"HUSH\"}"), ("STRAIT_BIGQUERY_REST_URL", "https://HUSH@h")])
+            .expect_err("two problems");
     assert_eq!(pasted.problems.len(), 2);
     assert!(!format!("{pasted} {pasted:?}").contains("HUSH"));
 }
@@ -278,30 +226,17 @@ fn a_token_never_travels_in_clear_text() {
     let clear = ("STRAIT_BIGQUERY_REST_URL", "http://bigquery.internal:9050");
     assert!(problem_of(clear.0, clear.1).contains("clear text"));
     // It does not travel at all to the machine itself.
-    for url in [
-        "http://127.0.0.1:9050/",
-        "http://localhost:9050",
-        "http://[::1]:9050",
-    ] {
-        with(&[
-            ("STRAIT_BIGQUERY_REST_URL", url),
-            ("STRAIT_BIGQUERY_GRPC_URL", url),
-        ])
-        .expect(url);
+    for url in ["http://127.0.0.1:9050/", "http://localhost:9050", "http://[::1]:9050"] {
+        with(&[("STRAIT_BIGQUERY_REST_URL", url), ("STRAIT_BIGQUERY_GRPC_URL", url)]).expect(url);
     }
-    assert!(
-        problem_of("STRAIT_BIGQUERY_GRPC_URL", "http://127.0.0.1.example.com").contains("clear")
-    );
+    assert!(problem_of("STRAIT_BIGQUERY_GRPC_URL", "http://127.0.0.1.example.com").contains("clear"));
 }
 
 #[test]
 fn no_credential_is_right_only_without_encryption() {
     let emulator = [
         ("STRAIT_PROJECT", "demo"),
-        (
-            "STRAIT_BIGQUERY_REST_URL",
-            "http://emulator:9050/bigquery/v2/",
-        ),
+        ("STRAIT_BIGQUERY_REST_URL", "http://emulator:9050/bigquery/v2/"),
         ("STRAIT_BIGQUERY_GRPC_URL", "http://emulator:9060"),
     ];
     let config = read(&emulator).unwrap();
@@ -309,10 +244,7 @@ fn no_credential_is_right_only_without_encryption() {
     assert_eq!(config.rest_url, "http://emulator:9050/bigquery/v2");
 
     let error = read(emulator.get(..2).unwrap()).expect_err("gRPC would go to Google");
-    assert_eq!(
-        error.problems.first().unwrap().name,
-        "STRAIT_CREDENTIALS_SECRET"
-    );
+    assert_eq!(error.problems.first().unwrap().name, "STRAIT_CREDENTIALS_SECRET");
 }
 
 #[test]
@@ -327,13 +259,7 @@ fn every_variable_is_known_and_named_once() {
         let same = VARIABLES.iter().filter(|other| other.name == variable.name);
         assert_eq!(same.count(), 1, "{}", variable.name);
         if let Err(error) = with(&[(variable.name, "?")]) {
-            assert!(
-                error
-                    .problems
-                    .iter()
-                    .all(|problem| !problem.text.contains("not a name")),
-                "{error}"
-            );
+            assert!(error.problems.iter().all(|problem| !problem.text.contains("not a name")), "{error}");
         }
     }
 }

@@ -47,9 +47,7 @@ impl Operation {
     }
 
     fn of(word: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|operation| operation.as_str() == word)
+        Self::ALL.into_iter().find(|operation| operation.as_str() == word)
     }
 }
 
@@ -190,11 +188,9 @@ pub fn decode_message(text: &str) -> Result<Message<'_>, DecodeError> {
     // Neither this nor what follows recurses, so that the table of a text nested too deep can still be told.
     let envelope: Members<'_, 4> = members(text, &ENVELOPE)?.ok_or(DecodeErrorKind::NotAnObject)?;
     let [metadata, data, before, control] = envelope.values;
-    let metadata = metadata
-        .filter(|raw| raw.get() != "null")
-        .ok_or(DecodeErrorKind::Missing("metadata"))?;
-    let fields: Members<'_, 9> = members(metadata.get(), &METADATA)?
-        .ok_or(DecodeErrorKind::MemberNotAnObject("metadata"))?;
+    let metadata = metadata.filter(|raw| raw.get() != "null").ok_or(DecodeErrorKind::Missing("metadata"))?;
+    let fields: Members<'_, 9> =
+        members(metadata.get(), &METADATA)?.ok_or(DecodeErrorKind::MemberNotAnObject("metadata"))?;
     // With one of these twice it is open which table the record is of.
     if let Some(name @ "metadata") = envelope.duplicate {
         return Err(DecodeErrorKind::DuplicateMember(name).into());
@@ -206,10 +202,7 @@ pub fn decode_message(text: &str) -> Result<Message<'_>, DecodeError> {
     let schema = text_member("schema-name", schema)?.unwrap_or_default();
     let table = text_member("table-name", table)?.unwrap_or_default();
 
-    let known_table = SourceTable {
-        schema: schema.clone().into_owned(),
-        table: table.clone().into_owned(),
-    };
+    let known_table = SourceTable { schema: schema.clone().into_owned(), table: table.clone().into_owned() };
     let message = if !json_text::is_within_depth(text) {
         Err(DecodeErrorKind::TooDeep)
     } else if let Some(name) = envelope.duplicate.or(fields.duplicate) {
@@ -217,10 +210,7 @@ pub fn decode_message(text: &str) -> Result<Message<'_>, DecodeError> {
     } else {
         message_of(schema, table, rest, [data, before, control])
     };
-    message.map_err(|kind| DecodeError {
-        kind,
-        table: Some(known_table),
-    })
+    message.map_err(|kind| DecodeError { kind, table: Some(known_table) })
 }
 
 /// Everything that can go wrong once the table is known.
@@ -230,15 +220,8 @@ fn message_of<'a>(
     rest: [Option<&'a RawValue>; 7],
     [data, before, control]: [Option<&'a RawValue>; 3],
 ) -> Result<Message<'a>, DecodeErrorKind> {
-    let [
-        record_type,
-        operation,
-        timestamp,
-        transaction_id,
-        transaction_record_id,
-        commit_timestamp,
-        stream_position,
-    ] = rest;
+    let [record_type, operation, timestamp, transaction_id, transaction_record_id, commit_timestamp, stream_position] =
+        rest;
     let record_type = required_text("record-type", record_type)?;
     let operation = required_text("operation", operation)?;
     let metadata = Metadata {
@@ -246,8 +229,7 @@ fn message_of<'a>(
         table,
         transaction_id: number_member("transaction-id", transaction_id)?,
         transaction_record_id: number_member("transaction-record-id", transaction_record_id)?,
-        stream_position: text_member("stream-position", stream_position)?
-            .filter(|text| !text.is_empty()),
+        stream_position: text_member("stream-position", stream_position)?.filter(|text| !text.is_empty()),
         emitted_at: timestamp_member(timestamp),
         committed_at: timestamp_member(commit_timestamp),
     };
@@ -266,10 +248,7 @@ fn message_of<'a>(
             if operation == POISON || Operation::of(&operation).is_some() {
                 return Err(DecodeErrorKind::ControlNamedAsChange);
             }
-            Kind::Control(Control {
-                operation,
-                definition: object_member("control", control)?,
-            })
+            Kind::Control(Control { operation, definition: object_member("control", control)? })
         }
         _ => return Err(DecodeErrorKind::UnknownRecordType),
     };
@@ -305,9 +284,8 @@ fn members<'a, const N: usize>(
     names: &'static [&'static str; N],
 ) -> Result<Option<Members<'a, N>>, DecodeErrorKind> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let found = deserializer
-        .deserialize_map(MembersVisitor { names })
-        .and_then(|members| deserializer.end().map(|()| members));
+    let found =
+        deserializer.deserialize_map(MembersVisitor { names }).and_then(|members| deserializer.end().map(|()| members));
     match found {
         Ok(members) => Ok(Some(members)),
         // The visitor refuses nothing itself, so this is `serde_json`'s word for anything but an object.
@@ -328,18 +306,11 @@ impl<'de, const N: usize> Visitor<'de> for MembersVisitor<N> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut members = Members {
-            values: [None; N],
-            duplicate: None,
-        };
+        let mut members = Members { values: [None; N], duplicate: None };
         let mut is_twice = [false; N];
         while let Some(name) = map.next_key::<MemberName<'de>>()? {
             let slots = members.values.iter_mut().zip(is_twice.iter_mut());
-            let wanted = self
-                .names
-                .iter()
-                .zip(slots)
-                .find(|(wanted, _)| **wanted == name.0);
+            let wanted = self.names.iter().zip(slots).find(|(wanted, _)| **wanted == name.0);
             match wanted {
                 Some((_, (slot, is_twice))) => {
                     let value: &'de RawValue = map.next_value()?;
@@ -361,10 +332,7 @@ impl<'de, const N: usize> Visitor<'de> for MembersVisitor<N> {
 #[serde(transparent)]
 struct MemberName<'a>(#[serde(borrow)] Cow<'a, str>);
 
-fn object_member<'a>(
-    name: &'static str,
-    raw: Option<&'a RawValue>,
-) -> Result<Option<&'a str>, DecodeErrorKind> {
+fn object_member<'a>(name: &'static str, raw: Option<&'a RawValue>) -> Result<Option<&'a str>, DecodeErrorKind> {
     match raw.map(RawValue::get) {
         None | Some("null") => Ok(None),
         Some(text) if text.starts_with('{') => Ok(Some(text)),
@@ -372,33 +340,20 @@ fn object_member<'a>(
     }
 }
 
-fn text_member<'a>(
-    name: &'static str,
-    raw: Option<&'a RawValue>,
-) -> Result<Option<Cow<'a, str>>, DecodeErrorKind> {
+fn text_member<'a>(name: &'static str, raw: Option<&'a RawValue>) -> Result<Option<Cow<'a, str>>, DecodeErrorKind> {
     match raw {
         None => Ok(None),
         Some(raw) if raw.get() == "null" => Ok(None),
-        Some(raw) => json_text::string_value(raw)
-            .map(Some)
-            .ok_or(DecodeErrorKind::NotText(name)),
+        Some(raw) => json_text::string_value(raw).map(Some).ok_or(DecodeErrorKind::NotText(name)),
     }
 }
 
-fn required_text<'a>(
-    name: &'static str,
-    raw: Option<&'a RawValue>,
-) -> Result<Cow<'a, str>, DecodeErrorKind> {
-    text_member(name, raw)?
-        .filter(|text| !text.is_empty())
-        .ok_or(DecodeErrorKind::Missing(name))
+fn required_text<'a>(name: &'static str, raw: Option<&'a RawValue>) -> Result<Cow<'a, str>, DecodeErrorKind> {
+    text_member(name, raw)?.filter(|text| !text.is_empty()).ok_or(DecodeErrorKind::Missing(name))
 }
 
 /// A number, also as text. One that cannot be read is refused: taken for absent, it would put the change out of order.
-fn number_member(
-    name: &'static str,
-    raw: Option<&RawValue>,
-) -> Result<Option<u64>, DecodeErrorKind> {
+fn number_member(name: &'static str, raw: Option<&RawValue>) -> Result<Option<u64>, DecodeErrorKind> {
     let Some(raw) = raw.filter(|raw| raw.get() != "null") else {
         return Ok(None);
     };
@@ -421,10 +376,7 @@ fn timestamp_member(raw: Option<&RawValue>) -> Option<i64> {
 #[must_use]
 pub fn parse_timestamp(text: &str) -> Option<i64> {
     const MICROS_PER_SECOND: i64 = 1_000_000;
-    let text = text
-        .strip_suffix('Z')
-        .or_else(|| text.strip_suffix("+00:00"))
-        .unwrap_or(text);
+    let text = text.strip_suffix('Z').or_else(|| text.strip_suffix("+00:00")).unwrap_or(text);
     let (date, time) = text.split_once(['T', ' '])?;
     let mut date = date.splitn(3, '-');
     let year = digits(date.next()?, 4)?;
@@ -438,12 +390,8 @@ pub fn parse_timestamp(text: &str) -> Option<i64> {
     if year < 1 || hour > 23 || minute > 59 || second > 59 {
         return None;
     }
-    let date = jiff::civil::Date::new(
-        i16::try_from(year).ok()?,
-        i8::try_from(month).ok()?,
-        i8::try_from(day).ok()?,
-    )
-    .ok()?;
+    let date =
+        jiff::civil::Date::new(i16::try_from(year).ok()?, i8::try_from(month).ok()?, i8::try_from(day).ok()?).ok()?;
     // Not through `jiff::Timestamp`, which ends a day before the year 9999 does.
     let epoch = jiff::civil::Date::constant(1970, 1, 1);
     let days = i64::from(date.since(epoch).ok()?.get_days());

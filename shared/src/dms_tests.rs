@@ -1,9 +1,4 @@
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use super::*;
 use proptest::prelude::*;
@@ -44,10 +39,7 @@ fn a_change_keeps_its_images_to_the_letter() {
         panic!("a change");
     };
     assert_eq!(change.operation, Operation::Update);
-    assert_eq!(
-        change.data,
-        r#"{ "id": 7, "price": 1.50, "price": 2.0, "note": "a\tb" }"#
-    );
+    assert_eq!(change.data, r#"{ "id": 7, "price": 1.50, "price": 2.0, "note": "a\tb" }"#);
     assert_eq!(change.before, Some(r#"{"id":6}"#));
     let metadata = &message.metadata;
     assert_eq!((&*metadata.schema, &*metadata.table), ("shop", "orders"));
@@ -55,13 +47,7 @@ fn a_change_keeps_its_images_to_the_letter() {
     assert_eq!(metadata.transaction_record_id, Some(3));
     assert_eq!(metadata.emitted_at, Some(1_714_557_600_123_456));
     assert_eq!(metadata.committed_at, Some(1_714_557_599_000_000));
-    assert!(
-        metadata
-            .stream_position
-            .as_deref()
-            .unwrap()
-            .starts_with("bin.000003:1")
-    );
+    assert!(metadata.stream_position.as_deref().unwrap().starts_with("bin.000003:1"));
 }
 
 #[test]
@@ -70,10 +56,7 @@ fn control_records_need_no_control_member() {
         ("", None),
         (r#""control":null,"#, None),
         (r#""control": {} ,"#, Some("{}")),
-        (
-            r#""control":{"table-def":{}},"#,
-            Some(r#"{"table-def":{}}"#),
-        ),
+        (r#""control":{"table-def":{}},"#, Some(r#"{"table-def":{}}"#)),
     ] {
         let text = format!(
             r#"{{{control}"metadata":{{"operation":"some-new-thing","record-type":"control","schema-name":"","table-name":"awsdms_status"}}}}"#
@@ -100,23 +83,11 @@ fn a_control_record_cannot_pass_for_a_change() {
 fn what_is_no_message_is_refused_with_the_reason() {
     for (text, reason) in [
         ("", "not JSON: it ends too early at line 1 column 0"),
-        (
-            "{\"data\":{\"HUSH\":",
-            "not JSON: it ends too early at line 1 column 16",
-        ),
+        ("{\"data\":{\"HUSH\":", "not JSON: it ends too early at line 1 column 16"),
         ("\u{feff}{}", "not JSON: syntax error at line 1 column 1"),
-        (
-            "{\"metadata\":{}} HUSH",
-            "not JSON: syntax error at line 1 column 17",
-        ),
-        (
-            "{'metadata':{}}",
-            "not JSON: syntax error at line 1 column 2",
-        ),
-        (
-            "{\"metadata\":\"a\u{0}b\"}",
-            "not JSON: syntax error at line 1 column 14",
-        ),
+        ("{\"metadata\":{}} HUSH", "not JSON: syntax error at line 1 column 17"),
+        ("{'metadata':{}}", "not JSON: syntax error at line 1 column 2"),
+        ("{\"metadata\":\"a\u{0}b\"}", "not JSON: syntax error at line 1 column 14"),
         ("\"HUSH\"", "not a JSON object"),
         ("[{}]", "not a JSON object"),
         ("null", "not a JSON object"),
@@ -125,22 +96,10 @@ fn what_is_no_message_is_refused_with_the_reason() {
         (r#"{"metadata":["HUSH"]}"#, "`metadata` is not an object"),
         (r#"{"metadata":{}}"#, "no `record-type`"),
         (r#"{"metadata":{"record-type":"data"}}"#, "no `operation`"),
-        (
-            r#"{"metadata":{"record-type":7,"operation":"load"}}"#,
-            "`record-type` is not readable text",
-        ),
-        (
-            r#"{"metadata":{"record-type":"HUSH","operation":"load"}}"#,
-            "`record-type` is neither `data` nor `control`",
-        ),
-        (
-            r#"{"metadata":{"record-type":"data","operation":"load"},"data":{}}"#,
-            "no `table-name`",
-        ),
-        (
-            r#"{"metadata":{"record-type":"data","operation":"load","table-name":"t"}}"#,
-            "no `data`",
-        ),
+        (r#"{"metadata":{"record-type":7,"operation":"load"}}"#, "`record-type` is not readable text"),
+        (r#"{"metadata":{"record-type":"HUSH","operation":"load"}}"#, "`record-type` is neither `data` nor `control`"),
+        (r#"{"metadata":{"record-type":"data","operation":"load"},"data":{}}"#, "no `table-name`"),
+        (r#"{"metadata":{"record-type":"data","operation":"load","table-name":"t"}}"#, "no `data`"),
         (
             r#"{"metadata":{"record-type":"data","operation":"load","table-name":"t"},"data":["HUSH"]}"#,
             "`data` is not an object",
@@ -153,14 +112,8 @@ fn what_is_no_message_is_refused_with_the_reason() {
             r#"{"metadata":{"record-type":"data","operation":"load","table-name":"t"},"data":{},"before-image":"HUSH"}"#,
             "`before-image` is not an object",
         ),
-        (
-            r#"{"metadata":{"record-type":"data"},"metadata":{}}"#,
-            "duplicate member `metadata`",
-        ),
-        (
-            r#"{"metadata":{"operation":"load","\u006fperation":"delete"}}"#,
-            "duplicate member `operation`",
-        ),
+        (r#"{"metadata":{"record-type":"data"},"metadata":{}}"#, "duplicate member `metadata`"),
+        (r#"{"metadata":{"operation":"load","\u006fperation":"delete"}}"#, "duplicate member `operation`"),
     ] {
         let error = decode_message(text).expect_err(text);
         assert_eq!(error.to_string(), reason, "{text}");
@@ -170,25 +123,14 @@ fn what_is_no_message_is_refused_with_the_reason() {
 
 #[test]
 fn a_number_that_cannot_be_read_is_refused_rather_than_put_out_of_order() {
-    for number in [
-        "18446744073709551616",
-        "-1",
-        "1.5",
-        "1e3",
-        "\"\"",
-        "\"x\"",
-        "true",
-        "{}",
-        "\"+1\"",
-    ] {
+    for number in ["18446744073709551616", "-1", "1.5", "1e3", "\"\"", "\"x\"", "true", "{}", "\"+1\""] {
         assert_eq!(
             kind_of(&with_metadata(&format!(r#","transaction-id":{number}"#))),
             DecodeErrorKind::NotANumber("transaction-id"),
             "{number}"
         );
     }
-    let text =
-        with_metadata(r#","transaction-id":"18446744073709551615","transaction-record-id":null"#);
+    let text = with_metadata(r#","transaction-id":"18446744073709551615","transaction-record-id":null"#);
     let metadata = decode_message(&text).unwrap().metadata;
     assert_eq!(metadata.transaction_id, Some(u64::MAX));
     assert_eq!(metadata.transaction_record_id, None);
@@ -196,8 +138,7 @@ fn a_number_that_cannot_be_read_is_refused_rather_than_put_out_of_order() {
 
 #[test]
 fn an_error_names_the_table_once_it_is_known() {
-    let error = decode_message(&with_metadata(r#","schema-name":"s","transaction-id":-1"#))
-        .expect_err("a bad number");
+    let error = decode_message(&with_metadata(r#","schema-name":"s","transaction-id":-1"#)).expect_err("a bad number");
     assert_eq!(error.table.unwrap().to_string(), "s.t");
     assert_eq!(decode_message("{").expect_err("cut").table, None);
 }
@@ -207,10 +148,7 @@ fn a_duplicate_leaves_the_table_known_unless_it_is_the_table_that_is_twice() {
     let twice = |member: &str| {
         let text = with_metadata(member);
         let error = decode_message(&text).expect_err(member);
-        assert!(
-            matches!(error.kind, DecodeErrorKind::DuplicateMember(_)),
-            "{error}"
-        );
+        assert!(matches!(error.kind, DecodeErrorKind::DuplicateMember(_)), "{error}");
         error.table.map(|table| table.table)
     };
     assert_eq!(twice(r#","operation":"load""#).as_deref(), Some("t"));
@@ -222,10 +160,7 @@ fn a_duplicate_leaves_the_table_known_unless_it_is_the_table_that_is_twice() {
 #[test]
 fn a_name_is_unescaped() {
     let text = with_metadata(r#","schema-name":"a\"\ud83d\ude00""#);
-    assert_eq!(
-        decode_message(&text).unwrap().metadata.schema,
-        "a\"\u{1f600}"
-    );
+    assert_eq!(decode_message(&text).unwrap().metadata.schema, "a\"\u{1f600}");
     let text = with_metadata(r#","schema-name":"\ud83d""#);
     assert_eq!(kind_of(&text), DecodeErrorKind::NotText("schema-name"));
 }
@@ -247,11 +182,7 @@ fn deep_nesting_is_refused_without_exhausting_the_stack() {
         assert_eq!(error.table.unwrap().table, "t");
     }
     let unclosed = "[".repeat(100_000);
-    for text in [
-        format!(r#"{{"data":{unclosed}"#),
-        format!(r#"{{"x":{unclosed}"#),
-        unclosed,
-    ] {
+    for text in [format!(r#"{{"data":{unclosed}"#), format!(r#"{{"x":{unclosed}"#), unclosed] {
         decode_message(&text).expect_err("not JSON");
     }
 }

@@ -77,10 +77,7 @@ struct Appended {
 
 impl Appended {
     fn written(&self) -> usize {
-        self.outcomes
-            .iter()
-            .filter(|outcome| **outcome == RowOutcome::Written)
-            .count()
+        self.outcomes.iter().filter(|outcome| **outcome == RowOutcome::Written).count()
     }
 }
 
@@ -90,11 +87,7 @@ impl IngestHandler {
     pub fn new(config: &Config, connections: Connections) -> Self {
         let log = config.log_table.clone();
         Self {
-            stream: WriteStream::default_of(
-                config.project.clone(),
-                log.clone(),
-                LOG.proto_descriptor(),
-            ),
+            stream: WriteStream::default_of(config.project.clone(), log.clone(), LOG.proto_descriptor()),
             log,
             retention_days: config.log_retention_days,
             filter: config.tables.clone(),
@@ -107,41 +100,24 @@ impl IngestHandler {
     ///
     /// # Errors
     /// When the event cannot be read at all, or none of its records could be written.
-    pub async fn handle(
-        &self,
-        body: &[u8],
-        invocation: &Invocation,
-    ) -> Result<Response, InvocationError> {
+    pub async fn handle(&self, body: &[u8], invocation: &Invocation) -> Result<Response, InvocationError> {
         let started = Instant::now();
         let event = kafka::decode_event(body).map_err(|error| not_an_event(&error))?;
         let batch = LogBatch::from_event(&event, &self.filter, micros(SystemTime::now()));
         let decoded = Instant::now();
         let rows: Vec<&[u8]> = batch.rows.iter().map(|row| row.bytes.as_slice()).collect();
         let mut appended = self.append(&rows, invocation.deadline).await;
-        let refused = self
-            .poison_refused(&batch.rows, &mut appended, invocation.deadline)
-            .await;
-        let figures = Figures {
-            bytes_in: body.len(),
-            refused,
-            decode_time: decoded - started,
-            append_time: decoded.elapsed(),
-        };
+        let refused = self.poison_refused(&batch.rows, &mut appended, invocation.deadline).await;
+        let figures =
+            Figures { bytes_in: body.len(), refused, decode_time: decoded - started, append_time: decoded.elapsed() };
         let given_back = given_back(&batch.rows, &appended.outcomes);
         let written = appended.written();
-        self.report(
-            invocation,
-            &batch.tally,
-            &appended,
-            &figures,
-            given_back.len(),
-        );
+        self.report(invocation, &batch.tally, &appended, &figures, given_back.len());
         if given_back.is_empty() {
             return Ok(Response::default());
         }
-        let failure = appended.failure.unwrap_or_else(|| {
-            Error::new(ErrorKind::RowErrors, "AppendRows", self.log.to_string())
-        });
+        let failure =
+            appended.failure.unwrap_or_else(|| Error::new(ErrorKind::RowErrors, "AppendRows", self.log.to_string()));
         if written == 0 {
             return Err(failure.into());
         }
@@ -171,9 +147,7 @@ impl IngestHandler {
     ) {
         let poison = tally.poison.saturating_add(count(figures.refused));
         let now = micros(SystemTime::now());
-        let lag_ms = tally
-            .newest_committed_at
-            .map(|at| now.saturating_sub(at).max(0) / 1000);
+        let lag_ms = tally.newest_committed_at.map(|at| now.saturating_sub(at).max(0) / 1000);
         tracing::info!(
             request_id = %invocation.request_id,
             table = %self.log,
@@ -204,11 +178,7 @@ impl IngestHandler {
             Metric::new("BytesOut", Unit::Bytes, signed(appended.bytes_sent)),
             Metric::new("Poison", Unit::Count, signed(poison)),
             Metric::new("GivenBack", Unit::Count, signed(count(given_back))),
-            Metric::new(
-                "AppendLatency",
-                Unit::Milliseconds,
-                millis(figures.append_time),
-            ),
+            Metric::new("AppendLatency", Unit::Milliseconds, millis(figures.append_time)),
         ];
         metrics.extend(lag_ms.map(|lag| Metric::new("IngestLag", Unit::Milliseconds, lag)));
         telemetry::emit(&telemetry::metrics_line(
@@ -220,24 +190,14 @@ impl IngestHandler {
 
     /// Appends `rows`; creates the log if it is missing, and waits until appends find it.
     async fn append(&self, rows: &[&[u8]], deadline: Instant) -> Appended {
-        let mut total = Appended {
-            outcomes: vec![RowOutcome::NotWritten; rows.len()],
-            failure: None,
-            requests: 0,
-            bytes_sent: 0,
-        };
+        let mut total =
+            Appended { outcomes: vec![RowOutcome::NotWritten; rows.len()], failure: None, requests: 0, bytes_sent: 0 };
         let mut visible_by: Option<Instant> = None;
         let mut backoff = Backoff::new();
         loop {
             let open: Vec<usize> = not_written(&total.outcomes);
-            let open_rows: Vec<&[u8]> = open
-                .iter()
-                .filter_map(|index| rows.get(*index).copied())
-                .collect();
-            let outcome = self
-                .appends
-                .append(&self.stream, &open_rows, deadline)
-                .await;
+            let open_rows: Vec<&[u8]> = open.iter().filter_map(|index| rows.get(*index).copied()).collect();
+            let outcome = self.appends.append(&self.stream, &open_rows, deadline).await;
             total.requests = total.requests.saturating_add(outcome.requests);
             total.bytes_sent = total.bytes_sent.saturating_add(outcome.bytes_sent);
             for (index, row) in open.into_iter().zip(outcome.rows) {
@@ -283,10 +243,7 @@ impl IngestHandler {
     /// Creates the log; whether it makes sense to append again.
     async fn create_log(&self, seen: ErrorKind, deadline: Instant) -> Result<bool, Error> {
         let expiry = Some(self.retention_days);
-        let ensured = self
-            .tables
-            .ensure_table(&self.log, &LOG, expiry, deadline)
-            .await?;
+        let ensured = self.tables.ensure_table(&self.log, &LOG, expiry, deadline).await?;
         match ensured {
             Ensured::Created => {
                 tracing::info!(table = %self.log, "created the log");
@@ -298,12 +255,7 @@ impl IngestHandler {
     }
 
     /// Appends the refused rows as poison, so that they do not block their partitions; returns how many there were.
-    async fn poison_refused(
-        &self,
-        rows: &[EncodedRow],
-        appended: &mut Appended,
-        deadline: Instant,
-    ) -> usize {
+    async fn poison_refused(&self, rows: &[EncodedRow], appended: &mut Appended, deadline: Instant) -> usize {
         let mut places = Vec::new();
         let mut poison_rows = Vec::new();
         let mut refused = 0_usize;
@@ -339,19 +291,14 @@ fn given_back(rows: &[EncodedRow], outcomes: &[RowOutcome]) -> BTreeSet<ItemIden
     rows.iter()
         .zip(outcomes)
         .filter(|(_, outcome)| **outcome != RowOutcome::Written)
-        .map(|(row, _)| ItemIdentifier {
-            partition: row.item.group.to_string(),
-            offset: row.item.offset,
-        })
+        .map(|(row, _)| ItemIdentifier { partition: row.item.group.to_string(), offset: row.item.offset })
         .collect()
 }
 
 fn not_an_event(error: &EventError) -> InvocationError {
     InvocationError::new(
         "InvalidEvent",
-        format!(
-            "{error}. What to do: invoke this function from an Amazon MSK event source mapping only"
-        ),
+        format!("{error}. What to do: invoke this function from an Amazon MSK event source mapping only"),
     )
 }
 
@@ -375,23 +322,13 @@ fn not_written(outcomes: &[RowOutcome]) -> Vec<usize> {
 
 /// The columns that a poison row keeps: its identity, and its data for a person to look at. The others may be what
 /// BigQuery refused.
-const KEPT_COLUMNS: &[&str] = &[
-    "source_schema",
-    "source_table",
-    "data",
-    "kafka_topic",
-    "kafka_partition",
-    "kafka_offset",
-    "ingested_at",
-];
+const KEPT_COLUMNS: &[&str] =
+    &["source_schema", "source_table", "data", "kafka_topic", "kafka_partition", "kafka_offset", "ingested_at"];
 
 /// A refused row as a poison row; `None` if it is no row of the log's.
 fn as_poison(row: &[u8], code: RefusalCode) -> Option<Vec<u8>> {
     let error = format!("BigQuery refused the row: {}", code.as_str());
-    let kept: Vec<u32> = KEPT_COLUMNS
-        .iter()
-        .filter_map(|name| LOG.field_number(name))
-        .collect();
+    let kept: Vec<u32> = KEPT_COLUMNS.iter().filter_map(|name| LOG.field_number(name)).collect();
     let mut poison = Vec::with_capacity(row.len());
     let mut rest = row;
     while !rest.is_empty() {
@@ -402,11 +339,7 @@ fn as_poison(row: &[u8], code: RefusalCode) -> Option<Vec<u8>> {
         }
         rest = behind;
     }
-    for (column, text) in [
-        ("operation", "poison"),
-        ("position", ""),
-        ("error", error.as_str()),
-    ] {
+    for (column, text) in [("operation", "poison"), ("position", ""), ("error", error.as_str())] {
         prost::encoding::string::encode(LOG.field_number(column)?, &text.to_owned(), &mut poison);
     }
     Some(poison)
@@ -416,20 +349,12 @@ fn as_poison(row: &[u8], code: RefusalCode) -> Option<Vec<u8>> {
 fn field_at(bytes: &[u8]) -> Option<(u32, usize)> {
     let mut rest = bytes;
     let (number, wire_type) = prost::encoding::decode_key(&mut rest).ok()?;
-    prost::encoding::skip_field(
-        wire_type,
-        number,
-        &mut rest,
-        prost::encoding::DecodeContext::default(),
-    )
-    .ok()?;
+    prost::encoding::skip_field(wire_type, number, &mut rest, prost::encoding::DecodeContext::default()).ok()?;
     Some((number, bytes.len().checked_sub(rest.len())?))
 }
 
 fn micros(time: SystemTime) -> i64 {
-    let since = time
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 

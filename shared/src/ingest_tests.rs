@@ -31,17 +31,11 @@ async fn bench(faults: impl IntoIterator<Item = AppendFault>) -> Bench {
     let vars = vars.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let config = Config::from_vars(vars).unwrap();
     let connections = Connections {
-        rest: BigQuery::new(&rest.url, "demo-project", "EU", Arc::new(NoToken))
-            .await
-            .unwrap(),
+        rest: BigQuery::new(&rest.url, "demo-project", "EU", Arc::new(NoToken)).await.unwrap(),
         appends: AppendClient::new(&write.url, Arc::new(NoToken)).unwrap(),
     };
     let handler = IngestHandler::new(&config, connections);
-    Bench {
-        write,
-        rest,
-        handler,
-    }
+    Bench { write, rest, handler }
 }
 
 /// An event with one insert for each `(partition, offset, name)`; a row whose name has `BAD` in it is refused.
@@ -56,36 +50,23 @@ fn event(records: &[(i64, i64, &str)]) -> Vec<u8> {
         });
         let record = json!({"topic": "changes", "partition": partition, "offset": offset, "timestamp": 1,
             "timestampType": "CREATE_TIME", "headers": [], "value": STANDARD.encode(message.to_string())});
-        let group = groups
-            .entry(format!("changes-{partition}"))
-            .or_insert_with(|| json!([]));
+        let group = groups.entry(format!("changes-{partition}")).or_insert_with(|| json!([]));
         group.as_array_mut().unwrap().push(record);
     }
-    json!({"eventSource": "aws:kafka", "bootstrapServers": "b:9098", "records": groups})
-        .to_string()
-        .into_bytes()
+    json!({"eventSource": "aws:kafka", "bootstrapServers": "b:9098", "records": groups}).to_string().into_bytes()
 }
 
 fn until(deadline: Instant) -> Invocation {
-    Invocation {
-        request_id: "r".into(),
-        deadline,
-        function_name: "ingest".into(),
-    }
+    Invocation { request_id: "r".into(), deadline, function_name: "ingest".into() }
 }
 
 fn log_rows(bench: &Bench) -> Vec<Mirror> {
     let rows = bench.write.written_bytes();
-    rows.iter()
-        .map(|row| Mirror::decode(row.as_slice()).unwrap())
-        .collect()
+    rows.iter().map(|row| Mirror::decode(row.as_slice()).unwrap()).collect()
 }
 
 fn offsets(bench: &Bench) -> Vec<i64> {
-    log_rows(bench)
-        .into_iter()
-        .filter_map(|row| row.kafka_offset)
-        .collect()
+    log_rows(bench).into_iter().filter_map(|row| row.kafka_offset).collect()
 }
 
 #[tokio::test]
@@ -93,25 +74,15 @@ async fn every_record_is_in_the_log_and_the_answer_is_empty() {
     let bench = bench([]).await;
     let event = event(&[(0, 1, "a"), (0, 2, "b"), (1, 9, "c")]);
     let response = bench.handler.handle(&event, &until(far())).await.unwrap();
-    assert_eq!(
-        serde_json::to_string(&response).unwrap(),
-        r#"{"batchItemFailures":[]}"#
-    );
+    assert_eq!(serde_json::to_string(&response).unwrap(), r#"{"batchItemFailures":[]}"#);
     assert_eq!(offsets(&bench), [1, 2, 9]);
-    assert_eq!(
-        bench.write.seen()[0].stream,
-        "projects/demo-project/datasets/cdc/tables/log/streams/_default"
-    );
+    assert_eq!(bench.write.seen()[0].stream, "projects/demo-project/datasets/cdc/tables/log/streams/_default");
 }
 
 #[tokio::test]
 async fn an_event_without_records_calls_nobody() {
     let bench = bench([]).await;
-    let response = bench
-        .handler
-        .handle(&event(&[]), &until(far()))
-        .await
-        .unwrap();
+    let response = bench.handler.handle(&event(&[]), &until(far())).await.unwrap();
     assert_eq!(response, Response::default());
     assert!(bench.write.seen().is_empty() && bench.rest.paths().is_empty());
 }
@@ -120,11 +91,7 @@ async fn an_event_without_records_calls_nobody() {
 async fn what_is_no_kafka_event_is_an_error_that_says_so() {
     let bench = bench([]).await;
     for body in ["", "{}", r#"{"source":"aws.events"}"#] {
-        let error = bench
-            .handler
-            .handle(body.as_bytes(), &until(far()))
-            .await
-            .unwrap_err();
+        let error = bench.handler.handle(body.as_bytes(), &until(far())).await.unwrap_err();
         assert_eq!(error.error_type(), "InvalidEvent");
         assert!(error.message().contains("What to do"));
     }
@@ -144,33 +111,18 @@ async fn a_refused_row_becomes_poison_and_does_not_hold_its_partition_up() {
 
     let rows: Vec<&[u8]> = batch.rows.iter().map(|row| row.bytes.as_slice()).collect();
     let mut appended = bench.handler.append(&rows, far()).await;
-    assert_eq!(
-        bench
-            .handler
-            .poison_refused(&batch.rows, &mut appended, far())
-            .await,
-        1
-    );
+    assert_eq!(bench.handler.poison_refused(&batch.rows, &mut appended, far()).await, 1);
     assert!(given_back(&batch.rows, &appended.outcomes).is_empty());
     let rows = log_rows(&bench);
     assert_eq!(offsets(&bench), [1, 3, 2]);
     let poison = rows.last().unwrap();
     assert_eq!(poison.operation.as_deref(), Some("poison"));
     assert_eq!(poison.position.as_deref(), Some(""));
-    assert_eq!(
-        poison.error.as_deref(),
-        Some("BigQuery refused the row: FIELDS_ERROR")
-    );
+    assert_eq!(poison.error.as_deref(), Some("BigQuery refused the row: FIELDS_ERROR"));
     assert_eq!(poison.data, bad.data);
-    assert_eq!(
-        (&poison.source_schema, &poison.source_table),
-        (&bad.source_schema, &bad.source_table)
-    );
+    assert_eq!((&poison.source_schema, &poison.source_table), (&bad.source_schema, &bad.source_table));
     assert_eq!(poison.ingested_at, bad.ingested_at);
-    assert_eq!(
-        (&poison.transaction_id, &poison.before, poison.committed_at),
-        (&None, &None, None)
-    );
+    assert_eq!((&poison.transaction_id, &poison.before, poison.committed_at), (&None, &None, None));
 }
 
 #[tokio::test]
@@ -190,53 +142,27 @@ async fn a_missing_log_is_made_with_its_retention_and_appended_to_once_it_is_see
     // Appends do not see a new table at once.
     let missing = AppendFault::Status(Code::NotFound, "no table");
     let bench = bench([missing, missing, missing]).await;
-    let response = bench
-        .handler
-        .handle(&event(&[(0, 1, "a")]), &until(far()))
-        .await
-        .unwrap();
+    let response = bench.handler.handle(&event(&[(0, 1, "a")]), &until(far())).await.unwrap();
     assert_eq!(response, Response::default());
     assert_eq!(offsets(&bench), [1]);
     let table = bench.rest.tables()["cdc.log"].clone();
-    assert_eq!(
-        table["timePartitioning"]["expirationMs"],
-        (7 * 86_400_000_i64).to_string()
-    );
-    assert_eq!(
-        table["schema"]["fields"].as_array().unwrap().len(),
-        LOG.columns.len()
-    );
-    let creations = bench
-        .rest
-        .paths()
-        .into_iter()
-        .filter(|path| path.ends_with("/tables"))
-        .count();
+    assert_eq!(table["timePartitioning"]["expirationMs"], (7 * 86_400_000_i64).to_string());
+    assert_eq!(table["schema"]["fields"].as_array().unwrap().len(), LOG.columns.len());
+    let creations = bench.rest.paths().into_iter().filter(|path| path.ends_with("/tables")).count();
     assert_eq!(creations, 2, "once without its dataset, once with it");
 }
 
 #[tokio::test]
 async fn a_denial_that_may_hide_a_missing_table_is_checked_and_a_real_one_reported() {
-    let denied = AppendFault::Status(
-        Code::PermissionDenied,
-        "Permission 'X' denied on 'T' (or it may not exist).",
-    );
+    let denied = AppendFault::Status(Code::PermissionDenied, "Permission 'X' denied on 'T' (or it may not exist).");
     let missing = bench([denied]).await;
-    missing
-        .handler
-        .handle(&event(&[(0, 1, "a")]), &until(far()))
-        .await
-        .unwrap();
+    missing.handler.handle(&event(&[(0, 1, "a")]), &until(far())).await.unwrap();
     assert_eq!(offsets(&missing), [1]);
 
     let forbidden = bench([denied]).await;
     forbidden.rest.add_dataset("cdc");
     forbidden.rest.add_table("cdc.log", json!({}));
-    let error = forbidden
-        .handler
-        .handle(&event(&[(0, 1, "a")]), &until(far()))
-        .await
-        .unwrap_err();
+    let error = forbidden.handler.handle(&event(&[(0, 1, "a")]), &until(far())).await.unwrap_err();
     assert_eq!(error.error_type(), "BigQueryPermissionDenied");
     for part in ["cdc.log", "What to do: grant"] {
         assert!(error.message().contains(part), "{}", error.message());
@@ -247,11 +173,7 @@ async fn a_denial_that_may_hide_a_missing_table_is_checked_and_a_real_one_report
 async fn a_batch_that_cannot_be_written_at_all_is_an_error_within_the_deadline() {
     let bench = bench([AppendFault::Status(Code::Unavailable, "x"); 200]).await;
     let deadline = soon();
-    let error = bench
-        .handler
-        .handle(&event(&[(0, 1, "a")]), &until(deadline))
-        .await
-        .unwrap_err();
+    let error = bench.handler.handle(&event(&[(0, 1, "a")]), &until(deadline)).await.unwrap_err();
     assert_eq!(error.error_type(), "BigQueryDeadlinePassed");
     assert!(Instant::now() < deadline + Duration::from_millis(500));
     assert!(bench.write.written().is_empty());
@@ -260,22 +182,9 @@ async fn a_batch_that_cannot_be_written_at_all_is_an_error_within_the_deadline()
 #[tokio::test]
 async fn when_the_second_request_fails_exactly_its_records_are_given_back() {
     let big = "x".repeat(5_000_000);
-    let records = [
-        (0, 1, "a"),
-        (0, 2, big.as_str()),
-        (0, 3, big.as_str()),
-        (1, 4, "d"),
-    ];
-    let bench = bench([
-        AppendFault::Pass,
-        AppendFault::Status(Code::InvalidArgument, "no"),
-    ])
-    .await;
-    let response = bench
-        .handler
-        .handle(&event(&records), &until(far()))
-        .await
-        .unwrap();
+    let records = [(0, 1, "a"), (0, 2, big.as_str()), (0, 3, big.as_str()), (1, 4, "d")];
+    let bench = bench([AppendFault::Pass, AppendFault::Status(Code::InvalidArgument, "no")]).await;
+    let response = bench.handler.handle(&event(&records), &until(far())).await.unwrap();
     assert_eq!(
         serde_json::to_value(&response).unwrap(),
         json!({"batchItemFailures": [

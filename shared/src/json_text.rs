@@ -85,15 +85,7 @@ struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     fn new(text: &'a str) -> Self {
-        Self {
-            text,
-            at: 0,
-            depth: 0,
-            last_token: 0,
-            member: None,
-            written: String::new(),
-            copied_to: 0,
-        }
+        Self { text, at: 0, depth: 0, last_token: 0, member: None, written: String::new(), copied_to: 0 }
     }
 
     fn run(mut self) -> Surrogates<'a> {
@@ -106,9 +98,7 @@ impl<'a> Walk<'a> {
                         self.member = None;
                     }
                     if self.string().is_err() {
-                        let member = self
-                            .member
-                            .and_then(|quoted| serde_json::from_str(quoted).ok());
+                        let member = self.member.and_then(|quoted| serde_json::from_str(quoted).ok());
                         return Surrogates::Lone { member };
                     }
                     if is_member_name {
@@ -175,10 +165,7 @@ impl<'a> Walk<'a> {
 
     /// The UTF-16 code unit of a `\uXXXX` that begins at `at`.
     fn code_unit(&self, at: usize) -> Option<u16> {
-        let digits = self
-            .text
-            .get(at..at.saturating_add(6))?
-            .strip_prefix("\\u")?;
+        let digits = self.text.get(at..at.saturating_add(6))?.strip_prefix("\\u")?;
         // `from_str_radix` takes a sign, JSON does not; the text is known to be JSON.
         u16::from_str_radix(digits, 16).ok()
     }
@@ -209,21 +196,13 @@ impl JsonFault {
     /// Where and roughly why the parser stopped.
     #[must_use]
     pub fn of(error: &serde_json::Error) -> Self {
-        Self {
-            is_cut_off: error.classify() == Category::Eof,
-            line: error.line(),
-            column: error.column(),
-        }
+        Self { is_cut_off: error.classify() == Category::Eof, line: error.line(), column: error.column() }
     }
 }
 
 impl fmt::Display for JsonFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = if self.is_cut_off {
-            "it ends too early"
-        } else {
-            "syntax error"
-        };
+        let what = if self.is_cut_off { "it ends too early" } else { "syntax error" };
         write!(f, "{what} at line {} column {}", self.line, self.column)
     }
 }
@@ -231,20 +210,12 @@ impl fmt::Display for JsonFault {
 /// The text of a JSON string, borrowed when it has no escapes; None when the value is no string, or none that UTF-8 can hold.
 pub(crate) fn string_value(raw: &RawValue) -> Option<Cow<'_, str>> {
     let inner = raw.get().strip_prefix('"')?.strip_suffix('"')?;
-    if inner.contains('\\') {
-        serde_json::from_str(raw.get()).ok().map(Cow::Owned)
-    } else {
-        Some(Cow::Borrowed(inner))
-    }
+    if inner.contains('\\') { serde_json::from_str(raw.get()).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inner)) }
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::panic,
-        reason = "a test fails by panicking"
-    )]
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
     use super::*;
     use proptest::prelude::*;
@@ -269,10 +240,7 @@ mod tests {
         assert!(is_within_depth(&nested(MAX_DEPTH)));
         assert!(!is_within_depth(&nested(MAX_DEPTH + 1)));
         assert!(!is_within_depth(&"{\"a\":".repeat(100_000)));
-        assert!(is_within_depth(&format!(
-            r#"{{"a":"{}\"[\\","b":[]}}"#,
-            "[".repeat(1_000)
-        )));
+        assert!(is_within_depth(&format!(r#"{{"a":"{}\"[\\","b":[]}}"#, "[".repeat(1_000))));
         assert!(is_within_depth(&format!("[{}]", "[],".repeat(1_000))));
     }
 
@@ -282,10 +250,7 @@ mod tests {
             paired(r#"{"a":1.50,"b":"x\ud83d\ude00y\u00e9\n","a":"\uD83D\uDE00"}"#),
             "{\"a\":1.50,\"b\":\"x\u{1f600}y\\u00e9\\n\",\"a\":\"\u{1f600}\"}"
         );
-        assert_eq!(
-            paired(r#"{"\ud83d\ude00":"\ud83d\ude00\ud83d\ude00"}"#),
-            "{\"\u{1f600}\":\"\u{1f600}\u{1f600}\"}"
-        );
+        assert_eq!(paired(r#"{"\ud83d\ude00":"\ud83d\ude00\ud83d\ude00"}"#), "{\"\u{1f600}\":\"\u{1f600}\u{1f600}\"}");
         // The backslash itself is escaped: this is the text `\ud83d`, not a surrogate.
         let escaped = r#"{"a":"\\ud83d","b":"\\\\ud83d\\"}"#;
         assert!(matches!(paired(escaped), Cow::Borrowed(text) if text == escaped));
@@ -306,14 +271,8 @@ mod tests {
         assert_eq!(lone_in(r#"{"a":"\ud83dx"}"#).unwrap(), "a");
         assert_eq!(lone_in(r#"{"a":"\ud83d\n"}"#).unwrap(), "a");
         assert_eq!(lone_in(r#"{"a":"\ud83dA\ude00"}"#).unwrap(), "a");
-        assert_eq!(
-            lone_in(r#"{ "a" : 1 , "b\"\u0063" : {"x":["y","\ud83d"]} }"#).unwrap(),
-            "b\"c"
-        );
-        assert_eq!(
-            lone_in(r#"{"a":{"x":1},"b":"\ud83d\ude00","c":"\ud83d\u0041"}"#).unwrap(),
-            "c"
-        );
+        assert_eq!(lone_in(r#"{ "a" : 1 , "b\"\u0063" : {"x":["y","\ud83d"]} }"#).unwrap(), "b\"c");
+        assert_eq!(lone_in(r#"{"a":{"x":1},"b":"\ud83d\ude00","c":"\ud83d\u0041"}"#).unwrap(), "c");
         assert_eq!(lone_in(r#"{"a":1,"\ud83d":"x"}"#), None);
         assert_eq!(lone_in(r#"["\ud83d"]"#), None);
     }

@@ -87,9 +87,7 @@ pub enum EventError {
         found: String,
     },
     /// A record that can neither be logged nor be reported as failed.
-    #[error(
-        "record {index} of `{group}` has no readable `{member}`, so it can neither be logged nor be reported"
-    )]
+    #[error("record {index} of `{group}` has no readable `{member}`, so it can neither be logged nor be reported")]
     NoIdentity {
         /// The key of `records` it stands under.
         group: String,
@@ -106,9 +104,7 @@ pub enum EventError {
 /// What it is instead of a Kafka event; or which record has no identity.
 pub fn decode_event(body: &[u8]) -> Result<MskEvent<'_>, EventError> {
     let envelope: Envelope<'_> = serde_json::from_slice(body).map_err(|_| not_kafka(body))?;
-    let source = envelope
-        .source
-        .and_then(|raw| EventSource::of(&json_text::string_value(raw)?));
+    let source = envelope.source.and_then(|raw| EventSource::of(&json_text::string_value(raw)?));
     let (Some(source), Some(groups)) = (source, envelope.groups) else {
         return Err(not_kafka(body));
     };
@@ -117,13 +113,11 @@ pub fn decode_event(body: &[u8]) -> Result<MskEvent<'_>, EventError> {
     for Group { name, records: raw } in groups {
         let name: Arc<str> = Arc::from(name);
         for (index, record) in raw.into_iter().enumerate() {
-            let record = record
-                .identified(&name)
-                .map_err(|member| EventError::NoIdentity {
-                    group: name.to_string(),
-                    index,
-                    member,
-                })?;
+            let record = record.identified(&name).map_err(|member| EventError::NoIdentity {
+                group: name.to_string(),
+                index,
+                member,
+            })?;
             records.push(record);
         }
     }
@@ -131,9 +125,7 @@ pub fn decode_event(body: &[u8]) -> Result<MskEvent<'_>, EventError> {
 }
 
 fn not_kafka(body: &[u8]) -> EventError {
-    EventError::NotKafka {
-        found: describe(body),
-    }
+    EventError::NotKafka { found: describe(body) }
 }
 
 /// What a body is that is no Kafka event, in the words of whoever wired the function to the wrong trigger. Slow, and
@@ -154,9 +146,7 @@ fn describe(body: &[u8]) -> String {
     let text = |name: &str| object.get(name).and_then(Value::as_str);
     let first_record = object.get("Records").and_then(|records| records.get(0));
     let records_source = first_record.and_then(|record| {
-        let source = record
-            .get("eventSource")
-            .or_else(|| record.get("EventSource"));
+        let source = record.get("eventSource").or_else(|| record.get("EventSource"));
         source.and_then(Value::as_str)
     });
     let what = if object.contains_key("Records") {
@@ -178,9 +168,7 @@ fn describe(body: &[u8]) -> String {
         "an HTTP request (API Gateway, function URL or load balancer)"
     } else if matches!(text("eventSource"), Some("aws:rmq" | "aws:mq" | "aws:amq")) {
         "an Amazon MQ event"
-    } else if object.contains_key("metadata")
-        && (object.contains_key("data") || object.contains_key("control"))
-    {
+    } else if object.contains_key("metadata") && (object.contains_key("data") || object.contains_key("control")) {
         "a bare DMS message, not wrapped into a Kafka record"
     } else if object.is_empty() {
         "an empty JSON object"
@@ -189,12 +177,8 @@ fn describe(body: &[u8]) -> String {
         match object.get("records") {
             None if is_kafka => "a Kafka event without `records`",
             None => "a JSON object without `records`",
-            Some(_) if is_kafka => {
-                "a Kafka event whose `records` are not lists of records under their partitions"
-            }
-            Some(_) if object.contains_key("eventSource") => {
-                "an event whose `eventSource` is not Kafka's"
-            }
+            Some(_) if is_kafka => "a Kafka event whose `records` are not lists of records under their partitions",
+            Some(_) if object.contains_key("eventSource") => "an event whose `eventSource` is not Kafka's",
             Some(_) => "a JSON object with `records` but without `eventSource`",
         }
     };
@@ -258,10 +242,7 @@ impl<'a> RawRecord<'a> {
         let integer = |raw: Option<&RawValue>| raw.and_then(|raw| raw.get().parse::<i64>().ok());
         Ok(KafkaRecord {
             group: Arc::clone(group),
-            topic: self
-                .topic
-                .and_then(json_text::string_value)
-                .ok_or("topic")?,
+            topic: self.topic.and_then(json_text::string_value).ok_or("topic")?,
             partition: integer(self.partition).ok_or("partition")?,
             offset: integer(self.offset).ok_or("offset")?,
             timestamp_ms: integer(self.timestamp).filter(|millis| *millis >= 0),
@@ -366,12 +347,7 @@ enum RecordMember {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        reason = "a test fails by panicking"
-    )]
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
     use super::*;
     use proptest::prelude::*;
@@ -408,33 +384,20 @@ mod tests {
         assert_eq!(
             event.records,
             [
-                record(
-                    "dms-1",
-                    1,
-                    9_007_199_254_740_993,
-                    Some(1_545_084_650_987),
-                    text("a2V5"),
-                    text("eyJ9")
-                ),
+                record("dms-1", 1, 9_007_199_254_740_993, Some(1_545_084_650_987), text("a2V5"), text("eyJ9")),
                 record("dms-1", 1, 3, None, Absent, Absent),
                 record("dms-1", 1, 4, None, Absent, Absent),
                 record("renamed-7", 0, 0, None, NotText, NotText),
             ]
         );
-        assert!(matches!(
-            &event.records[0].value,
-            Payload::Base64(Cow::Borrowed(_))
-        ));
+        assert!(matches!(&event.records[0].value, Payload::Base64(Cow::Borrowed(_))));
     }
 
     #[test]
     fn self_managed_kafka_has_two_names() {
         for source in ["SelfManagedKafka", "aws:SelfManagedKafka"] {
             let body = EVENT.replace("aws:kafka", source);
-            assert_eq!(
-                decode_event(body.as_bytes()).unwrap().source,
-                EventSource::SelfManagedKafka
-            );
+            assert_eq!(decode_event(body.as_bytes()).unwrap().source, EventSource::SelfManagedKafka);
         }
     }
 
@@ -445,10 +408,7 @@ mod tests {
             (r#"{"topic":7,"partition":0,"offset":1}"#, "topic"),
             (r#"{"topic":"t","partition":null,"offset":1}"#, "partition"),
             (r#"{"topic":"t","partition":0,"offset":1.5}"#, "offset"),
-            (
-                r#"{"topic":"t","partition":0,"offset":9223372036854775808}"#,
-                "offset",
-            ),
+            (r#"{"topic":"t","partition":0,"offset":9223372036854775808}"#, "offset"),
             ("null", "topic"),
             ("[[1]]", "topic"),
             ("-1", "topic"),
@@ -459,11 +419,7 @@ mod tests {
             );
             assert_eq!(
                 decode_event(body.as_bytes()),
-                Err(EventError::NoIdentity {
-                    group: "t-0".to_owned(),
-                    index: 1,
-                    member
-                }),
+                Err(EventError::NoIdentity { group: "t-0".to_owned(), index: 1, member }),
                 "{record}"
             );
         }
@@ -474,65 +430,31 @@ mod tests {
         let kafka = r#""eventSource":"aws:kafka""#;
         let cases: &[(&str, &str)] = &[
             ("", "an empty body"),
-            (
-                "{",
-                "a body that is not JSON (it ends too early at line 1 column 1)",
-            ),
-            (
-                "{} HUSH",
-                "a body that is not JSON (syntax error at line 1 column 4)",
-            ),
+            ("{", "a body that is not JSON (it ends too early at line 1 column 1)"),
+            ("{} HUSH", "a body that is not JSON (syntax error at line 1 column 4)"),
             ("[]", "a JSON array"),
             ("\"HUSH\"", "a JSON value that is no object"),
             ("{}", "an empty JSON object"),
-            (
-                r#"{"Records":[{"eventSource":"aws:sqs","body":"HUSH"}]}"#,
-                "an SQS event",
-            ),
+            (r#"{"Records":[{"eventSource":"aws:sqs","body":"HUSH"}]}"#, "an SQS event"),
             (r#"{"Records":[{"EventSource":"aws:sns"}]}"#, "an SNS event"),
-            (
-                r#"{"Records":[]}"#,
-                "an event of another service (`Records`, not `records`)",
-            ),
+            (r#"{"Records":[]}"#, "an event of another service (`Records`, not `records`)"),
             (
                 r#"{"version":"0","source":"aws.events","detail-type":"Scheduled Event","detail":{}}"#,
                 "an EventBridge scheduled event",
             ),
-            (
-                r#"{"source":"x","detail-type":"y"}"#,
-                "an EventBridge event",
-            ),
-            (
-                r#"{"data":{},"metadata":{}}"#,
-                "a bare DMS message, not wrapped into a Kafka record",
-            ),
-            (
-                r#"{"tables":["shop.orders"]}"#,
-                "a JSON object without `records`",
-            ),
-            (
-                r#"{"records":{}}"#,
-                "a JSON object with `records` but without `eventSource`",
-            ),
-            (
-                r#"{"eventSource":"aws:other","records":{}}"#,
-                "an event whose `eventSource` is not Kafka's",
-            ),
+            (r#"{"source":"x","detail-type":"y"}"#, "an EventBridge event"),
+            (r#"{"data":{},"metadata":{}}"#, "a bare DMS message, not wrapped into a Kafka record"),
+            (r#"{"tables":["shop.orders"]}"#, "a JSON object without `records`"),
+            (r#"{"records":{}}"#, "a JSON object with `records` but without `eventSource`"),
+            (r#"{"eventSource":"aws:other","records":{}}"#, "an event whose `eventSource` is not Kafka's"),
         ];
         for (body, found) in cases {
             let error = decode_event(body.as_bytes()).expect_err(body);
-            assert_eq!(
-                error,
-                EventError::NotKafka {
-                    found: (*found).to_owned()
-                },
-                "{body}"
-            );
+            assert_eq!(error, EventError::NotKafka { found: (*found).to_owned() }, "{body}");
             assert!(!error.to_string().contains("HUSH"));
             assert!(error.to_string().contains("expected an Amazon MSK event"));
         }
-        let shapeless =
-            "a Kafka event whose `records` are not lists of records under their partitions";
+        let shapeless = "a Kafka event whose `records` are not lists of records under their partitions";
         for (records, found) in [
             ("", "a Kafka event without `records`"),
             (r#","records":[]"#, shapeless),
@@ -540,13 +462,7 @@ mod tests {
             (r#","records":{"t-0":null}"#, shapeless),
         ] {
             let body = format!("{{{kafka}{records}}}");
-            assert_eq!(
-                decode_event(body.as_bytes()),
-                Err(EventError::NotKafka {
-                    found: found.to_owned()
-                }),
-                "{body}"
-            );
+            assert_eq!(decode_event(body.as_bytes()), Err(EventError::NotKafka { found: found.to_owned() }), "{body}");
         }
         assert!(decode_event(b"\xff\xfe{}").is_err());
     }
@@ -569,10 +485,7 @@ mod tests {
         assert_eq!(ours.records.len(), theirs.len());
         for (ours, theirs) in ours.records.iter().zip(theirs) {
             assert_eq!(Some(&*ours.topic), theirs.topic.as_deref());
-            assert_eq!(
-                (ours.partition, ours.offset),
-                (theirs.partition, theirs.offset)
-            );
+            assert_eq!((ours.partition, ours.offset), (theirs.partition, theirs.offset));
             let text = |payload: &Payload<'_>| match payload {
                 Payload::Base64(text) => Some(text.to_string()),
                 _ => None,

@@ -35,10 +35,7 @@ pub struct Invocation {
 impl Invocation {
     fn from_context(context: &Context) -> Self {
         // Lambda's deadline is by the wall clock, timers are not.
-        let remaining = context
-            .deadline()
-            .duration_since(SystemTime::now())
-            .unwrap_or_default();
+        let remaining = context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
         Self {
             request_id: context.request_id.clone(),
             deadline: Instant::now() + remaining.saturating_sub(ANSWER_TIME),
@@ -59,10 +56,7 @@ impl InvocationError {
     /// `error_type` is stable; `message` says what happened, to which table, and what to do.
     #[must_use]
     pub fn new(error_type: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            error_type,
-            message: message.into(),
-        }
+        Self { error_type, message: message.into() }
     }
 
     /// The stable name.
@@ -117,10 +111,7 @@ impl From<SecretError> for InvocationError {
 
 impl From<InvocationError> for Diagnostic {
     fn from(error: InvocationError) -> Self {
-        Self {
-            error_type: error.error_type.to_owned(),
-            error_message: error.message,
-        }
+        Self { error_type: error.error_type.to_owned(), error_message: error.message }
     }
 }
 
@@ -136,17 +127,11 @@ pub fn install_tls() {
 /// Every problem at once, each with its variable's name; never a value that could be a secret.
 pub fn read_config() -> Result<Config, Vec<String>> {
     // A variable that is not UTF-8 cannot be one of ours: ours are read as text, and so reported where they are missing.
-    let vars = std::env::vars_os().filter_map(|(name, value)| {
-        Some((
-            name.into_string().ok()?,
-            value.to_string_lossy().into_owned(),
-        ))
-    });
+    let vars = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())));
     Config::from_vars(vars).map_err(|error| {
         let problems = error.problems.iter();
-        problems
-            .map(|problem| format!("{}: {}", problem.name, problem.text))
-            .collect()
+        problems.map(|problem| format!("{}: {}", problem.name, problem.text)).collect()
     })
 }
 
@@ -175,10 +160,7 @@ where
     R: Serialize,
 {
     std::panic::set_hook(Box::new(|panic| {
-        let place = panic
-            .location()
-            .map(ToString::to_string)
-            .unwrap_or_default();
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(place, "a bug: the function panicked");
     }));
     // One slot is enough: the runtime hands over one invocation at a time.
@@ -193,29 +175,19 @@ where
     let service = service_fn(move |event: LambdaEvent<IgnoredAny>| {
         let body = std::mem::take(&mut *slot.lock().unwrap_or_else(PoisonError::into_inner));
         let invocation = Invocation::from_context(&event.context);
-        async move {
-            without_panic(handler, body, invocation)
-                .await
-                .map_err(Diagnostic::from)
-        }
+        async move { without_panic(handler, body, invocation).await.map_err(Diagnostic::from) }
     });
     Runtime::new(service).layer(take_body).run().await
 }
 
 /// Calls the handler; a panic becomes an error of this invocation.
-async fn without_panic<H, F, R>(
-    handler: &H,
-    body: Bytes,
-    invocation: Invocation,
-) -> Result<R, InvocationError>
+async fn without_panic<H, F, R>(handler: &H, body: Bytes, invocation: Invocation) -> Result<R, InvocationError>
 where
     H: Fn(Bytes, Invocation) -> F,
     F: Future<Output = Result<R, InvocationError>>,
 {
     // The call itself stands inside the future: it may panic as well.
-    let answer = AssertUnwindSafe(async { handler(body, invocation).await })
-        .catch_unwind()
-        .await;
+    let answer = AssertUnwindSafe(async { handler(body, invocation).await }).catch_unwind().await;
     answer.unwrap_or_else(|_| {
         Err(InvocationError::new(
             "Panic",
@@ -232,11 +204,7 @@ mod tests {
     use crate::bigquery::{Error, ErrorKind};
 
     fn invocation() -> Invocation {
-        Invocation {
-            request_id: "1".into(),
-            deadline: Instant::now(),
-            function_name: "ingest".into(),
-        }
+        Invocation { request_id: "1".into(), deadline: Instant::now(), function_name: "ingest".into() }
     }
 
     #[tokio::test]
@@ -247,9 +215,7 @@ mod tests {
             }
             Ok::<(), InvocationError>(())
         };
-        let error = without_panic(&handler, Bytes::new(), invocation())
-            .await
-            .unwrap_err();
+        let error = without_panic(&handler, Bytes::new(), invocation()).await.unwrap_err();
         assert_eq!(error.error_type(), "Panic");
         assert!(!error.message().contains("4111"));
     }
@@ -258,33 +224,20 @@ mod tests {
     fn the_deadline_leaves_time_for_the_answer() {
         let mut context = Context::default();
         let at = SystemTime::now() + Duration::from_secs(60);
-        context.deadline = at
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap()
-            .as_millis()
-            .try_into()
-            .unwrap();
+        context.deadline = at.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis().try_into().unwrap();
         let remaining = Invocation::from_context(&context).deadline - Instant::now();
-        assert!(
-            remaining > Duration::from_secs(57) && remaining < Duration::from_secs(59),
-            "{remaining:?}"
-        );
+        assert!(remaining > Duration::from_secs(57) && remaining < Duration::from_secs(59), "{remaining:?}");
         context.deadline = 0;
         assert!(Invocation::from_context(&context).deadline <= Instant::now());
     }
 
     #[test]
     fn an_error_says_what_happened_to_which_table_and_what_to_do() {
-        let error =
-            Error::new(ErrorKind::PermissionDenied, "AppendRows", "cdc.log").past_deadline();
+        let error = Error::new(ErrorKind::PermissionDenied, "AppendRows", "cdc.log").past_deadline();
         let error = InvocationError::from(error);
         assert_eq!(error.error_type(), "BigQueryDeadlinePassed");
         for part in ["cdc.log", "denied permission", "What to do: grant"] {
-            assert!(
-                error.message().contains(part),
-                "{part} in {}",
-                error.message()
-            );
+            assert!(error.message().contains(part), "{part} in {}", error.message());
         }
     }
 }

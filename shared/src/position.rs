@@ -64,12 +64,8 @@ impl Position {
     #[must_use]
     pub fn of_change(metadata: &Metadata<'_>, operation: Operation, kafka_offset: i64) -> Self {
         let layout = match operation {
-            Operation::Load => Layout::Load {
-                emitted: not_negative(metadata.emitted_at),
-            },
-            Operation::Insert | Operation::Update | Operation::Delete => {
-                Layout::of_change(metadata, kafka_offset)
-            }
+            Operation::Load => Layout::Load { emitted: not_negative(metadata.emitted_at) },
+            Operation::Insert | Operation::Update | Operation::Delete => Layout::of_change(metadata, kafka_offset),
         };
         Self(layout.to_string())
     }
@@ -119,30 +115,17 @@ impl FromStr for Position {
 
     /// Takes exactly what this module writes.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if is_well_formed(text) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(NotAPosition)
-        }
+        if is_well_formed(text) { Ok(Self(text.to_owned())) } else { Err(NotAPosition) }
     }
 }
 
 /// The parts of a position before they become text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Layout {
-    Load {
-        emitted: u64,
-    },
+    Load { emitted: u64 },
     Emission(Emission),
-    MySql {
-        file: u64,
-        position: u64,
-        record: Record,
-    },
-    PostgreSql {
-        lsn: u64,
-        record: Record,
-    },
+    MySql { file: u64, position: u64, record: Record },
+    PostgreSql { lsn: u64, record: Record },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -153,10 +136,7 @@ struct Emission {
 
 impl Emission {
     fn of(metadata: &Metadata<'_>, kafka_offset: i64) -> Self {
-        Self {
-            emitted: not_negative(metadata.emitted_at),
-            offset: not_negative(Some(kafka_offset)),
-        }
+        Self { emitted: not_negative(metadata.emitted_at), offset: not_negative(Some(kafka_offset)) }
     }
 }
 
@@ -174,10 +154,7 @@ impl Layout {
             Some(number) => Record::Numbered(number),
             None => Record::Unnumbered(emission),
         };
-        let stream = metadata
-            .stream_position
-            .as_deref()
-            .and_then(StreamPosition::parse);
+        let stream = metadata.stream_position.as_deref().and_then(StreamPosition::parse);
         if let Some(StreamPosition::PostgreSql { lsn }) = stream {
             return Self::PostgreSql { lsn, record };
         }
@@ -187,11 +164,7 @@ impl Layout {
             _ => None,
         };
         match from_id.or(from_stream) {
-            Some((file, position)) => Self::MySql {
-                file,
-                position,
-                record,
-            },
+            Some((file, position)) => Self::MySql { file, position, record },
             None => Self::Emission(emission),
         }
     }
@@ -202,11 +175,7 @@ impl fmt::Display for Layout {
         match self {
             Self::Load { emitted } => write!(f, "{EPOCH}-0-{emitted:020}"),
             Self::Emission(emission) => write!(f, "{EPOCH}-1-t{emission}"),
-            Self::MySql {
-                file,
-                position,
-                record,
-            } => write!(f, "{EPOCH}-2-m{file:010}-{position:010}-{record}"),
+            Self::MySql { file, position, record } => write!(f, "{EPOCH}-2-m{file:010}-{position:010}-{record}"),
             Self::PostgreSql { lsn, record } => write!(f, "{EPOCH}-2-p{lsn:016X}-{record}"),
         }
     }
@@ -228,9 +197,7 @@ impl fmt::Display for Record {
 }
 
 fn not_negative(number: Option<i64>) -> u64 {
-    number
-        .and_then(|number| u64::try_from(number).ok())
-        .unwrap_or(0)
+    number.and_then(|number| u64::try_from(number).ok()).unwrap_or(0)
 }
 
 /// Binlog file number and position from a `transaction-id`. Binlog files are numbered from 1, so anything below 2³² is
@@ -281,10 +248,7 @@ impl StreamPosition {
             decimal(count)?;
             lsn(parts.next()?)?;
         }
-        parts
-            .next()
-            .is_none()
-            .then_some(Self::PostgreSql { lsn: first })
+        parts.next().is_none().then_some(Self::PostgreSql { lsn: first })
     }
 }
 
@@ -296,11 +260,7 @@ fn lsn(text: &str) -> Option<u64> {
 /// One half of an LSN.
 fn hexadecimal(text: &str) -> Option<u64> {
     let fits = (1..=8).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if fits {
-        u64::from_str_radix(text, 16).ok()
-    } else {
-        None
-    }
+    if fits { u64::from_str_radix(text, 16).ok() } else { None }
 }
 
 /// Digits only: `parse` alone takes a sign.
@@ -310,10 +270,7 @@ fn decimal(text: &str) -> Option<u64> {
 }
 
 fn class_of(text: &str) -> u8 {
-    text.as_bytes()
-        .get(EPOCH.len().saturating_add(1))
-        .copied()
-        .unwrap_or_default()
+    text.as_bytes().get(EPOCH.len().saturating_add(1)).copied().unwrap_or_default()
 }
 
 fn is_well_formed(text: &str) -> bool {
@@ -321,8 +278,7 @@ fn is_well_formed(text: &str) -> bool {
         return false;
     };
     let emission = |text: &str| {
-        text.split_once('-')
-            .is_some_and(|(emitted, offset)| is_padded(emitted, 20) && is_padded(offset, 20))
+        text.split_once('-').is_some_and(|(emitted, offset)| is_padded(emitted, 20) && is_padded(offset, 20))
     };
     let record = |text: &str| match text.strip_prefix('~') {
         Some(unnumbered) => emission(unnumbered),
@@ -337,15 +293,9 @@ fn is_well_formed(text: &str) -> bool {
         let mut number = || parts.next().is_some_and(|part| is_padded(part, 10));
         number() && number() && parts.next().is_some_and(record)
     } else if let Some(postgresql) = rest.strip_prefix("-2-p") {
-        let is_hex = |part: &str| {
-            part.len() == 16
-                && part
-                    .bytes()
-                    .all(|byte| matches!(byte, b'0'..=b'9' | b'A'..=b'F'))
-        };
-        postgresql
-            .split_once('-')
-            .is_some_and(|(lsn, last)| is_hex(lsn) && record(last))
+        let is_hex =
+            |part: &str| part.len() == 16 && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'A'..=b'F'));
+        postgresql.split_once('-').is_some_and(|(lsn, last)| is_hex(lsn) && record(last))
     } else {
         false
     }
@@ -357,11 +307,7 @@ fn is_padded(text: &str, digits: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::indexing_slicing,
-        reason = "a test fails by panicking"
-    )]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
     use super::*;
     use proptest::prelude::*;
@@ -369,11 +315,7 @@ mod tests {
 
     const OFFSET: i64 = 42;
 
-    fn metadata(
-        transaction_id: Option<u64>,
-        record: Option<u64>,
-        stream: Option<&'static str>,
-    ) -> Metadata<'static> {
+    fn metadata(transaction_id: Option<u64>, record: Option<u64>, stream: Option<&'static str>) -> Metadata<'static> {
         Metadata {
             transaction_id,
             transaction_record_id: record,
@@ -383,11 +325,7 @@ mod tests {
         }
     }
 
-    fn update(
-        transaction_id: Option<u64>,
-        record: Option<u64>,
-        stream: Option<&'static str>,
-    ) -> String {
+    fn update(transaction_id: Option<u64>, record: Option<u64>, stream: Option<&'static str>) -> String {
         let metadata = metadata(transaction_id, record, stream);
         let position = Position::of_change(&metadata, Operation::Update, OFFSET);
         assert_eq!(position.as_str().parse(), Ok(position.clone()));
@@ -401,26 +339,13 @@ mod tests {
     #[test]
     fn mysql_is_ordered_by_binlog_and_record() {
         let expected = "0000-2-m0000002171-0036912135-00000000000000000001";
-        assert_eq!(
-            update(Some(9_324_410_911_751), Some(1), Some(MYSQL)),
-            expected
-        );
+        assert_eq!(update(Some(9_324_410_911_751), Some(1), Some(MYSQL)), expected);
         assert_eq!(update(None, Some(1), Some(MYSQL)), expected);
         assert_eq!(update(Some(9_324_410_911_751), Some(1), None), expected);
         // Not a format that is known: the transaction id still is.
-        assert_eq!(
-            update(Some(9_324_410_911_751), Some(1), Some("?")),
-            expected
-        );
+        assert_eq!(update(Some(9_324_410_911_751), Some(1), Some("?")), expected);
         // With and without transaction details the same start of the transaction has to come out.
-        assert_eq!(
-            update(
-                Some(9_324_410_911_751),
-                Some(1),
-                Some("bin.002171:5:0:9:0:bin.002171:36912209")
-            ),
-            expected
-        );
+        assert_eq!(update(Some(9_324_410_911_751), Some(1), Some("bin.002171:5:0:9:0:bin.002171:36912209")), expected);
         assert_eq!(
             update(None, Some(1), Some("bin.002171:5:0:9:0:bin.002170:77")),
             "0000-2-m0000002170-0000000077-00000000000000000001"
@@ -470,16 +395,10 @@ mod tests {
 
         let control = Position::of_control(&metadata, OFFSET);
         assert_eq!(control.as_str(), BY_EMISSION);
-        assert_eq!(
-            (control.kind(), control.engine()),
-            (PositionKind::Emission, None)
-        );
+        assert_eq!((control.kind(), control.engine()), (PositionKind::Emission, None));
 
         let change = Position::of_change(&metadata, Operation::Delete, OFFSET);
-        assert_eq!(
-            (change.kind(), change.engine()),
-            (PositionKind::Source, Some(Engine::MySql))
-        );
+        assert_eq!((change.kind(), change.engine()), (PositionKind::Source, Some(Engine::MySql)));
         assert!(load < control && control < change);
 
         let unknown = Position::of_change(&Metadata::default(), Operation::Load, OFFSET);
@@ -497,11 +416,7 @@ mod tests {
 
     #[test]
     fn the_millionth_binlog_file_follows_the_one_before() {
-        let last = update(
-            None,
-            Some(9),
-            Some("bin.999999:5:0:9:0:bin.999999:4294967295"),
-        );
+        let last = update(None, Some(9), Some("bin.999999:5:0:9:0:bin.999999:4294967295"));
         let next = update(None, Some(1), Some("bin.1000000:5:0:9:0:bin.1000000:4"));
         assert!(last < next);
         let last = update(Some((999_999 << 32) | 4_000_000_000), Some(9), None);
@@ -514,8 +429,7 @@ mod tests {
         let number = || prop_oneof![0..3_u64, any::<u64>()];
         prop_oneof![
             number().prop_map(Record::Numbered),
-            (number(), number())
-                .prop_map(|(emitted, offset)| Record::Unnumbered(Emission { emitted, offset })),
+            (number(), number()).prop_map(|(emitted, offset)| Record::Unnumbered(Emission { emitted, offset })),
         ]
     }
 
@@ -524,8 +438,7 @@ mod tests {
         let wide = || prop_oneof![0..3_u64, any::<u64>()];
         prop_oneof![
             wide().prop_map(|emitted| Layout::Load { emitted }),
-            (wide(), wide())
-                .prop_map(|(emitted, offset)| Layout::Emission(Emission { emitted, offset })),
+            (wide(), wide()).prop_map(|(emitted, offset)| Layout::Emission(Emission { emitted, offset })),
             (number(), number(), record()).prop_map(|(file, position, record)| Layout::MySql {
                 file,
                 position,

@@ -27,9 +27,7 @@ pub enum SecretError {
         code: String,
     },
     /// Secrets Manager could not be reached.
-    #[error(
-        "Secrets Manager could not be reached for the secret {id}; check the function's way to it"
-    )]
+    #[error("Secrets Manager could not be reached for the secret {id}; check the function's way to it")]
     Unreachable {
         /// The id that was asked for.
         id: String,
@@ -64,33 +62,23 @@ impl SecretError {
 /// When it cannot be read.
 pub async fn fetch(id: &str) -> Result<String, SecretError> {
     // The SDK's default client would bring aws-lc-rs beside ring.
-    let http = aws_smithy_http_client::Builder::new()
-        .tls_provider(Provider::Rustls(CryptoMode::Ring))
-        .build_https();
+    let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
     let timeouts = TimeoutConfig::builder().operation_timeout(TIMEOUT).build();
-    let config = aws_config::defaults(BehaviorVersion::latest())
-        .http_client(http)
-        .timeout_config(timeouts)
-        .load()
-        .await;
+    let config =
+        aws_config::defaults(BehaviorVersion::latest()).http_client(http).timeout_config(timeouts).load().await;
     let client = aws_sdk_secretsmanager::Client::new(&config);
     match client.get_secret_value().secret_id(id).send().await {
         Ok(answer) => answer
             .secret_string
             .filter(|text| !text.is_empty())
             .ok_or_else(|| SecretError::NotText { id: id.to_owned() }),
-        Err(SdkError::ServiceError(error)) => Err(SecretError::Refused {
-            id: id.to_owned(),
-            code: error.err().code().unwrap_or("unknown").to_owned(),
-        }),
+        Err(SdkError::ServiceError(error)) => {
+            Err(SecretError::Refused { id: id.to_owned(), code: error.err().code().unwrap_or("unknown").to_owned() })
+        }
         // The answer's text could be the secret: only that it was not readable is said.
-        Err(SdkError::ResponseError(_)) => Err(SecretError::Refused {
-            id: id.to_owned(),
-            code: "unreadable answer".to_owned(),
-        }),
-        Err(error) => Err(SecretError::Unreachable {
-            id: id.to_owned(),
-            source: Box::new(error),
-        }),
+        Err(SdkError::ResponseError(_)) => {
+            Err(SecretError::Refused { id: id.to_owned(), code: "unreadable answer".to_owned() })
+        }
+        Err(error) => Err(SecretError::Unreachable { id: id.to_owned(), source: Box::new(error) }),
     }
 }

@@ -13,8 +13,7 @@ const NAMESPACE: &str = "Strait";
 
 /// Starts logging: one JSON object a line on standard output. A second call changes nothing.
 pub fn init() {
-    let filter =
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
     // Fails only when a subscriber is there already, in tests: theirs stays.
     let _ = tracing_subscriber::fmt()
         .json()
@@ -71,10 +70,8 @@ impl Metric {
 #[must_use]
 pub fn metrics_line(dimensions: &[(&str, &str)], metrics: &[Metric], timestamp_ms: i64) -> String {
     let names: Vec<&str> = dimensions.iter().map(|(name, _)| *name).collect();
-    let definitions: Vec<Value> = metrics
-        .iter()
-        .map(|metric| json!({"Name": metric.name, "Unit": metric.unit.as_str()}))
-        .collect();
+    let definitions: Vec<Value> =
+        metrics.iter().map(|metric| json!({"Name": metric.name, "Unit": metric.unit.as_str()})).collect();
     let mut line = Map::new();
     line.insert(
         "_aws".to_owned(),
@@ -108,10 +105,7 @@ mod tests {
     fn every_declared_metric_and_dimension_has_its_value_on_the_same_line() {
         let line = metrics_line(
             &[("Function", "ingest")],
-            &[
-                Metric::new("Records", Unit::Count, 12),
-                Metric::new("AppendLatency", Unit::Milliseconds, 34),
-            ],
+            &[Metric::new("Records", Unit::Count, 12), Metric::new("AppendLatency", Unit::Milliseconds, 34)],
             1_700_000_000_000,
         );
         assert!(!line.contains('\n'));

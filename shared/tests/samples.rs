@@ -181,16 +181,10 @@ fn every_dms_sample_is_kept_to_the_letter() {
         };
         let metadata = &value["metadata"];
         let member = |name: &str| metadata.get(name).and_then(serde_json::Value::as_str);
-        assert_eq!(
-            Some(message.metadata.schema.as_ref()),
-            member("schema-name")
-        );
+        assert_eq!(Some(message.metadata.schema.as_ref()), member("schema-name"));
         assert_eq!(Some(message.metadata.table.as_ref()), member("table-name"));
         assert!(message.metadata.emitted_at.is_some(), "{}", name_of(path));
-        assert_eq!(
-            message.metadata.committed_at.is_some(),
-            member("commit-timestamp").is_some()
-        );
+        assert_eq!(message.metadata.committed_at.is_some(), member("commit-timestamp").is_some());
         if let Kind::Change(change) = &message.kind {
             assert!(text.contains(change.data));
             let data: serde_json::Value = serde_json::from_str(change.data).unwrap();
@@ -214,15 +208,10 @@ fn all_dms_samples_in_one_event_are_all_accounted_for() {
             )
         })
         .collect();
-    let body = format!(
-        r#"{{"eventSource":"aws:kafka","records":{{"dms-0":[{}]}}}}"#,
-        records.join(",")
-    );
+    let body = format!(r#"{{"eventSource":"aws:kafka","records":{{"dms-0":[{}]}}}}"#, records.join(","));
     let event = kafka::decode_event(body.as_bytes()).unwrap();
     let batch = LogBatch::from_event(&event, &TableFilter::parse("*").unwrap(), 0);
-    let count = |wanted: fn(&End) -> bool| {
-        u64::try_from(DMS.iter().filter(|(_, end)| wanted(end)).count()).unwrap()
-    };
+    let count = |wanted: fn(&End) -> bool| u64::try_from(DMS.iter().filter(|(_, end)| wanted(end)).count()).unwrap();
     let tally = batch.tally;
     assert_eq!(tally.controls, count(|end| *end == End::Control));
     assert_eq!(tally.dms_own, count(|end| *end == End::DmsOwn));
@@ -232,32 +221,17 @@ fn all_dms_samples_in_one_event_are_all_accounted_for() {
         count(|end| matches!(end, End::Change(..)))
     );
     assert_eq!(tally.flagged, 0);
-    assert_eq!(
-        u64::try_from(batch.rows.len()).unwrap(),
-        tally.records - tally.dms_own
-    );
+    assert_eq!(u64::try_from(batch.rows.len()).unwrap(), tally.records - tally.dms_own);
 }
 
 /// File, who polled, number of records.
 const MSK: &[(&str, EventSource, usize)] = &[
-    (
-        "aws-lambda-go-signed-header-bytes.json",
-        EventSource::AmazonMsk,
-        1,
-    ),
-    (
-        "issue-107-selfmanaged.json",
-        EventSource::SelfManagedKafka,
-        1,
-    ),
+    ("aws-lambda-go-signed-header-bytes.json", EventSource::AmazonMsk, 1),
+    ("issue-107-selfmanaged.json", EventSource::SelfManagedKafka, 1),
     ("java-libs-no-key.json", EventSource::AmazonMsk, 1),
     ("powertools-java-json.json", EventSource::AmazonMsk, 3),
     ("powertools-python-msk.json", EventSource::AmazonMsk, 1),
-    (
-        "powertools-python-selfmanaged.json",
-        EventSource::SelfManagedKafka,
-        1,
-    ),
+    ("powertools-python-selfmanaged.json", EventSource::SelfManagedKafka, 1),
     ("powertools-ts-avro.json", EventSource::AmazonMsk, 3),
     ("powertools-ts-default.json", EventSource::AmazonMsk, 3),
     ("rust-runtime-kafka.json", EventSource::AmazonMsk, 1),
@@ -281,15 +255,9 @@ fn every_msk_sample_is_decoded() {
             continue;
         }
         let event = event.unwrap_or_else(|error| panic!("{name}: {error}"));
-        let (_, source, count) = MSK
-            .iter()
-            .find(|(known, ..)| *known == name)
-            .unwrap_or_else(|| panic!("{name} has no expectation"));
-        assert_eq!(
-            (event.source, event.records.len()),
-            (*source, *count),
-            "{name}"
-        );
+        let (_, source, count) =
+            MSK.iter().find(|(known, ..)| *known == name).unwrap_or_else(|| panic!("{name} has no expectation"));
+        assert_eq!((event.source, event.records.len()), (*source, *count), "{name}");
         // None holds DMS messages: all are kept as poison.
         let batch = LogBatch::from_event(&event, &TableFilter::parse("*").unwrap(), 0);
         assert_eq!(batch.tally.poison, u64::try_from(*count).unwrap(), "{name}");
@@ -306,26 +274,19 @@ fn msk_samples_read_the_same_as_by_aws_lambda_events() {
     let mut compared = 0;
     for path in &files {
         let body = fs::read(path).unwrap();
-        let Ok(theirs) = serde_json::from_slice::<aws_lambda_events::kafka::KafkaEvent>(&body)
-        else {
+        let Ok(theirs) = serde_json::from_slice::<aws_lambda_events::kafka::KafkaEvent>(&body) else {
             continue;
         };
         let Ok(ours) = kafka::decode_event(&body) else {
             continue;
         };
         for (group, theirs) in &theirs.records {
-            let ours = ours
-                .records
-                .iter()
-                .filter(|record| *record.group == **group);
+            let ours = ours.records.iter().filter(|record| *record.group == **group);
             let ours: Vec<_> = ours.collect();
             assert_eq!(ours.len(), theirs.len());
             for (ours, theirs) in ours.into_iter().zip(theirs) {
                 assert_eq!(Some(ours.topic.as_ref()), theirs.topic.as_deref());
-                assert_eq!(
-                    (ours.partition, ours.offset),
-                    (theirs.partition, theirs.offset)
-                );
+                assert_eq!((ours.partition, ours.offset), (theirs.partition, theirs.offset));
                 for (ours, theirs) in [(&ours.key, &theirs.key), (&ours.value, &theirs.value)] {
                     let ours = match ours {
                         Payload::Base64(text) => Some(text.as_ref()),

@@ -41,18 +41,14 @@ impl std::fmt::Display for SetupStep {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::WaitingForAnother => {
-                write!(
-                    f,
-                    "waiting for another process that sets the embedded BigQuery up"
-                )
+                write!(f, "waiting for another process that sets the embedded BigQuery up")
             }
             Self::CreatingEnvironment { python } => {
                 write!(f, "making a virtual environment with {}", python.display())
             }
-            Self::InstallingPackages { count } => write!(
-                f,
-                "installing the embedded BigQuery: {count} packages, about 600 MB on disk, once"
-            ),
+            Self::InstallingPackages { count } => {
+                write!(f, "installing the embedded BigQuery: {count} packages, about 600 MB on disk, once")
+            }
             Self::Starting => write!(f, "starting the embedded BigQuery"),
         }
     }
@@ -86,9 +82,7 @@ pub enum SetupError {
         source: std::io::Error,
     },
     /// A program of the set-up failed.
-    #[error(
-        "{step} failed ({status}). Its last lines:\n{tail}\nThe next run starts this step from the beginning."
-    )]
+    #[error("{step} failed ({status}). Its last lines:\n{tail}\nThe next run starts this step from the beginning.")]
     Step {
         /// Which.
         step: &'static str,
@@ -116,10 +110,7 @@ pub struct Environment {
 pub fn build_output() -> PathBuf {
     // Cargo marks its target folder with this file.
     let target = std::env::current_exe().ok().and_then(|executable| {
-        executable
-            .ancestors()
-            .find(|folder| folder.join("CACHEDIR.TAG").is_file())
-            .map(Path::to_path_buf)
+        executable.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file()).map(Path::to_path_buf)
     });
     let cache = || {
         std::env::var_os("XDG_CACHE_HOME")
@@ -144,11 +135,7 @@ pub async fn prepare(root: &Path, observe: Observer<'_>) -> Result<Environment, 
     create_folder(&home)?;
     let folder = root.join(format!("venv-{}", short_hash(REQUIREMENTS)));
     let launcher = root.join(format!("launcher-{}.py", short_hash(LAUNCHER)));
-    let environment = Environment {
-        python: folder.join("bin/python"),
-        launcher,
-        home,
-    };
+    let environment = Environment { python: folder.join("bin/python"), launcher, home };
 
     let _lock = lock(root, observe).await?;
     write_whole(&environment.launcher, LAUNCHER)?;
@@ -156,42 +143,24 @@ pub async fn prepare(root: &Path, observe: Observer<'_>) -> Result<Environment, 
     if stamp.is_file() && runs(&environment.python).await {
         return Ok(environment);
     }
-    let python = python::find(
-        &std::env::var_os("PATH").unwrap_or_default(),
-        std::env::home_dir().as_deref(),
-    )
-    .await?;
+    let python = python::find(&std::env::var_os("PATH").unwrap_or_default(), std::env::home_dir().as_deref()).await?;
     remove_folder(&folder)?;
 
-    observe(SetupStep::CreatingEnvironment {
-        python: python.path.clone(),
-    });
+    observe(SetupStep::CreatingEnvironment { python: python.path.clone() });
     let mut create = Command::new(&python.path);
     create.args(["-I", "-m", "venv"]).arg(&folder);
     run_step("making the virtual environment", &python.path, create).await?;
 
     let requirements = folder.join("requirements.txt");
     write_whole(&requirements, REQUIREMENTS)?;
-    observe(SetupStep::InstallingPackages {
-        count: packages(REQUIREMENTS),
-    });
+    observe(SetupStep::InstallingPackages { count: packages(REQUIREMENTS) });
     let mut install = Command::new(&environment.python);
     install
         .args(["-I", "-m", "pip", "install", "--no-deps", "--no-input"])
-        .args([
-            "--disable-pip-version-check",
-            "--no-color",
-            "--progress-bar",
-            "off",
-        ])
+        .args(["--disable-pip-version-check", "--no-color", "--progress-bar", "off"])
         .arg("-r")
         .arg(&requirements);
-    run_step(
-        "installing the packages with pip",
-        &environment.python,
-        install,
-    )
-    .await?;
+    run_step("installing the packages with pip", &environment.python, install).await?;
 
     write_whole(&stamp, "")?;
     Ok(environment)
@@ -209,54 +178,32 @@ async fn runs(python: &Path) -> bool {
     command.status().await.is_ok_and(|status| status.success())
 }
 
-async fn run_step(
-    step: &'static str,
-    program: &Path,
-    mut command: Command,
-) -> Result<(), SetupError> {
+async fn run_step(step: &'static str, program: &Path, mut command: Command) -> Result<(), SetupError> {
     let output = command
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output()
         .await
-        .map_err(|source| SetupError::Run {
-            program: program.to_path_buf(),
-            source,
-        })?;
+        .map_err(|source| SetupError::Run { program: program.to_path_buf(), source })?;
     if output.status.success() {
         return Ok(());
     }
     let said = [output.stdout, output.stderr].concat();
-    Err(SetupError::Step {
-        step,
-        status: output.status,
-        tail: tail(&String::from_utf8_lossy(&said), PIP_LINES_SHOWN),
-    })
+    Err(SetupError::Step { step, status: output.status, tail: tail(&String::from_utf8_lossy(&said), PIP_LINES_SHOWN) })
 }
 
 /// The last lines of a text, indented as a quotation.
 pub(crate) fn tail(text: &str, lines: usize) -> String {
-    let all: Vec<&str> = text
-        .lines()
-        .filter(|line| !line.trim().is_empty())
-        .collect();
+    let all: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     let skipped = all.len().saturating_sub(lines);
-    let shown: Vec<String> = all
-        .iter()
-        .skip(skipped)
-        .map(|line| format!("    {line}"))
-        .collect();
+    let shown: Vec<String> = all.iter().skip(skipped).map(|line| format!("    {line}")).collect();
     shown.join("\n")
 }
 
 /// Held until the file is dropped; the system lets go of it when the process dies.
 async fn lock(root: &Path, observe: Observer<'_>) -> Result<File, SetupError> {
     let path = root.join("lock");
-    let failed = |source| SetupError::File {
-        action: "lock",
-        path: path.clone(),
-        source,
-    };
+    let failed = |source| SetupError::File { action: "lock", path: path.clone(), source };
     let file = File::create(&path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => return Ok(file),
@@ -264,9 +211,7 @@ async fn lock(root: &Path, observe: Observer<'_>) -> Result<File, SetupError> {
         Err(std::fs::TryLockError::Error(source)) => return Err(failed(source)),
     }
     let waited = tokio::task::spawn_blocking(move || file.lock().map(|()| file)).await;
-    waited
-        .map_err(|ended| failed(std::io::Error::other(ended)))?
-        .map_err(failed)
+    waited.map_err(|ended| failed(std::io::Error::other(ended)))?.map_err(failed)
 }
 
 fn create_folder(path: &Path) -> Result<(), SetupError> {
@@ -279,41 +224,28 @@ fn create_folder(path: &Path) -> Result<(), SetupError> {
 
 fn remove_folder(path: &Path) -> Result<(), SetupError> {
     match std::fs::remove_dir_all(path) {
-        Err(source) if source.kind() != ErrorKind::NotFound => Err(SetupError::File {
-            action: "remove the unfinished folder",
-            path: path.to_path_buf(),
-            source,
-        }),
+        Err(source) if source.kind() != ErrorKind::NotFound => {
+            Err(SetupError::File { action: "remove the unfinished folder", path: path.to_path_buf(), source })
+        }
         _ => Ok(()),
     }
 }
 
 /// By a rename, so that no reader ever sees half of it.
 fn write_whole(path: &Path, text: &str) -> Result<(), SetupError> {
-    let failed = |source| SetupError::File {
-        action: "write",
-        path: path.to_path_buf(),
-        source,
-    };
+    let failed = |source| SetupError::File { action: "write", path: path.to_path_buf(), source };
     let partial = path.with_extension(format!("{}.partial", std::process::id()));
     std::fs::write(&partial, text).map_err(failed)?;
     std::fs::rename(&partial, path).map_err(failed)
 }
 
 fn packages(requirements: &str) -> usize {
-    requirements
-        .lines()
-        .filter(|line| !line.trim().is_empty() && !line.starts_with('#'))
-        .count()
+    requirements.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#')).count()
 }
 
 fn short_hash(text: &str) -> String {
     let digest = Sha256::digest(text.as_bytes());
-    digest
-        .iter()
-        .take(6)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

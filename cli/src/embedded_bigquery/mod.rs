@@ -70,9 +70,7 @@ pub enum EmbeddedError {
         tail: String,
     },
     /// Its first line is not the one expected.
-    #[error(
-        "the embedded BigQuery's launcher said something else than its ports. Its last lines:\n{tail}"
-    )]
+    #[error("the embedded BigQuery's launcher said something else than its ports. Its last lines:\n{tail}")]
     UnknownAnswer {
         /// What it said on standard error.
         tail: String,
@@ -134,11 +132,7 @@ impl EmbeddedBigQuery {
             .spawn()
             .map_err(spawn_failed)?;
 
-        let mut lines = child
-            .stdout
-            .take()
-            .map(BufReader::new)
-            .map(BufReader::lines);
+        let mut lines = child.stdout.take().map(BufReader::new).map(BufReader::lines);
         let first_line = async {
             match &mut lines {
                 Some(lines) => lines.next_line().await.ok().flatten(),
@@ -148,24 +142,16 @@ impl EmbeddedBigQuery {
         let answer = match tokio::time::timeout(ready_timeout, first_line).await {
             Ok(answer) => answer,
             Err(_) => {
-                return Err(EmbeddedError::NotReady {
-                    waited: ready_timeout,
-                    tail: data.stderr_tail(),
-                });
+                return Err(EmbeddedError::NotReady { waited: ready_timeout, tail: data.stderr_tail() });
             }
         };
         let Some(answer) = answer else {
             // Standard output is closed: the process is ending.
             let status = child.wait().await.map_err(spawn_failed)?;
-            return Err(EmbeddedError::Ended {
-                status,
-                tail: data.stderr_tail(),
-            });
+            return Err(EmbeddedError::Ended { status, tail: data.stderr_tail() });
         };
         let Ok(ports) = serde_json::from_str::<Ports>(&answer) else {
-            return Err(EmbeddedError::UnknownAnswer {
-                tail: data.stderr_tail(),
-            });
+            return Err(EmbeddedError::UnknownAnswer { tail: data.stderr_tail() });
         };
         let origin = format!("http://127.0.0.1:{}", ports.rest_port);
         Ok(Self {
@@ -200,9 +186,7 @@ impl EmbeddedBigQuery {
     /// # Errors
     /// As [`Self::counters`].
     pub async fn reset_counters(&self) -> Result<(), QueryError> {
-        query::exchange(self.http.delete(self.strait_url("counters")))
-            .await
-            .map(|_| ())
+        query::exchange(self.http.delete(self.strait_url("counters"))).await.map(|_| ())
     }
 
     /// Adds fault rules (a JSON list in the launcher's form); answers the rules now in force.
@@ -226,9 +210,7 @@ impl EmbeddedBigQuery {
     /// # Errors
     /// As [`Self::counters`].
     pub async fn clear_faults(&self) -> Result<(), QueryError> {
-        query::exchange(self.http.delete(self.strait_url("faults")))
-            .await
-            .map(|_| ())
+        query::exchange(self.http.delete(self.strait_url("faults"))).await.map(|_| ())
     }
 
     /// The emulator's last lines on standard error, for a failure's report.
@@ -261,22 +243,12 @@ impl DataFolder {
     fn create() -> Result<Self, EmbeddedError> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let memory = Path::new("/dev/shm");
-        let parent = if memory.is_dir() {
-            memory.to_path_buf()
-        } else {
-            std::env::temp_dir()
-        };
+        let parent = if memory.is_dir() { memory.to_path_buf() } else { std::env::temp_dir() };
         remove_abandoned(&parent);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let started = jiff::Timestamp::now().as_microsecond();
-        let path = parent.join(format!(
-            "{DATA_PREFIX}{}-{started}-{number}",
-            std::process::id()
-        ));
-        let failed = |source| EmbeddedError::DataFolder {
-            parent: parent.clone(),
-            source,
-        };
+        let path = parent.join(format!("{DATA_PREFIX}{}-{started}-{number}", std::process::id()));
+        let failed = |source| EmbeddedError::DataFolder { parent: parent.clone(), source };
         std::fs::create_dir(&path).map_err(failed)?;
         // Named `lock` once it is locked: `remove_abandoned` of another process may look at any moment.
         let unlocked = path.join("lock.new");
@@ -310,15 +282,9 @@ impl Drop for DataFolder {
 /// A process that was killed could not remove its data; in memory it would stay until the next boot.
 fn remove_abandoned(parent: &Path) {
     for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
-        let ours = entry
-            .file_name()
-            .to_str()
-            .is_some_and(|name| name.starts_with(DATA_PREFIX));
+        let ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(DATA_PREFIX));
         // A folder without its lock file is one that is being made at this moment.
-        let Some(lock) = ours
-            .then(|| File::open(entry.path().join("lock")).ok())
-            .flatten()
-        else {
+        let Some(lock) = ours.then(|| File::open(entry.path().join("lock")).ok()).flatten() else {
             continue;
         };
         if lock.try_lock().is_ok() {
@@ -328,11 +294,7 @@ fn remove_abandoned(parent: &Path) {
 }
 
 #[cfg(test)]
-#[allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
@@ -342,20 +304,14 @@ mod tests {
         let python = folder.join("python");
         std::fs::write(&python, format!("#!/bin/sh\n{script}\n")).unwrap();
         std::fs::set_permissions(&python, PermissionsExt::from_mode(0o755)).unwrap();
-        environment::Environment {
-            python,
-            launcher: folder.join("launcher.py"),
-            home: folder.to_path_buf(),
-        }
+        environment::Environment { python, launcher: folder.join("launcher.py"), home: folder.to_path_buf() }
     }
 
     #[tokio::test]
     async fn an_emulator_that_ends_at_once_shows_what_it_said() {
         let folder = tempfile::tempdir().unwrap();
         let environment = environment(folder.path(), "echo 'no module named x' >&2; exit 3");
-        let error = EmbeddedBigQuery::launch("p", &environment, READY_TIMEOUT)
-            .await
-            .unwrap_err();
+        let error = EmbeddedBigQuery::launch("p", &environment, READY_TIMEOUT).await.unwrap_err();
         assert!(error.to_string().contains("no module named x"), "{error}");
     }
 
@@ -364,9 +320,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let environment = environment(folder.path(), "echo 'still loading' >&2; exec sleep 600");
         // `sleep` says nothing, so any time limit ends the same way.
-        let error = EmbeddedBigQuery::launch("p", &environment, Duration::from_secs(1))
-            .await
-            .unwrap_err();
+        let error = EmbeddedBigQuery::launch("p", &environment, Duration::from_secs(1)).await.unwrap_err();
         assert!(matches!(error, EmbeddedError::NotReady { .. }), "{error}");
     }
 
@@ -378,8 +332,7 @@ mod tests {
         assert!(!dropped_path.exists());
         remove_abandoned(kept_path.parent().unwrap());
         assert!(kept_path.exists(), "data in use was removed");
-        let abandoned =
-            kept_path.with_file_name(format!("{DATA_PREFIX}abandoned-{}", std::process::id()));
+        let abandoned = kept_path.with_file_name(format!("{DATA_PREFIX}abandoned-{}", std::process::id()));
         std::fs::create_dir(&abandoned).unwrap();
         std::fs::write(abandoned.join("lock"), "").unwrap();
         remove_abandoned(kept_path.parent().unwrap());

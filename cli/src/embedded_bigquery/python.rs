@@ -56,11 +56,7 @@ pub enum PythonMissing {
 }
 
 fn tried(found: &[String]) -> String {
-    if found.is_empty() {
-        ".".to_owned()
-    } else {
-        format!(" (found: {}).", found.join(", "))
-    }
+    if found.is_empty() { ".".to_owned() } else { format!(" (found: {}).", found.join(", ")) }
 }
 
 /// The first usable interpreter: by name in the folders of `search_path` (the form of PATH), then among pyenv's in `home`.
@@ -90,10 +86,8 @@ pub async fn find(search_path: &OsStr, home: Option<&Path>) -> Result<Python, Py
 
 fn candidates(search_path: &OsStr, home: Option<&Path>) -> Vec<PathBuf> {
     let folders: Vec<PathBuf> = std::env::split_paths(search_path).collect();
-    let mut paths: Vec<PathBuf> = NAMES
-        .iter()
-        .flat_map(|name| folders.iter().map(move |folder| folder.join(name)))
-        .collect();
+    let mut paths: Vec<PathBuf> =
+        NAMES.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name))).collect();
     paths.extend(home.map(pyenv_interpreters).unwrap_or_default());
     paths.retain(|path| path.is_file());
     paths
@@ -123,14 +117,8 @@ fn pyenv_interpreters(home: &Path) -> Vec<PathBuf> {
 
 async fn probe(path: &Path) -> Option<((u32, u32), bool)> {
     let mut command = Command::new(path);
-    command
-        .args(["-I", "-c", PROBE])
-        .stdin(Stdio::null())
-        .kill_on_drop(true);
-    let output = tokio::time::timeout(ANSWER_TIMEOUT, command.output())
-        .await
-        .ok()?
-        .ok()?;
+    command.args(["-I", "-c", PROBE]).stdin(Stdio::null()).kill_on_drop(true);
+    let output = tokio::time::timeout(ANSWER_TIMEOUT, command.output()).await.ok()?.ok()?;
     if !output.status.success() {
         return None;
     }
@@ -144,11 +132,7 @@ async fn probe(path: &Path) -> Option<((u32, u32), bool)> {
 }
 
 #[cfg(test)]
-#[allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
@@ -171,13 +155,7 @@ mod tests {
         let good = interpreter(&second, "python3", "echo python 3 14 True");
         let path = std::env::join_paths([&first, &second]).unwrap();
         let found = find(&path, None).await.unwrap();
-        assert_eq!(
-            found,
-            Python {
-                path: good,
-                version: (3, 14)
-            }
-        );
+        assert_eq!(found, Python { path: good, version: (3, 14) });
     }
 
     #[tokio::test]
@@ -201,16 +179,8 @@ mod tests {
     async fn pyenvs_own_versions_are_found_without_a_shim() {
         let home = tempfile::tempdir().unwrap();
         let versions = home.path().join(".pyenv/versions");
-        interpreter(
-            &versions.join("3.9.18/bin"),
-            "python3",
-            "echo python 3 9 True",
-        );
-        let good = interpreter(
-            &versions.join("3.13.2/bin"),
-            "python3",
-            "echo python 3 13 True",
-        );
+        interpreter(&versions.join("3.9.18/bin"), "python3", "echo python 3 9 True");
+        let good = interpreter(&versions.join("3.13.2/bin"), "python3", "echo python 3 13 True");
         let found = find(OsStr::new(""), Some(home.path())).await.unwrap();
         assert_eq!(found.path, good);
     }

@@ -114,16 +114,9 @@ pub(super) async fn exchange(request: reqwest::RequestBuilder) -> Result<Value, 
     }
     let message = serde_json::from_slice::<Value>(&body)
         .ok()
-        .and_then(|body| {
-            body.pointer("/error/message")
-                .and_then(Value::as_str)
-                .map(str::to_owned)
-        })
+        .and_then(|body| body.pointer("/error/message").and_then(Value::as_str).map(str::to_owned))
         .unwrap_or_else(|| String::from_utf8_lossy(&body).into_owned());
-    Err(QueryError::Refused {
-        status: status.as_u16(),
-        message,
-    })
+    Err(QueryError::Refused { status: status.as_u16(), message })
 }
 
 pub(super) async fn run(
@@ -140,11 +133,7 @@ pub(super) async fn run(
         // Otherwise a TIMESTAMP comes as seconds in a double, which has no room for microseconds.
         "formatOptions": {"useInt64Timestamp": true},
     });
-    let first = exchange(
-        http.post(format!("{rest_url}/projects/{project}/queries"))
-            .json(&body),
-    )
-    .await?;
+    let first = exchange(http.post(format!("{rest_url}/projects/{project}/queries")).json(&body)).await?;
     let mut page: Page = serde_json::from_value(first).map_err(QueryError::Malformed)?;
     let job = page.job_reference.take();
     let mut result = QueryResult::default();
@@ -157,10 +146,7 @@ pub(super) async fn run(
             return Ok(result);
         };
         let mut next = http
-            .get(format!(
-                "{rest_url}/projects/{project}/queries/{}",
-                job.job_id
-            ))
+            .get(format!("{rest_url}/projects/{project}/queries/{}", job.job_id))
             .query(&[("maxResults", PAGE_ROWS), ("timeoutMs", WAIT_MS)])
             .query(&[("formatOptions.useInt64Timestamp", "true")]);
         if let Some(location) = &job.location {
@@ -186,10 +172,7 @@ fn column(field: Field) -> Column {
         Some("REPEATED") => format!("ARRAY<{name}>"),
         _ => name.to_owned(),
     };
-    Column {
-        name: field.name,
-        column_type,
-    }
+    Column { name: field.name, column_type }
 }
 
 fn row(row: Row) -> Vec<Option<String>> {

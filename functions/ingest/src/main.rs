@@ -9,9 +9,7 @@ use strait::{lambda, telemetry};
 fn main() -> anyhow::Result<ExitCode> {
     lambda::install_tls();
     telemetry::init();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve())
 }
 
@@ -33,8 +31,6 @@ async fn serve() -> anyhow::Result<ExitCode> {
 /// Everything that keeps the function from starting, at once.
 async fn set_up() -> Result<IngestHandler, Vec<String>> {
     let config = lambda::read_config()?;
-    let connections = connect(&config)
-        .await
-        .map_err(|error| vec![error.to_string()])?;
+    let connections = connect(&config).await.map_err(|error| vec![error.to_string()])?;
     Ok(IngestHandler::new(&config, connections))
 }

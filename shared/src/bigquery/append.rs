@@ -6,9 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use gcp_bigquery_client::google::cloud::bigquery::storage::v1::append_rows_request::{
-    ProtoData, Rows,
-};
+use gcp_bigquery_client::google::cloud::bigquery::storage::v1::append_rows_request::{ProtoData, Rows};
 use gcp_bigquery_client::google::cloud::bigquery::storage::v1::append_rows_response::Response as Answer;
 use gcp_bigquery_client::google::cloud::bigquery::storage::v1::big_query_write_client::BigQueryWriteClient;
 use gcp_bigquery_client::google::cloud::bigquery::storage::v1::row_error::RowErrorCode;
@@ -73,25 +71,13 @@ pub struct WriteStream {
 impl WriteStream {
     /// The default stream of `table`.
     #[must_use]
-    pub fn default_of(
-        project: impl Into<String>,
-        table: TableName,
-        descriptor: DescriptorProto,
-    ) -> Self {
-        Self {
-            project: project.into(),
-            table,
-            descriptor,
-            offset: None,
-        }
+    pub fn default_of(project: impl Into<String>, table: TableName, descriptor: DescriptorProto) -> Self {
+        Self { project: project.into(), table, descriptor, offset: None }
     }
 
     fn name(&self) -> String {
         let TableName { dataset, table } = &self.table;
-        format!(
-            "projects/{}/datasets/{dataset}/tables/{table}/streams/_default",
-            self.project
-        )
+        format!("projects/{}/datasets/{dataset}/tables/{table}/streams/_default", self.project)
     }
 }
 
@@ -146,10 +132,7 @@ impl AppendOutcome {
     /// How many rows were written.
     #[must_use]
     pub fn written(&self) -> usize {
-        self.rows
-            .iter()
-            .filter(|row| **row == RowOutcome::Written)
-            .count()
+        self.rows.iter().filter(|row| **row == RowOutcome::Written).count()
     }
 
     /// For callers whose rows are Strait's own, where a refused row is a failure like any other.
@@ -166,8 +149,7 @@ impl AppendOutcome {
         });
         match refused {
             None => Ok(()),
-            Some(code) => Err(Error::new(ErrorKind::RowErrors, CALL, table.to_string())
-                .with_reason(code.as_str())),
+            Some(code) => Err(Error::new(ErrorKind::RowErrors, CALL, table.to_string()).with_reason(code.as_str())),
         }
     }
 }
@@ -215,9 +197,8 @@ impl AppendClient {
         tokens: Arc<dyn TokenSource>,
         settings: AppendSettings,
     ) -> Result<Self, Error> {
-        let wrong = |source: tonic::transport::Error| {
-            Error::new(ErrorKind::InvalidRequest, CALL, endpoint).with_source(source)
-        };
+        let wrong =
+            |source: tonic::transport::Error| Error::new(ErrorKind::InvalidRequest, CALL, endpoint).with_source(source);
         let is_tls = match endpoint.split_once("://") {
             Some(("https", _)) => true,
             Some(("http", _)) => false,
@@ -255,34 +236,17 @@ impl AppendClient {
     /// repeated until `deadline`, and nothing behind it is sent before. A refused row is left out and the rest of its
     /// request sent again, because BigQuery writes none of a request with a refused row
     /// (<https://cloud.google.com/bigquery/docs/write-api-streaming#error_handling>).
-    pub async fn append<R: AsRef<[u8]>>(
-        &self,
-        stream: &WriteStream,
-        rows: &[R],
-        deadline: Instant,
-    ) -> AppendOutcome {
+    pub async fn append<R: AsRef<[u8]>>(&self, stream: &WriteStream, rows: &[R], deadline: Instant) -> AppendOutcome {
         let rows: Vec<&[u8]> = rows.iter().map(AsRef::as_ref).collect();
         self.append_rows(stream, &rows, deadline).await
     }
 
-    async fn append_rows(
-        &self,
-        stream: &WriteStream,
-        rows: &[&[u8]],
-        deadline: Instant,
-    ) -> AppendOutcome {
-        let mut outcome = AppendOutcome {
-            rows: vec![RowOutcome::NotWritten; rows.len()],
-            failure: None,
-            requests: 0,
-            bytes_sent: 0,
-        };
+    async fn append_rows(&self, stream: &WriteStream, rows: &[&[u8]], deadline: Instant) -> AppendOutcome {
+        let mut outcome =
+            AppendOutcome { rows: vec![RowOutcome::NotWritten; rows.len()], failure: None, requests: 0, bytes_sent: 0 };
         let mut offset = stream.offset;
         for request in requests(rows, MAX_REQUEST_BYTES) {
-            if let Err(failure) = self
-                .append_request(stream, request, &mut offset, deadline, &mut outcome)
-                .await
-            {
+            if let Err(failure) = self.append_request(stream, request, &mut offset, deadline, &mut outcome).await {
                 outcome.failure = Some(failure);
                 break;
             }
@@ -302,11 +266,7 @@ impl AppendClient {
         let mut pending: Vec<(usize, &[u8])> = Vec::with_capacity(rows.len());
         for (index, row) in rows {
             if row.len() > MAX_ROW_BYTES {
-                set(
-                    &mut outcome.rows,
-                    index,
-                    RowOutcome::Refused(RefusalCode::TooLarge),
-                );
+                set(&mut outcome.rows, index, RowOutcome::Refused(RefusalCode::TooLarge));
             } else {
                 pending.push((index, row));
             }
@@ -321,9 +281,7 @@ impl AppendClient {
                     for (index, _) in &pending {
                         set(&mut outcome.rows, *index, RowOutcome::Written);
                     }
-                    *offset = offset.map(|offset| {
-                        offset.saturating_add(i64::try_from(pending.len()).unwrap_or(0))
-                    });
+                    *offset = offset.map(|offset| offset.saturating_add(i64::try_from(pending.len()).unwrap_or(0)));
                     return Ok(());
                 }
                 Ok(Attempt::RowsRefused(refused)) => {
@@ -364,10 +322,7 @@ impl AppendClient {
                 Ok(attempt)
             }
             Ok(Err(error)) => {
-                if matches!(
-                    error.kind(),
-                    ErrorKind::Unreachable | ErrorKind::Unavailable
-                ) {
+                if matches!(error.kind(), ErrorKind::Unreachable | ErrorKind::Unavailable) {
                     self.disconnect();
                 }
                 Err(error)
@@ -379,11 +334,7 @@ impl AppendClient {
         }
     }
 
-    async fn call(
-        &self,
-        stream: &WriteStream,
-        message: AppendRowsRequest,
-    ) -> Result<Attempt, Error> {
+    async fn call(&self, stream: &WriteStream, message: AppendRowsRequest) -> Result<Attempt, Error> {
         let token = self.tokens.token().await?;
         let mut request = Request::new(futures::stream::once(std::future::ready(message)));
         let metadata = request.metadata_mut();
@@ -402,16 +353,13 @@ impl AppendClient {
         if self.gzip {
             client = client.send_compressed(CompressionEncoding::Gzip);
         }
-        let mut answers = client
-            .append_rows(request)
-            .await
-            .map_err(|status| self.status_error(stream, &status))?
-            .into_inner();
+        let mut answers =
+            client.append_rows(request).await.map_err(|status| self.status_error(stream, &status))?.into_inner();
         match answers.message().await {
             Ok(Some(answer)) => self.read(stream, answer),
-            Ok(None) => Err(self
-                .error(ErrorKind::Unreachable, stream)
-                .with_detail("the stream was closed without an answer")),
+            Ok(None) => {
+                Err(self.error(ErrorKind::Unreachable, stream).with_detail("the stream was closed without an answer"))
+            }
             Err(status) => Err(self.status_error(stream, &status)),
         }
     }
@@ -450,28 +398,14 @@ impl AppendClient {
     fn status_error(&self, stream: &WriteStream, status: &Status) -> Error {
         // A status with a cause was made on this side of the connection: its text is hyper's, without row values.
         if let Some(cause) = std::error::Error::source(status) {
-            return self
-                .error(ErrorKind::Unreachable, stream)
-                .with_source(LostConnection(describe(cause)));
+            return self.error(ErrorKind::Unreachable, stream).with_source(LostConnection(describe(cause)));
         }
-        let storage_code = rpc::Status::decode(status.details())
-            .ok()
-            .as_ref()
-            .and_then(storage_code);
-        self.remote_error(
-            stream,
-            &RemoteStatus {
-                code: status.code(),
-                message: status.message(),
-                storage_code,
-            },
-        )
+        let storage_code = rpc::Status::decode(status.details()).ok().as_ref().and_then(storage_code);
+        self.remote_error(stream, &RemoteStatus { code: status.code(), message: status.message(), storage_code })
     }
 
     fn remote_error(&self, stream: &WriteStream, status: &RemoteStatus<'_>) -> Error {
-        self.error(status.kind(), stream)
-            .with_reason(status.reason())
-            .with_remote_message(status.message)
+        self.error(status.kind(), stream).with_reason(status.reason()).with_remote_message(status.message)
     }
 
     #[allow(clippy::unused_self)] // It reads as what it is at each call site.
@@ -487,55 +421,36 @@ impl AppendClient {
     }
 
     fn channel(&self, stream: &WriteStream) -> Result<Channel, Error> {
-        let mut connection = self
-            .connection
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let now = SystemTime::now();
         // A clock that went backwards says nothing about the connection: it is kept.
-        let is_stale = |connection: &Connection| {
-            now.duration_since(connection.last_used)
-                .is_ok_and(|idle| idle > MAX_IDLE)
-        };
-        match connection
-            .as_mut()
-            .filter(|connection| !is_stale(connection))
-        {
+        let is_stale =
+            |connection: &Connection| now.duration_since(connection.last_used).is_ok_and(|idle| idle > MAX_IDLE);
+        match connection.as_mut().filter(|connection| !is_stale(connection)) {
             Some(connection) => {
                 connection.last_used = now;
                 Ok(connection.channel.clone())
             }
             None => {
                 if tokio::runtime::Handle::try_current().is_err() {
-                    return Err(self
-                        .error(ErrorKind::Unreachable, stream)
-                        .with_detail("no async runtime"));
+                    return Err(self.error(ErrorKind::Unreachable, stream).with_detail("no async runtime"));
                 }
                 let channel = self.endpoint.connect_lazy();
-                *connection = Some(Connection {
-                    channel: channel.clone(),
-                    last_used: now,
-                });
+                *connection = Some(Connection { channel: channel.clone(), last_used: now });
                 Ok(channel)
             }
         }
     }
 
     fn used(&self) {
-        let mut connection = self
-            .connection
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(connection) = connection.as_mut() {
             connection.last_used = SystemTime::now();
         }
     }
 
     fn disconnect(&self) {
-        *self
-            .connection
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = None;
+        *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
@@ -575,10 +490,9 @@ impl RemoteStatus<'_> {
             Code::NotFound => ErrorKind::NotFound,
             Code::AlreadyExists => ErrorKind::AlreadyExists,
             Code::Ok => ErrorKind::UnexpectedAnswer,
-            Code::InvalidArgument
-            | Code::FailedPrecondition
-            | Code::OutOfRange
-            | Code::Unimplemented => ErrorKind::InvalidRequest,
+            Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange | Code::Unimplemented => {
+                ErrorKind::InvalidRequest
+            }
         }
     }
 
@@ -597,11 +511,7 @@ fn storage_code(status: &rpc::Status) -> Option<StorageErrorCode> {
     status
         .details
         .iter()
-        .filter(|detail| {
-            detail
-                .type_url
-                .ends_with("google.cloud.bigquery.storage.v1.StorageError")
-        })
+        .filter(|detail| detail.type_url.ends_with("google.cloud.bigquery.storage.v1.StorageError"))
         .find_map(|detail| StorageError::decode(detail.value.as_slice()).ok())
         .map(|error| error.code())
         .filter(|code| *code != StorageErrorCode::Unspecified)
@@ -623,22 +533,14 @@ fn describe(cause: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
-fn append_request(
-    stream: &WriteStream,
-    rows: &[(usize, &[u8])],
-    offset: Option<i64>,
-) -> AppendRowsRequest {
+fn append_request(stream: &WriteStream, rows: &[(usize, &[u8])], offset: Option<i64>) -> AppendRowsRequest {
     AppendRowsRequest {
         write_stream: stream.name(),
         offset,
         trace_id: TRACE_ID.to_owned(),
         rows: Some(Rows::ProtoRows(ProtoData {
-            writer_schema: Some(ProtoSchema {
-                proto_descriptor: Some(stream.descriptor.clone()),
-            }),
-            rows: Some(ProtoRows {
-                serialized_rows: rows.iter().map(|(_, row)| row.to_vec()).collect(),
-            }),
+            writer_schema: Some(ProtoSchema { proto_descriptor: Some(stream.descriptor.clone()) }),
+            rows: Some(ProtoRows { serialized_rows: rows.iter().map(|(_, row)| row.to_vec()).collect() }),
         })),
         ..AppendRowsRequest::default()
     }

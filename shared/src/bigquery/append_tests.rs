@@ -5,10 +5,7 @@ use crate::bigquery::auth::NoToken;
 use crate::bigquery::fakes::{AppendFault, CountingTokens, FakeWrite, far, soon};
 
 fn stream() -> WriteStream {
-    let table = TableName {
-        dataset: "cdc".into(),
-        table: "log".into(),
-    };
+    let table = TableName { dataset: "cdc".into(), table: "log".into() };
     WriteStream::default_of("p", table, DescriptorProto::default())
 }
 
@@ -23,26 +20,18 @@ fn client(server: &FakeWrite) -> AppendClient {
 #[tokio::test]
 async fn rows_arrive_in_order_with_their_schema_and_routing() {
     let server = FakeWrite::start([]).await;
-    let outcome = client(&server)
-        .append(&stream(), &rows(&["a", "b", "c"]), far())
-        .await;
+    let outcome = client(&server).append(&stream(), &rows(&["a", "b", "c"]), far()).await;
     assert!(outcome.failure.is_none());
     assert_eq!(outcome.rows, [RowOutcome::Written; 3]);
     assert_eq!(server.written(), ["a", "b", "c"]);
     let seen = &server.seen()[0];
-    assert_eq!(
-        seen.stream,
-        "projects/p/datasets/cdc/tables/log/streams/_default"
-    );
+    assert_eq!(seen.stream, "projects/p/datasets/cdc/tables/log/streams/_default");
     assert_eq!(
         seen.routing.as_deref(),
         Some("write_stream=projects%2Fp%2Fdatasets%2Fcdc%2Ftables%2Flog%2Fstreams%2F_default")
     );
     assert!(seen.has_schema);
-    assert_eq!(
-        (seen.authorization.as_deref(), seen.encoding.as_deref()),
-        (None, None)
-    );
+    assert_eq!((seen.authorization.as_deref(), seen.encoding.as_deref()), (None, None));
 }
 
 #[tokio::test]
@@ -60,14 +49,8 @@ async fn transient_failures_are_retried_until_the_rows_are_there() {
         AppendFault::Empty,
     ] {
         let server = FakeWrite::start([fault, fault]).await;
-        let outcome = client(&server)
-            .append(&stream(), &rows(&["a", "b"]), far())
-            .await;
-        assert!(
-            outcome.failure.is_none(),
-            "{fault:?}: {:?}",
-            outcome.failure
-        );
+        let outcome = client(&server).append(&stream(), &rows(&["a", "b"]), far()).await;
+        assert!(outcome.failure.is_none(), "{fault:?}: {:?}", outcome.failure);
         assert_eq!(server.written(), ["a", "b"], "{fault:?}");
         assert_eq!(outcome.requests, 3, "{fault:?}");
     }
@@ -76,9 +59,7 @@ async fn transient_failures_are_retried_until_the_rows_are_there() {
 #[tokio::test]
 async fn a_lost_answer_is_sent_again_rather_than_lost() {
     let server = FakeWrite::start([AppendFault::WriteThenLose]).await;
-    let outcome = client(&server)
-        .append(&stream(), &rows(&["a"]), far())
-        .await;
+    let outcome = client(&server).append(&stream(), &rows(&["a"]), far()).await;
     assert_eq!(outcome.rows, [RowOutcome::Written]);
     // At least once: the log's readers know a record by its Kafka identity.
     assert_eq!(server.written(), ["a", "a"]);
@@ -87,10 +68,7 @@ async fn a_lost_answer_is_sent_again_rather_than_lost() {
 #[tokio::test]
 async fn an_answer_that_never_comes_is_given_up_and_asked_for_again() {
     let server = FakeWrite::start([AppendFault::Hang]).await;
-    let settings = AppendSettings {
-        attempt_timeout: Some(Duration::from_millis(200)),
-        ..AppendSettings::default()
-    };
+    let settings = AppendSettings { attempt_timeout: Some(Duration::from_millis(200)), ..AppendSettings::default() };
     let client = AppendClient::with_settings(&server.url, Arc::new(NoToken), settings).unwrap();
     let outcome = client.append(&stream(), &rows(&["a"]), far()).await;
     assert_eq!(outcome.rows, [RowOutcome::Written]);
@@ -101,18 +79,14 @@ async fn an_answer_that_never_comes_is_given_up_and_asked_for_again() {
 async fn the_deadline_is_kept_and_nothing_unacknowledged_counts_as_written() {
     let server = FakeWrite::start([AppendFault::Hang]).await;
     let deadline = soon();
-    let outcome = client(&server)
-        .append(&stream(), &rows(&["a"]), deadline)
-        .await;
+    let outcome = client(&server).append(&stream(), &rows(&["a"]), deadline).await;
     assert!(Instant::now() < deadline + Duration::from_millis(500));
     assert_eq!(outcome.rows, [RowOutcome::NotWritten]);
     assert_eq!(outcome.failure.unwrap().kind(), ErrorKind::DeadlinePassed);
 
     let refusing = FakeWrite::start([AppendFault::Status(Code::Unavailable, "x"); 200]).await;
     let deadline = soon();
-    let outcome = client(&refusing)
-        .append(&stream(), &rows(&["a"]), deadline)
-        .await;
+    let outcome = client(&refusing).append(&stream(), &rows(&["a"]), deadline).await;
     assert!(Instant::now() < deadline + Duration::from_millis(500));
     assert_eq!(outcome.failure.unwrap().kind(), ErrorKind::DeadlinePassed);
 }
@@ -124,44 +98,29 @@ async fn no_server_at_all_is_unreachable_until_the_deadline() {
     let outcome = client.append(&stream(), &rows(&["a"]), soon()).await;
     let failure = outcome.failure.unwrap();
     assert_eq!(failure.kind(), ErrorKind::DeadlinePassed);
-    let cause = std::error::Error::source(&failure)
-        .unwrap()
-        .downcast_ref::<Error>()
-        .unwrap();
+    let cause = std::error::Error::source(&failure).unwrap().downcast_ref::<Error>().unwrap();
     assert_eq!(cause.kind(), ErrorKind::Unreachable);
 }
 
 #[tokio::test]
 async fn refused_rows_are_named_and_the_others_written() {
     let server = FakeWrite::start([]).await;
-    let outcome = client(&server)
-        .append(&stream(), &rows(&["a", "BAD1", "b", "BAD2"]), far())
-        .await;
+    let outcome = client(&server).append(&stream(), &rows(&["a", "BAD1", "b", "BAD2"]), far()).await;
     let refused = RowOutcome::Refused(RefusalCode::FieldsError);
-    assert_eq!(
-        outcome.rows,
-        [RowOutcome::Written, refused, RowOutcome::Written, refused]
-    );
+    assert_eq!(outcome.rows, [RowOutcome::Written, refused, RowOutcome::Written, refused]);
     assert!(outcome.failure.is_none());
     assert_eq!(server.written(), ["a", "b"]);
 
-    let nothing_left = client(&server)
-        .append(&stream(), &rows(&["BAD"]), far())
-        .await;
+    let nothing_left = client(&server).append(&stream(), &rows(&["BAD"]), far()).await;
     assert_eq!(nothing_left.rows, [refused]);
     let error = nothing_left.into_result(&stream().table).unwrap_err();
-    assert_eq!(
-        (error.kind(), error.reason()),
-        (ErrorKind::RowErrors, Some("FIELDS_ERROR"))
-    );
+    assert_eq!((error.kind(), error.reason()), (ErrorKind::RowErrors, Some("FIELDS_ERROR")));
 }
 
 #[tokio::test]
 async fn row_errors_that_name_no_row_do_not_go_on_forever() {
     let server = FakeWrite::start([AppendFault::NamelessRowErrors]).await;
-    let outcome = client(&server)
-        .append(&stream(), &rows(&["a"]), far())
-        .await;
+    let outcome = client(&server).append(&stream(), &rows(&["a"]), far()).await;
     assert_eq!(outcome.failure.unwrap().kind(), ErrorKind::InvalidRequest);
     assert_eq!(outcome.rows, [RowOutcome::NotWritten]);
 }
@@ -173,11 +132,7 @@ async fn a_refused_token_is_replaced_once() {
     let client = AppendClient::new(&server.url, Arc::new(CountingTokens::default())).unwrap();
     let outcome = client.append(&stream(), &rows(&["a"]), far()).await;
     assert_eq!(outcome.rows, [RowOutcome::Written]);
-    let tokens: Vec<_> = server
-        .seen()
-        .into_iter()
-        .filter_map(|seen| seen.authorization)
-        .collect();
+    let tokens: Vec<_> = server.seen().into_iter().filter_map(|seen| seen.authorization).collect();
     assert_eq!(tokens, ["Bearer t0", "Bearer t1"]);
 
     let server = FakeWrite::start([refused; 10]).await;
@@ -196,42 +151,27 @@ async fn what_waiting_cannot_mend_stops_at_once_and_never_quotes_a_row() {
             "InvalidArgument",
         ),
         (
-            AppendFault::Status(
-                Code::PermissionDenied,
-                "Permission 'X' denied on resource 't' (or it may not exist).",
-            ),
+            AppendFault::Status(Code::PermissionDenied, "Permission 'X' denied on resource 't' (or it may not exist)."),
             ErrorKind::PermissionDenied,
             MAY_NOT_EXIST,
         ),
-        (
-            AppendFault::Status(Code::NotFound, "no table"),
-            ErrorKind::NotFound,
-            "NotFound",
-        ),
+        (AppendFault::Status(Code::NotFound, "no table"), ErrorKind::NotFound, "NotFound"),
         (
             AppendFault::Inner(Code::InvalidArgument, StorageErrorCode::TableNotFound),
             ErrorKind::NotFound,
             "TABLE_NOT_FOUND",
         ),
         (
-            AppendFault::Inner(
-                Code::InvalidArgument,
-                StorageErrorCode::SchemaMismatchExtraFields,
-            ),
+            AppendFault::Inner(Code::InvalidArgument, StorageErrorCode::SchemaMismatchExtraFields),
             ErrorKind::InvalidRequest,
             "SCHEMA_MISMATCH_EXTRA_FIELDS",
         ),
     ] {
         let server = FakeWrite::start([fault]).await;
-        let outcome = client(&server)
-            .append(&stream(), &rows(&["a"]), far())
-            .await;
+        let outcome = client(&server).append(&stream(), &rows(&["a"]), far()).await;
         let failure = outcome.failure.unwrap();
         assert_eq!((failure.kind(), failure.reason()), (kind, Some(reason)));
-        assert!(
-            !format!("{failure} {failure:?}").contains("4111"),
-            "{failure:?}"
-        );
+        assert!(!format!("{failure} {failure:?}").contains("4111"), "{failure:?}");
         assert_eq!(server.seen().len(), 1);
         assert!(server.written().is_empty());
     }
@@ -242,24 +182,13 @@ async fn a_failed_request_keeps_what_is_behind_it_from_being_sent() {
     let big = "x".repeat(5_000_000);
     let texts = ["first", big.as_str(), big.as_str(), "last"];
     let server = FakeWrite::start([]).await;
-    let outcome = client(&server)
-        .append(&stream(), &rows(&texts), far())
-        .await;
+    let outcome = client(&server).append(&stream(), &rows(&texts), far()).await;
     assert_eq!(outcome.rows, [RowOutcome::Written; 4]);
-    assert_eq!(
-        server
-            .seen()
-            .iter()
-            .map(|seen| seen.rows)
-            .collect::<Vec<_>>(),
-        [2, 2]
-    );
+    assert_eq!(server.seen().iter().map(|seen| seen.rows).collect::<Vec<_>>(), [2, 2]);
     assert_eq!(server.written().last().unwrap(), "last");
 
     let server = FakeWrite::start([AppendFault::Status(Code::InvalidArgument, "no")]).await;
-    let outcome = client(&server)
-        .append(&stream(), &rows(&texts), far())
-        .await;
+    let outcome = client(&server).append(&stream(), &rows(&texts), far()).await;
     assert_eq!(outcome.rows, [RowOutcome::NotWritten; 4]);
     assert_eq!(server.seen().len(), 1);
 }
@@ -268,24 +197,16 @@ async fn a_failed_request_keeps_what_is_behind_it_from_being_sent() {
 async fn a_row_that_no_request_can_hold_is_refused_alone() {
     let huge = "x".repeat(MAX_ROW_BYTES + 1);
     let server = FakeWrite::start([]).await;
-    let outcome = client(&server)
-        .append(&stream(), &rows(&["a", &huge, "b"]), far())
-        .await;
+    let outcome = client(&server).append(&stream(), &rows(&["a", &huge, "b"]), far()).await;
     let too_large = RowOutcome::Refused(RefusalCode::TooLarge);
-    assert_eq!(
-        outcome.rows,
-        [RowOutcome::Written, too_large, RowOutcome::Written]
-    );
+    assert_eq!(outcome.rows, [RowOutcome::Written, too_large, RowOutcome::Written]);
     assert_eq!(server.written(), ["a", "b"]);
 }
 
 #[tokio::test]
 async fn compression_is_a_setting_and_the_rows_are_the_same() {
     let server = FakeWrite::start([]).await;
-    let settings = AppendSettings {
-        gzip: Some(true),
-        ..AppendSettings::default()
-    };
+    let settings = AppendSettings { gzip: Some(true), ..AppendSettings::default() };
     let client = AppendClient::with_settings(&server.url, Arc::new(NoToken), settings).unwrap();
     client.append(&stream(), &rows(&["a", "b"]), far()).await;
     assert_eq!(server.seen()[0].encoding.as_deref(), Some("gzip"));
@@ -320,10 +241,7 @@ fn requests_hold_the_rows_in_order_and_stay_below_the_limit() {
     let order: Vec<usize> = cut.iter().flatten().map(|(index, _)| *index).collect();
     assert_eq!(order, (0..100).collect::<Vec<_>>());
     for request in &cut {
-        let bytes: usize = request
-            .iter()
-            .map(|(_, row)| row.len() + ROW_OVERHEAD)
-            .sum();
+        let bytes: usize = request.iter().map(|(_, row)| row.len() + ROW_OVERHEAD).sum();
         assert!(!request.is_empty() && (bytes <= 120 || request.len() == 1));
     }
     assert!(requests(&[], 120).is_empty());

@@ -121,18 +121,12 @@ impl GoogleFetch {
     /// were dropped ends by itself.
     fn build(&self) -> Result<AccessTokenCredentials, google_cloud_auth::build_errors::Error> {
         match self.credential_type {
-            CredentialType::ServiceAccount => {
-                service_account::Builder::new(self.credential.clone())
-                    .with_access_specifier(service_account::AccessSpecifier::from_scopes([
-                        SERVICE_ACCOUNT_SCOPE,
-                    ]))
-                    .build_access_token_credentials()
-            }
-            CredentialType::ExternalAccount => {
-                external_account::Builder::new(self.credential.clone())
-                    .with_scopes([FEDERATED_SCOPE])
-                    .build_access_token_credentials()
-            }
+            CredentialType::ServiceAccount => service_account::Builder::new(self.credential.clone())
+                .with_access_specifier(service_account::AccessSpecifier::from_scopes([SERVICE_ACCOUNT_SCOPE]))
+                .build_access_token_credentials(),
+            CredentialType::ExternalAccount => external_account::Builder::new(self.credential.clone())
+                .with_scopes([FEDERATED_SCOPE])
+                .build_access_token_credentials(),
         }
     }
 }
@@ -148,22 +142,12 @@ impl FetchToken for GoogleFetch {
         match tokio::time::timeout(FETCH_TIMEOUT, credentials.access_token()).await {
             Ok(Ok(token)) => Ok(token.token),
             // The library's text can hold the token service's answer, which quotes the request: only its verdict is kept.
-            Ok(Err(error)) if error.is_transient() => Err(Error::new(
-                ErrorKind::Unreachable,
-                "token",
-                "Google's token service",
-            )),
-            Ok(Err(_)) => {
-                Err(
-                    Error::new(ErrorKind::Credentials, "token", "Google's token service")
-                        .with_detail("it refused the credential"),
-                )
+            Ok(Err(error)) if error.is_transient() => {
+                Err(Error::new(ErrorKind::Unreachable, "token", "Google's token service"))
             }
-            Err(_) => Err(Error::new(
-                ErrorKind::Timeout,
-                "token",
-                "Google's token service",
-            )),
+            Ok(Err(_)) => Err(Error::new(ErrorKind::Credentials, "token", "Google's token service")
+                .with_detail("it refused the credential")),
+            Err(_) => Err(Error::new(ErrorKind::Timeout, "token", "Google's token service")),
         }
     }
 }
@@ -183,15 +167,12 @@ impl GoogleCredentials {
         let wrong = |detail: &'static str| {
             Error::new(ErrorKind::Credentials, "token", "the credential JSON").with_detail(detail)
         };
-        let mut credential: Value =
-            serde_json::from_str(json).map_err(|_| wrong("it is not JSON"))?;
+        let mut credential: Value = serde_json::from_str(json).map_err(|_| wrong("it is not JSON"))?;
         let credential_type = match credential.get("type").and_then(Value::as_str) {
             Some("service_account") => CredentialType::ServiceAccount,
             Some("external_account") => CredentialType::ExternalAccount,
             _ => {
-                return Err(wrong(
-                    "its type is neither service_account nor external_account",
-                ));
+                return Err(wrong("its type is neither service_account nor external_account"));
             }
         };
         drop_metadata_session(&mut credential);
@@ -212,10 +193,7 @@ impl GoogleCredentials {
 /// On Lambda the function's role is in its environment and there is no instance metadata service. With this field,
 /// which Google's generator writes by default, the library asks that service first and fails.
 fn drop_metadata_session(credential: &mut Value) {
-    if let Some(source) = credential
-        .get_mut("credential_source")
-        .and_then(Value::as_object_mut)
-    {
+    if let Some(source) = credential.get_mut("credential_source").and_then(Value::as_object_mut) {
         source.remove("imdsv2_session_token_url");
     }
 }
@@ -225,9 +203,7 @@ fn token_lifetime(credential: &Value) -> Duration {
     credential
         .pointer("/service_account_impersonation/token_lifetime_seconds")
         .and_then(Value::as_u64)
-        .map_or(DEFAULT_LIFETIME, |seconds| {
-            Duration::from_secs(seconds).min(DEFAULT_LIFETIME)
-        })
+        .map_or(DEFAULT_LIFETIME, |seconds| Duration::from_secs(seconds).min(DEFAULT_LIFETIME))
 }
 
 #[async_trait]
@@ -301,11 +277,7 @@ mod tests {
 
     #[test]
     fn a_credential_of_another_kind_is_refused_without_being_quoted() {
-        for json in [
-            "secret-not-json",
-            r#"{"type":"secret_type"}"#,
-            r#"{"private_key":"secret"}"#,
-        ] {
+        for json in ["secret-not-json", r#"{"type":"secret_type"}"#, r#"{"private_key":"secret"}"#] {
             let error = GoogleCredentials::from_json(json).err().unwrap();
             assert_eq!(error.kind(), ErrorKind::Credentials);
             assert!(!error.to_string().contains("secret"), "{error}");

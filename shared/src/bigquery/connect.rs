@@ -32,17 +32,13 @@ pub async fn connect(config: &Config) -> Result<Connections, InvocationError> {
 async fn token_source(config: &Config) -> Result<Arc<dyn TokenSource>, InvocationError> {
     match &config.credentials {
         CredentialSource::None => Ok(Arc::new(NoToken)),
-        CredentialSource::Inline(json) => Ok(Arc::new(
-            GoogleCredentials::from_json(json)
-                .map_err(|error| in_variable(&error, "STRAIT_CREDENTIALS"))?,
-        )),
+        CredentialSource::Inline(json) => {
+            Ok(Arc::new(GoogleCredentials::from_json(json).map_err(|error| in_variable(&error, "STRAIT_CREDENTIALS"))?))
+        }
         CredentialSource::Secret(id) => {
             let json = secrets::fetch(id).await?;
             let variable = "STRAIT_CREDENTIALS_SECRET";
-            Ok(Arc::new(
-                GoogleCredentials::from_json(&json)
-                    .map_err(|error| in_variable(&error, variable))?,
-            ))
+            Ok(Arc::new(GoogleCredentials::from_json(&json).map_err(|error| in_variable(&error, variable))?))
         }
     }
 }
@@ -50,8 +46,6 @@ async fn token_source(config: &Config) -> Result<Arc<dyn TokenSource>, Invocatio
 fn in_variable(error: &Error, variable: &str) -> InvocationError {
     InvocationError::new(
         ErrorKind::Credentials.error_type(),
-        format!(
-            "{variable}: {error}. Expected the JSON of a service_account or external_account credential"
-        ),
+        format!("{variable}: {error}. Expected the JSON of a service_account or external_account credential"),
     )
 }

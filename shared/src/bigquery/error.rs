@@ -111,9 +111,7 @@ impl ErrorKind {
             Self::Unauthenticated | Self::Credentials => {
                 "check STRAIT_CREDENTIALS or STRAIT_CREDENTIALS_SECRET and the workload identity pool"
             }
-            Self::PermissionDenied => {
-                "grant the credential's principal the BigQuery roles that the README lists"
-            }
+            Self::PermissionDenied => "grant the credential's principal the BigQuery roles that the README lists",
             Self::NotFound => "check STRAIT_PROJECT, STRAIT_LOCATION and the table's name",
             Self::QuotaExceeded => "look at the project's BigQuery quotas",
             Self::InvalidRequest | Self::RowErrors => {
@@ -251,17 +249,10 @@ impl Error {
     /// This failure, given up on because the deadline has come.
     #[must_use]
     pub(crate) fn past_deadline(self) -> Self {
-        if matches!(
-            self.inner.kind,
-            ErrorKind::DeadlinePassed | ErrorKind::JobRunning
-        ) {
+        if matches!(self.inner.kind, ErrorKind::DeadlinePassed | ErrorKind::JobRunning) {
             return self;
         }
-        let (call, target, job_id) = (
-            self.inner.call,
-            self.inner.target.clone(),
-            self.inner.job_id.clone(),
-        );
+        let (call, target, job_id) = (self.inner.call, self.inner.target.clone(), self.inner.job_id.clone());
         let mut error = Self::new(ErrorKind::DeadlinePassed, call, target).with_source(self);
         error.inner.job_id = job_id;
         error
@@ -270,13 +261,7 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}: {} {}",
-            self.inner.kind.description(),
-            self.inner.call,
-            self.inner.target
-        )?;
+        write!(f, "{}: {} {}", self.inner.kind.description(), self.inner.call, self.inner.target)?;
         if let Some(reason) = &self.inner.reason {
             write!(f, ", {reason}")?;
         }
@@ -331,9 +316,7 @@ fn trailing_place(message: &str) -> Option<&str> {
     let inside = place.strip_prefix('[')?.strip_suffix(']')?;
     let (line, column) = inside.split_once(':')?;
     // Longer numbers are no place in a statement of at most 1 MB, but could be part of a value.
-    let is_number = |text: &str| {
-        (1..=7).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
-    };
+    let is_number = |text: &str| (1..=7).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
     (is_number(line) && is_number(column)).then_some(place)
 }
 
@@ -346,10 +329,7 @@ mod tests {
     fn a_row_value_never_survives_redaction() {
         for (message, kept) in [
             ("Bad int64 value: 4111111111111111", "Bad int64 value"),
-            (
-                "Invalid timestamp 'secret' at [3:14]",
-                "Invalid timestamp [3:14]",
-            ),
+            ("Invalid timestamp 'secret' at [3:14]", "Invalid timestamp [3:14]"),
             ("Could not parse \"4111\" as INT64", "Could not parse"),
             ("Syntax error at [1:8]", "Syntax error at [1:8]"),
             ("Value `x` [4111111111111111:1]", "Value"),

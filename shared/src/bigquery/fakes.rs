@@ -118,17 +118,10 @@ impl FakeWrite {
     pub(crate) async fn start(faults: impl IntoIterator<Item = AppendFault>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let state = Arc::new(Mutex::new(WriteState {
-            faults: faults.into_iter().collect(),
-            ..WriteState::default()
-        }));
+        let state = Arc::new(Mutex::new(WriteState { faults: faults.into_iter().collect(), ..WriteState::default() }));
         let service = WriteService(Arc::clone(&state));
         let task = tokio::spawn(async move {
-            Server::builder()
-                .add_service(service)
-                .serve_with_incoming(TcpIncoming::from(listener))
-                .await
-                .unwrap();
+            Server::builder().add_service(service).serve_with_incoming(TcpIncoming::from(listener)).await.unwrap();
         });
         Self { url, state, task }
     }
@@ -136,11 +129,7 @@ impl FakeWrite {
     /// The rows that BigQuery would hold, as text.
     pub(crate) fn written(&self) -> Vec<String> {
         let state = self.state.lock().unwrap();
-        state
-            .written
-            .iter()
-            .map(|row| String::from_utf8_lossy(row).into_owned())
-            .collect()
+        state.written.iter().map(|row| String::from_utf8_lossy(row).into_owned()).collect()
     }
 
     pub(crate) fn written_bytes(&self) -> Vec<Vec<u8>> {
@@ -201,11 +190,7 @@ impl StreamingService<AppendRowsRequest> for AppendMethod {
                 let value = request.metadata().get(name)?;
                 Some(value.to_str().unwrap().to_owned())
             };
-            let headers = [
-                header("authorization"),
-                header("x-goog-request-params"),
-                header("grpc-encoding"),
-            ];
+            let headers = [header("authorization"), header("x-goog-request-params"), header("grpc-encoding")];
             let requests = request.into_inner();
             let answers = requests.then(move |request| {
                 let state = Arc::clone(&state);
@@ -243,9 +228,7 @@ fn answer(
     let rows = data.rows.unwrap_or_default().serialized_rows;
     state.seen.push(SeenAppend {
         stream: request.write_stream,
-        has_schema: data
-            .writer_schema
-            .is_some_and(|schema| schema.proto_descriptor.is_some()),
+        has_schema: data.writer_schema.is_some_and(|schema| schema.proto_descriptor.is_some()),
         rows: rows.len(),
         authorization,
         routing,
@@ -256,11 +239,7 @@ fn answer(
         response: Some(Answer::AppendResult(AppendResult { offset: None })),
         ..AppendRowsResponse::default()
     };
-    let row_error = |index: i64| RowError {
-        index,
-        code: 1,
-        message: "Bad value: 4111111111111111".to_owned(),
-    };
+    let row_error = |index: i64| RowError { index, code: 1, message: "Bad value: 4111111111111111".to_owned() };
     match state.faults.pop_front() {
         None | Some(AppendFault::Pass) => {}
         Some(AppendFault::Status(code, message)) => return Some(Err(Status::new(code, message))),
@@ -275,9 +254,7 @@ fn answer(
                     code: code.into(),
                     message: "Value: 4111111111111111".to_owned(),
                     details: vec![prost_types::Any {
-                        type_url:
-                            "type.googleapis.com/google.cloud.bigquery.storage.v1.StorageError"
-                                .to_owned(),
+                        type_url: "type.googleapis.com/google.cloud.bigquery.storage.v1.StorageError".to_owned(),
                         value: detail.encode_to_vec(),
                     }],
                 })),
@@ -332,24 +309,12 @@ pub(crate) struct RestFault {
 impl RestFault {
     /// The next `method` call whose path contains `path` fails with a Google error.
     pub(crate) fn google(method: Method, path: &'static str, status: u16, reason: &str) -> Self {
-        Self {
-            method,
-            path,
-            status,
-            body: google_error(status, reason, "Value: 4111111111111111"),
-            took_effect: false,
-        }
+        Self { method, path, status, body: google_error(status, reason, "Value: 4111111111111111"), took_effect: false }
     }
 
     /// As a proxy would answer.
     pub(crate) fn html(method: Method, path: &'static str, status: u16) -> Self {
-        Self {
-            method,
-            path,
-            status,
-            body: "<html>4111111111111111</html>".to_owned(),
-            took_effect: false,
-        }
+        Self { method, path, status, body: "<html>4111111111111111</html>".to_owned(), took_effect: false }
     }
 
     /// The call is done, and only its answer is lost.
@@ -397,10 +362,7 @@ impl FakeRest {
         crate::lambda::install_tls();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let state = Arc::new(Mutex::new(RestState {
-            faults: faults.into_iter().collect(),
-            ..RestState::default()
-        }));
+        let state = Arc::new(Mutex::new(RestState { faults: faults.into_iter().collect(), ..RestState::default() }));
         let router = Router::new().fallback(serve).with_state(Arc::clone(&state));
         let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         Self { url, state, task }
@@ -413,11 +375,7 @@ impl FakeRest {
 
     /// A job that was there before.
     pub(crate) fn earlier_job(&self, id: &str, plan: JobPlan) {
-        self.state
-            .lock()
-            .unwrap()
-            .jobs
-            .insert(id.to_owned(), (json!({}), plan));
+        self.state.lock().unwrap().jobs.insert(id.to_owned(), (json!({}), plan));
     }
 
     /// What every query answers, as rows of one column `n`.
@@ -431,30 +389,16 @@ impl FakeRest {
     }
 
     pub(crate) fn add_table(&self, name: &str, table: Value) {
-        self.state
-            .lock()
-            .unwrap()
-            .tables
-            .insert(name.to_owned(), table);
+        self.state.lock().unwrap().tables.insert(name.to_owned(), table);
     }
 
     pub(crate) fn jobs(&self) -> BTreeMap<String, Value> {
         let state = self.state.lock().unwrap();
-        state
-            .jobs
-            .iter()
-            .map(|(id, (body, _))| (id.clone(), body.clone()))
-            .collect()
+        state.jobs.iter().map(|(id, (body, _))| (id.clone(), body.clone())).collect()
     }
 
     pub(crate) fn datasets(&self) -> Vec<String> {
-        self.state
-            .lock()
-            .unwrap()
-            .datasets
-            .iter()
-            .cloned()
-            .collect()
+        self.state.lock().unwrap().datasets.iter().cloned().collect()
     }
 
     pub(crate) fn tables(&self) -> BTreeMap<String, Value> {
@@ -464,20 +408,12 @@ impl FakeRest {
     /// The `Authorization` headers, in the calls' order.
     pub(crate) fn authorizations(&self) -> Vec<String> {
         let state = self.state.lock().unwrap();
-        state
-            .calls
-            .iter()
-            .filter_map(|(_, _, header)| header.clone())
-            .collect()
+        state.calls.iter().filter_map(|(_, _, header)| header.clone()).collect()
     }
 
     pub(crate) fn paths(&self) -> Vec<String> {
         let state = self.state.lock().unwrap();
-        state
-            .calls
-            .iter()
-            .map(|(method, path, _)| format!("{method} {path}"))
-            .collect()
+        state.calls.iter().map(|(method, path, _)| format!("{method} {path}")).collect()
     }
 }
 
@@ -495,13 +431,9 @@ async fn serve(
     body: Bytes,
 ) -> Response {
     let mut state = state.lock().unwrap();
-    let authorization = headers
-        .get("authorization")
-        .map(|value| value.to_str().unwrap().to_owned());
+    let authorization = headers.get("authorization").map(|value| value.to_str().unwrap().to_owned());
     let path = uri.to_string();
-    state
-        .calls
-        .push((method.clone(), path.clone(), authorization));
+    state.calls.push((method.clone(), path.clone(), authorization));
     let fault = state
         .faults
         .iter()
@@ -512,8 +444,7 @@ async fn serve(
     {
         return reply(fault.status, fault.body.clone());
     }
-    let (status, answer) =
-        state.answer(&method, uri.path(), uri.query().unwrap_or_default(), &body);
+    let (status, answer) = state.answer(&method, uri.path(), uri.query().unwrap_or_default(), &body);
     match fault {
         Some(fault) => reply(fault.status, fault.body),
         None => reply(status, answer),
@@ -521,17 +452,8 @@ async fn serve(
 }
 
 fn reply(status: u16, body: String) -> Response {
-    let kind = if body.starts_with('<') {
-        "text/html"
-    } else {
-        "application/json"
-    };
-    (
-        StatusCode::from_u16(status).unwrap(),
-        [("content-type", kind)],
-        body,
-    )
-        .into_response()
+    let kind = if body.starts_with('<') { "text/html" } else { "application/json" };
+    (StatusCode::from_u16(status).unwrap(), [("content-type", kind)], body).into_response()
 }
 
 impl RestState {
@@ -540,10 +462,7 @@ impl RestState {
         let parts: Vec<&str> = path.split('/').skip(1).collect();
         match (method.as_str(), parts.as_slice()) {
             ("POST", ["projects", _, "datasets"]) => {
-                let name = body["datasetReference"]["datasetId"]
-                    .as_str()
-                    .unwrap()
-                    .to_owned();
+                let name = body["datasetReference"]["datasetId"].as_str().unwrap().to_owned();
                 if self.datasets.insert(name) {
                     (200, body.to_string())
                 } else {
@@ -551,17 +470,12 @@ impl RestState {
                 }
             }
             ("POST", ["projects", _, "datasets", dataset, "tables"]) => {
-                let name = format!(
-                    "{dataset}.{}",
-                    body["tableReference"]["tableId"].as_str().unwrap()
-                );
+                let name = format!("{dataset}.{}", body["tableReference"]["tableId"].as_str().unwrap());
                 if !self.datasets.contains(*dataset) {
                     (404, google_error(404, "notFound", "Not found: Dataset"))
                 } else {
                     match self.tables.entry(name) {
-                        Entry::Occupied(_) => {
-                            (409, google_error(409, "duplicate", "Already Exists"))
-                        }
+                        Entry::Occupied(_) => (409, google_error(409, "duplicate", "Already Exists")),
                         Entry::Vacant(slot) => {
                             slot.insert(body.clone());
                             (200, body.to_string())
@@ -612,15 +526,11 @@ impl RestState {
         }
         let parameter = |name: &str| {
             let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-            pairs
-                .find(|(key, _)| *key == name)
-                .map(|(_, value)| value.to_owned())
+            pairs.find(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
         };
         let from: usize = parameter("pageToken").map_or(0, |token| token.parse().unwrap());
         // Pages are small, so that reading on is always tested.
-        let size = parameter("maxResults")
-            .map_or(2, |max| max.parse().unwrap())
-            .min(2);
+        let size = parameter("maxResults").map_or(2, |max| max.parse().unwrap()).min(2);
         let page: Vec<Value> = self.rows.iter().skip(from).take(size).cloned().collect();
         let mut answer = json!({
             "jobComplete": true,

@@ -167,23 +167,14 @@ impl BigQuery {
             .pool_idle_timeout(POOL_IDLE)
             .user_agent(concat!("strait/", env!("CARGO_PKG_VERSION")))
             .build()
-            .map_err(|error| {
-                Error::new(ErrorKind::InvalidRequest, "client", &base_url).with_source(error)
-            })?;
+            .map_err(|error| Error::new(ErrorKind::InvalidRequest, "client", &base_url).with_source(error))?;
         let client = ClientBuilder::new()
             .with_v2_base_url(base_url.clone())
             .with_client(http.clone())
             .build_from_authenticator(Arc::new(RestAuthenticator(Arc::clone(&tokens))))
             .await
             .map_err(|error| library_error("client", &base_url, error))?;
-        Ok(Self {
-            client,
-            http,
-            base_url,
-            project: project.into(),
-            location: location.into(),
-            tokens,
-        })
+        Ok(Self { client, http, base_url, project: project.into(), location: location.into(), tokens })
     }
 
     /// The project that all tables are in.
@@ -199,10 +190,7 @@ impl BigQuery {
     pub async fn ensure_dataset(&self, dataset: &str, deadline: Instant) -> Result<Ensured, Error> {
         let result = self
             .retrying(deadline, "datasets.insert", dataset, || async {
-                self.client
-                    .dataset()
-                    .create(Dataset::new(&self.project, dataset).location(&self.location))
-                    .await
+                self.client.dataset().create(Dataset::new(&self.project, dataset).location(&self.location)).await
             })
             .await;
         existing_is_fine(result)
@@ -222,10 +210,7 @@ impl BigQuery {
         let target = name.to_string();
         let create = || {
             self.retrying(deadline, "tables.insert", &target, || async {
-                self.client
-                    .table()
-                    .create(spec.rest_table(&self.project, name, expiry_days))
-                    .await
+                self.client.table().create(spec.rest_table(&self.project, name, expiry_days)).await
             })
         };
         match existing_is_fine(create().await) {
@@ -241,24 +226,9 @@ impl BigQuery {
     ///
     /// # Errors
     /// As the policy leaves them.
-    pub async fn get_table(
-        &self,
-        name: &TableName,
-        deadline: Instant,
-    ) -> Result<Option<Table>, Error> {
+    pub async fn get_table(&self, name: &TableName, deadline: Instant) -> Result<Option<Table>, Error> {
         let path = format!("/datasets/{}/tables/{}", name.dataset, name.table);
-        match self
-            .call(
-                deadline,
-                "tables.get",
-                &name.to_string(),
-                Method::GET,
-                &path,
-                &[],
-                None,
-            )
-            .await
-        {
+        match self.call(deadline, "tables.get", &name.to_string(), Method::GET, &path, &[], None).await {
             Ok(table) => Ok(Some(table)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -273,20 +243,10 @@ impl BigQuery {
         let name = table.name();
         let path = format!("/datasets/{}/tables", name.dataset);
         let body = serde_json::to_value(table).map_err(|error| {
-            Error::new(ErrorKind::InvalidRequest, "tables.insert", name.to_string())
-                .with_source(error)
+            Error::new(ErrorKind::InvalidRequest, "tables.insert", name.to_string()).with_source(error)
         })?;
-        let result: Result<Value, Error> = self
-            .call(
-                deadline,
-                "tables.insert",
-                &name.to_string(),
-                Method::POST,
-                &path,
-                &[],
-                Some(&body),
-            )
-            .await;
+        let result: Result<Value, Error> =
+            self.call(deadline, "tables.insert", &name.to_string(), Method::POST, &path, &[], Some(&body)).await;
         existing_is_fine(result)
     }
 
@@ -297,10 +257,7 @@ impl BigQuery {
     pub async fn delete_table(&self, name: &TableName, deadline: Instant) -> Result<(), Error> {
         let result = self
             .retrying(deadline, "tables.delete", &name.to_string(), || async {
-                self.client
-                    .table()
-                    .delete(&self.project, &name.dataset, &name.table)
-                    .await
+                self.client.table().delete(&self.project, &name.dataset, &name.table).await
             })
             .await;
         match result {
@@ -316,11 +273,7 @@ impl BigQuery {
     /// # Errors
     /// `JobFailed` with BigQuery's reason and the job's id; `JobRunning` when the deadline comes first: the job goes
     /// on, and the same request attaches to it; `InvalidRequest` for a statement that BigQuery does not take.
-    pub async fn run_query(
-        &self,
-        request: &JobRequest,
-        deadline: Instant,
-    ) -> Result<QueryAnswer, Error> {
+    pub async fn run_query(&self, request: &JobRequest, deadline: Instant) -> Result<QueryAnswer, Error> {
         let mut started = 0;
         let mut suffix = 0;
         loop {
@@ -342,9 +295,7 @@ impl BigQuery {
                 continue;
             }
             started += 1;
-            if started >= MAX_ATTEMPTS
-                || !is_transient_job_failure(&failure.reason, &failure.message)
-            {
+            if started >= MAX_ATTEMPTS || !is_transient_job_failure(&failure.reason, &failure.message) {
                 return Err(error);
             }
             Retries::until(deadline).pause(error).await?;
@@ -352,38 +303,21 @@ impl BigQuery {
     }
 
     /// Starts a job under `job_id`, or finds the one that has this id.
-    async fn start_job(
-        &self,
-        request: &JobRequest,
-        job_id: &str,
-        deadline: Instant,
-    ) -> Result<Start, Error> {
+    async fn start_job(&self, request: &JobRequest, job_id: &str, deadline: Instant) -> Result<Start, Error> {
         let mut retries = Retries::until(deadline);
         let mut may_be_ours = false;
         loop {
-            let insert = self
-                .client
-                .job()
-                .insert(&self.project, self.job(request, job_id));
-            let error = match self
-                .library_call(deadline, "jobs.insert", job_id, insert)
-                .await
-            {
+            let insert = self.client.job().insert(&self.project, self.job(request, job_id));
+            let error = match self.library_call(deadline, "jobs.insert", job_id, insert).await {
                 Ok(_) => return Ok(Start::Started),
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                     let job: JobAnswer = self.get_job(job_id, deadline).await?;
-                    return Ok(if job.is_done() && !may_be_ours {
-                        Start::FoundFinished
-                    } else {
-                        Start::Attached
-                    });
+                    return Ok(if job.is_done() && !may_be_ours { Start::FoundFinished } else { Start::Attached });
                 }
                 Err(error) => error,
             };
             may_be_ours |= error.is_ambiguous();
-            retries
-                .wait_after(error.with_job_id(job_id), self.tokens.as_ref())
-                .await?;
+            retries.wait_after(error.with_job_id(job_id), self.tokens.as_ref()).await?;
         }
     }
 
@@ -402,9 +336,8 @@ impl BigQuery {
                     query: request.sql.clone(),
                     use_legacy_sql: Some(false),
                     maximum_bytes_billed: request.max_bytes_billed.map(|bytes| bytes.to_string()),
-                    destination_table: destination.map(|table| {
-                        TableReference::new(&self.project, &table.dataset, &table.table)
-                    }),
+                    destination_table: destination
+                        .map(|table| TableReference::new(&self.project, &table.dataset, &table.table)),
                     create_disposition: destination.map(|_| "CREATE_IF_NEEDED".to_owned()),
                     write_disposition: destination.map(|_| "WRITE_TRUNCATE".to_owned()),
                     ..JobConfigurationQuery::default()
@@ -418,31 +351,20 @@ impl BigQuery {
     async fn get_job(&self, job_id: &str, deadline: Instant) -> Result<JobAnswer, Error> {
         let path = format!("/jobs/{job_id}");
         let query = [("location", self.location.as_str())];
-        self.call(
-            deadline,
-            "jobs.get",
-            job_id,
-            Method::GET,
-            &path,
-            &query,
-            None,
-        )
-        .await
-        .map_err(|error| error.with_job_id(job_id))
+        self.call(deadline, "jobs.get", job_id, Method::GET, &path, &query, None)
+            .await
+            .map_err(|error| error.with_job_id(job_id))
     }
 
     /// Waits until the job is done, successfully or not.
     async fn finished_job(&self, job_id: &str, deadline: Instant) -> Result<JobAnswer, Error> {
-        let running =
-            || Error::new(ErrorKind::JobRunning, "jobs.get", &self.project).with_job_id(job_id);
+        let running = || Error::new(ErrorKind::JobRunning, "jobs.get", &self.project).with_job_id(job_id);
         let mut retries = Retries::until(deadline);
         loop {
             let asked = Instant::now();
             let wait = POLL.min(deadline.saturating_duration_since(asked));
             let poll = self.results_page(job_id, wait, Some(0), None);
-            let polled = self
-                .library_call(deadline, "jobs.getQueryResults", job_id, poll)
-                .await;
+            let polled = self.library_call(deadline, "jobs.getQueryResults", job_id, poll).await;
             // A failed job's results are an HTTP error that may look like any other: the job itself knows.
             if !matches!(&polled, Ok(page) if page.job_complete != Some(true)) {
                 match self.get_job(job_id, deadline).await {
@@ -486,10 +408,7 @@ impl BigQuery {
             timeout_ms: Some(i32::try_from(wait.as_millis()).unwrap_or(i32::MAX)),
             ..GetQueryResultsParameters::default()
         };
-        self.client
-            .job()
-            .get_query_results(&self.project, job_id, parameters)
-            .await
+        self.client.job().get_query_results(&self.project, job_id, parameters).await
     }
 
     async fn read_answer(
@@ -499,11 +418,7 @@ impl BigQuery {
         job: &JobAnswer,
         deadline: Instant,
     ) -> Result<QueryAnswer, Error> {
-        let mut answer = QueryAnswer {
-            job_id: job_id.to_owned(),
-            stats: job.stats(),
-            ..QueryAnswer::default()
-        };
+        let mut answer = QueryAnswer { job_id: job_id.to_owned(), stats: job.stats(), ..QueryAnswer::default() };
         let mut page_token = None;
         loop {
             let read = u64::try_from(answer.rows.len()).unwrap_or(u64::MAX);
@@ -515,23 +430,15 @@ impl BigQuery {
                 .await
                 .map_err(|error| error.with_job_id(job_id))?;
             if answer.columns.is_empty() {
-                let fields = page
-                    .schema
-                    .and_then(|schema| schema.fields)
-                    .unwrap_or_default();
+                let fields = page.schema.and_then(|schema| schema.fields).unwrap_or_default();
                 answer.columns = fields.into_iter().map(|field| field.name).collect();
             }
-            answer.total_rows = page
-                .total_rows
-                .and_then(|rows| rows.parse().ok())
-                .unwrap_or(answer.total_rows);
+            answer.total_rows = page.total_rows.and_then(|rows| rows.parse().ok()).unwrap_or(answer.total_rows);
             let rows = page.rows.unwrap_or_default();
             let is_last = rows.is_empty() || page.page_token.is_none();
             answer.rows.extend(rows.into_iter().map(cells));
             if let Some(max) = request.max_results {
-                answer
-                    .rows
-                    .truncate(usize::try_from(max).unwrap_or(usize::MAX));
+                answer.rows.truncate(usize::try_from(max).unwrap_or(usize::MAX));
                 if answer.rows.len() >= usize::try_from(max).unwrap_or(usize::MAX) {
                     return Ok(answer);
                 }
@@ -599,23 +506,15 @@ impl BigQuery {
             if let Some(body) = body {
                 request = request.json(body);
             }
-            let response = request
-                .send()
-                .await
-                .map_err(|error| transport_error(call, target, error))?;
+            let response = request.send().await.map_err(|error| transport_error(call, target, error))?;
             let status = response.status();
-            let bytes = response
-                .bytes()
-                .await
-                .map_err(|error| transport_error(call, target, error))?;
+            let bytes = response.bytes().await.map_err(|error| transport_error(call, target, error))?;
             if !status.is_success() {
                 return Err(http_error(call, target, status, &bytes));
             }
             // serde's text quotes the answer, which may hold row values: it is not kept.
-            serde_json::from_slice(&bytes).map_err(|_| {
-                Error::new(ErrorKind::UnexpectedAnswer, call, target)
-                    .with_detail("not the JSON expected")
-            })
+            serde_json::from_slice(&bytes)
+                .map_err(|_| Error::new(ErrorKind::UnexpectedAnswer, call, target).with_detail("not the JSON expected"))
         })
         .await
     }
@@ -642,10 +541,7 @@ fn existing_is_fine<T>(result: Result<T, Error>) -> Result<Ensured, Error> {
 
 fn cells(row: TableRow) -> Vec<Value> {
     let columns = row.columns.unwrap_or_default();
-    columns
-        .into_iter()
-        .map(|cell| cell.value.unwrap_or(Value::Null))
-        .collect()
+    columns.into_iter().map(|cell| cell.value.unwrap_or(Value::Null)).collect()
 }
 
 /// Whether the same statement may succeed under a new job id: an error inside BigQuery, or another statement that
@@ -729,16 +625,11 @@ impl JobAnswer {
         let statistics = &self.statistics;
         let query = statistics.query.as_ref();
         let dml = query.and_then(|query| query.dml_stats.as_ref());
-        let processed = query
-            .and_then(|query| query.total_bytes_processed.as_ref())
-            .or(statistics.total_bytes_processed.as_ref());
-        let slot = statistics
-            .total_slot_ms
-            .as_ref()
-            .or(query.and_then(|query| query.total_slot_ms.as_ref()));
+        let processed =
+            query.and_then(|query| query.total_bytes_processed.as_ref()).or(statistics.total_bytes_processed.as_ref());
+        let slot = statistics.total_slot_ms.as_ref().or(query.and_then(|query| query.total_slot_ms.as_ref()));
         JobStats {
-            bytes_billed: number(query.and_then(|query| query.total_bytes_billed.as_ref()))
-                .unwrap_or(0),
+            bytes_billed: number(query.and_then(|query| query.total_bytes_billed.as_ref())).unwrap_or(0),
             bytes_processed: number(processed).unwrap_or(0),
             slot_ms: number(slot).unwrap_or(0),
             inserted: number(dml.and_then(|dml| dml.inserted_row_count.as_ref())).unwrap_or(0),
@@ -797,28 +688,14 @@ struct ErrorItem {
 }
 
 fn http_error(call: &'static str, target: &str, status: StatusCode, body: &[u8]) -> Error {
-    let error = serde_json::from_slice::<ErrorAnswer>(body)
-        .unwrap_or_default()
-        .error;
+    let error = serde_json::from_slice::<ErrorAnswer>(body).unwrap_or_default().error;
     let reason = error.errors.first().map_or("", |item| item.reason.as_str());
     answered_error(call, target, status.as_u16(), reason, &error.message)
 }
 
-fn answered_error(
-    call: &'static str,
-    target: &str,
-    status: u16,
-    reason: &str,
-    message: &str,
-) -> Error {
-    let shown = if reason.is_empty() {
-        format!("HTTP {status}")
-    } else {
-        format!("HTTP {status} {reason}")
-    };
-    Error::new(http_kind(status, reason), call, target)
-        .with_reason(shown)
-        .with_remote_message(message)
+fn answered_error(call: &'static str, target: &str, status: u16, reason: &str, message: &str) -> Error {
+    let shown = if reason.is_empty() { format!("HTTP {status}") } else { format!("HTTP {status} {reason}") };
+    Error::new(http_kind(status, reason), call, target).with_reason(shown).with_remote_message(message)
 }
 
 fn transport_error(call: &'static str, target: &str, error: reqwest::Error) -> Error {
@@ -826,8 +703,7 @@ fn transport_error(call: &'static str, target: &str, error: reqwest::Error) -> E
         ErrorKind::InvalidRequest
     } else if error.is_decode() {
         // The status is lost, and the text quotes the answer.
-        return Error::new(ErrorKind::UnexpectedAnswer, call, target)
-            .with_detail("not the JSON expected");
+        return Error::new(ErrorKind::UnexpectedAnswer, call, target).with_detail("not the JSON expected");
     } else if error.is_timeout() {
         ErrorKind::Timeout
     } else {
@@ -843,13 +719,7 @@ fn library_error(call: &'static str, target: &str, error: BQError) -> Error {
             let error = error.error;
             let reason = error.errors.first().and_then(|item| item.get("reason"));
             let status = u16::try_from(error.code).unwrap_or_default();
-            answered_error(
-                call,
-                target,
-                status,
-                reason.map_or("", String::as_str),
-                &error.message,
-            )
+            answered_error(call, target, status, reason.map_or("", String::as_str), &error.message)
         }
         BQError::RequestError(error) => transport_error(call, target, error),
         BQError::NoToken => Error::new(ErrorKind::Credentials, call, target),

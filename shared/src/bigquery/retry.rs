@@ -88,27 +88,18 @@ impl Backoff {
     /// With a seed of the process's own.
     #[must_use]
     pub fn new() -> Self {
-        Self::with_seed(
-            std::collections::hash_map::RandomState::new()
-                .build_hasher()
-                .finish(),
-        )
+        Self::with_seed(std::collections::hash_map::RandomState::new().build_hasher().finish())
     }
 
     /// With a given seed: the same waits every time.
     #[must_use]
     pub const fn with_seed(seed: u64) -> Self {
-        Self {
-            state: seed,
-            attempt: 0,
-        }
+        Self { state: seed, attempt: 0 }
     }
 
     /// The next wait: between nothing and the bound, which doubles from 100 ms to 5 s.
     pub fn next_delay(&mut self) -> Duration {
-        let bound = BASE
-            .saturating_mul(1_u32.checked_shl(self.attempt).unwrap_or(u32::MAX))
-            .min(CAP);
+        let bound = BASE.saturating_mul(1_u32.checked_shl(self.attempt).unwrap_or(u32::MAX)).min(CAP);
         self.attempt = self.attempt.saturating_add(1).min(16);
         let micros = u64::try_from(bound.as_micros()).unwrap_or(u64::MAX);
         Duration::from_micros(self.next_random() % micros.saturating_add(1))
@@ -145,11 +136,7 @@ impl Retries {
     }
 
     /// Waits as the policy says and returns, when the call is to be made again; otherwise gives the error back.
-    pub(crate) async fn wait_after(
-        &mut self,
-        error: Error,
-        tokens: &dyn TokenSource,
-    ) -> Result<(), Error> {
+    pub(crate) async fn wait_after(&mut self, error: Error, tokens: &dyn TokenSource) -> Result<(), Error> {
         match disposition(error.kind()) {
             Disposition::Retry => {
                 // gcp_bigquery_client loses the status of an answer it cannot read: it may have been a 401.
@@ -214,10 +201,7 @@ mod tests {
             let mut backoff = Backoff::with_seed(seed);
             for attempt in 0..40_u32 {
                 let bound = Duration::from_millis(100 * 2_u64.pow(attempt.min(6))).min(CAP);
-                assert!(
-                    backoff.next_delay() <= bound,
-                    "seed {seed}, attempt {attempt}"
-                );
+                assert!(backoff.next_delay() <= bound, "seed {seed}, attempt {attempt}");
             }
         }
         let longest = (0..200)
@@ -227,10 +211,7 @@ mod tests {
             })
             .max()
             .unwrap();
-        assert!(
-            longest > Duration::from_secs(4),
-            "full jitter reaches towards the cap: {longest:?}"
-        );
+        assert!(longest > Duration::from_secs(4), "full jitter reaches towards the cap: {longest:?}");
     }
 
     #[test]
@@ -243,12 +224,11 @@ mod tests {
     async fn a_call_that_always_fails_ends_at_the_deadline_with_its_last_error() {
         let deadline = Instant::now() + Duration::from_millis(300);
         let mut calls = 0_u32;
-        let result: Result<(), Error> =
-            with_retries(deadline, &NoToken, ("tables.get", "cdc.log"), || {
-                calls += 1;
-                async { Err(Error::new(ErrorKind::Unavailable, "tables.get", "cdc.log")) }
-            })
-            .await;
+        let result: Result<(), Error> = with_retries(deadline, &NoToken, ("tables.get", "cdc.log"), || {
+            calls += 1;
+            async { Err(Error::new(ErrorKind::Unavailable, "tables.get", "cdc.log")) }
+        })
+        .await;
         assert_eq!(result.unwrap_err().kind(), ErrorKind::DeadlinePassed);
         assert!(calls >= 1 && Instant::now() < deadline + Duration::from_millis(200));
     }
@@ -257,18 +237,11 @@ mod tests {
     async fn a_refused_token_is_replaced_only_once() {
         let deadline = Instant::now() + Duration::from_secs(5);
         let mut calls = 0_u32;
-        let result: Result<(), Error> =
-            with_retries(deadline, &NoToken, ("tables.get", "cdc.log"), || {
-                calls += 1;
-                async {
-                    Err(Error::new(
-                        ErrorKind::Unauthenticated,
-                        "tables.get",
-                        "cdc.log",
-                    ))
-                }
-            })
-            .await;
+        let result: Result<(), Error> = with_retries(deadline, &NoToken, ("tables.get", "cdc.log"), || {
+            calls += 1;
+            async { Err(Error::new(ErrorKind::Unauthenticated, "tables.get", "cdc.log")) }
+        })
+        .await;
         assert_eq!(result.unwrap_err().kind(), ErrorKind::Unauthenticated);
         assert_eq!(calls, 2);
     }

@@ -94,9 +94,7 @@ impl Table {
     /// The clustering columns, in their order.
     #[must_use]
     pub fn clustering_columns(&self) -> &[String] {
-        self.clustering
-            .as_ref()
-            .map_or(&[], |clustering| clustering.fields.as_slice())
+        self.clustering.as_ref().map_or(&[], |clustering| clustering.fields.as_slice())
     }
 }
 

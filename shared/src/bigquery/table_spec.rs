@@ -94,21 +94,13 @@ impl TableSpec {
         }
         .field(field);
         if let Some(days) = expiry_days {
-            partitioning =
-                partitioning.expiration_ms(Duration::from_secs(u64::from(days) * SECONDS_PER_DAY));
+            partitioning = partitioning.expiration_ms(Duration::from_secs(u64::from(days) * SECONDS_PER_DAY));
         }
-        let mut table =
-            Table::new(project, &name.dataset, &name.table, schema).description(self.description);
+        let mut table = Table::new(project, &name.dataset, &name.table, schema).description(self.description);
         table.time_partitioning = Some(partitioning);
         if !self.cluster.is_empty() {
-            table.clustering = Some(Clustering {
-                fields: Some(
-                    self.cluster
-                        .iter()
-                        .map(|&column| column.to_owned())
-                        .collect(),
-                ),
-            });
+            table.clustering =
+                Some(Clustering { fields: Some(self.cluster.iter().map(|&column| column.to_owned()).collect()) });
         }
         table
     }
@@ -148,10 +140,7 @@ fn rest_field(column: &Column) -> TableFieldSchema {
 }
 
 fn message_descriptor(name: &str, columns: &[Column]) -> DescriptorProto {
-    let mut message = DescriptorProto {
-        name: Some(name.to_owned()),
-        ..DescriptorProto::default()
-    };
+    let mut message = DescriptorProto { name: Some(name.to_owned()), ..DescriptorProto::default() };
     for (number, column) in (1_i32..).zip(columns) {
         let (field_type, type_name) = match column.column_type {
             ColumnType::String => (Type::String, None),
@@ -159,9 +148,7 @@ fn message_descriptor(name: &str, columns: &[Column]) -> DescriptorProto {
             ColumnType::Record(nested) => {
                 // A column's name cannot clash with another's: it is unique in its record, and so is the type's.
                 let nested_name = format!("{}_record", column.name);
-                message
-                    .nested_type
-                    .push(message_descriptor(&nested_name, nested));
+                message.nested_type.push(message_descriptor(&nested_name, nested));
                 (Type::Message, Some(nested_name))
             }
         };
@@ -188,33 +175,14 @@ fn message_descriptor(name: &str, columns: &[Column]) -> DescriptorProto {
 mod tests {
     use super::*;
 
-    const INNER: &[Column] = &[Column {
-        name: "offset",
-        column_type: ColumnType::Int64,
-        mode: Mode::Required,
-        description: "",
-    }];
+    const INNER: &[Column] =
+        &[Column { name: "offset", column_type: ColumnType::Int64, mode: Mode::Required, description: "" }];
     const SPEC: TableSpec = TableSpec {
         description: "A test's table",
         columns: &[
-            Column {
-                name: "at",
-                column_type: ColumnType::Timestamp,
-                mode: Mode::Required,
-                description: "when",
-            },
-            Column {
-                name: "name",
-                column_type: ColumnType::String,
-                mode: Mode::Nullable,
-                description: "",
-            },
-            Column {
-                name: "offsets",
-                column_type: ColumnType::Record(INNER),
-                mode: Mode::Repeated,
-                description: "",
-            },
+            Column { name: "at", column_type: ColumnType::Timestamp, mode: Mode::Required, description: "when" },
+            Column { name: "name", column_type: ColumnType::String, mode: Mode::Nullable, description: "" },
+            Column { name: "offsets", column_type: ColumnType::Record(INNER), mode: Mode::Repeated, description: "" },
         ],
         partition: ("at", PartitionUnit::Hour),
         cluster: &["name"],
@@ -222,10 +190,7 @@ mod tests {
 
     #[test]
     fn the_rest_table_is_what_bigquery_expects() {
-        let name = TableName {
-            dataset: "cdc".into(),
-            table: "log".into(),
-        };
+        let name = TableName { dataset: "cdc".into(), table: "log".into() };
         let table = serde_json::to_value(SPEC.rest_table("p", &name, Some(30))).unwrap();
         assert_eq!(
             table,
@@ -251,28 +216,14 @@ mod tests {
         let fields: Vec<_> = descriptor
             .field
             .iter()
-            .map(|field| {
-                (
-                    field.number(),
-                    field.name(),
-                    field.label(),
-                    field.r#type(),
-                    field.type_name(),
-                )
-            })
+            .map(|field| (field.number(), field.name(), field.label(), field.r#type(), field.type_name()))
             .collect();
         assert_eq!(
             fields,
             [
                 (1, "at", Label::Optional, Type::Int64, ""),
                 (2, "name", Label::Optional, Type::String, ""),
-                (
-                    3,
-                    "offsets",
-                    Label::Repeated,
-                    Type::Message,
-                    "offsets_record"
-                ),
+                (3, "offsets", Label::Repeated, Type::Message, "offsets_record"),
             ]
         );
         assert_eq!(descriptor.nested_type[0].name(), "offsets_record");

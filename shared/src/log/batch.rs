@@ -101,10 +101,7 @@ impl LogBatch {
             filter,
             ingested_at,
             topic: Arc::from(""),
-            batch: Self {
-                rows: Vec::with_capacity(event.records.len()),
-                tally: Tally::default(),
-            },
+            batch: Self { rows: Vec::with_capacity(event.records.len()), tally: Tally::default() },
         };
         let mut decoded = Vec::new();
         for record in &event.records {
@@ -147,10 +144,8 @@ impl Builder<'_> {
             return self.poison(record, UNKNOWN, Some(""), "the record's value is empty");
         }
         if decoded.len() > MAX_VALUE_BYTES {
-            let reason = format!(
-                "the record's value has {} bytes, more than a row of BigQuery can hold",
-                decoded.len()
-            );
+            let reason =
+                format!("the record's value has {} bytes, more than a row of BigQuery can hold", decoded.len());
             return self.poison(record, UNKNOWN, None, &reason);
         }
         let Ok(text) = std::str::from_utf8(decoded) else {
@@ -159,9 +154,7 @@ impl Builder<'_> {
         match dms::decode_message(text) {
             Ok(message) => self.message(record, &message),
             Err(DecodeError { kind, table }) => {
-                let table = table.as_ref().map_or(UNKNOWN, |table| {
-                    (table.schema.as_str(), table.table.as_str())
-                });
+                let table = table.as_ref().map_or(UNKNOWN, |table| (table.schema.as_str(), table.table.as_str()));
                 // A broken record of an excluded table is still of an excluded table: its content must not be logged.
                 if !self.is_left_out(table.0, table.1) {
                     self.poison(record, table, Some(text), &kind.to_string());
@@ -206,13 +199,8 @@ impl Builder<'_> {
         tally.newest_committed_at = tally.newest_committed_at.max(metadata.committed_at);
 
         let data = Image::of(change.data, "");
-        let before = change
-            .before
-            .map(|text| Image::of(text, " of the before-image"));
-        let error = data
-            .error
-            .as_deref()
-            .or_else(|| before.as_ref()?.error.as_deref());
+        let before = change.before.map(|text| Image::of(text, " of the before-image"));
+        let error = data.error.as_deref().or_else(|| before.as_ref()?.error.as_deref());
         let position = Position::of_change(metadata, change.operation, record.offset);
         self.row(
             record,
@@ -227,12 +215,7 @@ impl Builder<'_> {
         );
     }
 
-    fn control(
-        &mut self,
-        record: &KafkaRecord<'_>,
-        metadata: &Metadata<'_>,
-        control: &Control<'_>,
-    ) {
+    fn control(&mut self, record: &KafkaRecord<'_>, metadata: &Metadata<'_>, control: &Control<'_>) {
         count(&mut self.batch.tally.controls);
         let definition = control.definition.map(Image::of_control);
         let position = Position::of_control(metadata, record.offset);
@@ -289,11 +272,7 @@ impl Builder<'_> {
     ) {
         count(&mut self.batch.tally.poison);
         let fits = data.is_none_or(|data| data.len() <= MAX_VALUE_BYTES);
-        let reason = if fits {
-            Cow::Borrowed(reason)
-        } else {
-            Cow::Owned(format!("{reason}; too large to be kept"))
-        };
+        let reason = if fits { Cow::Borrowed(reason) } else { Cow::Owned(format!("{reason}; too large to be kept")) };
         self.push(
             record,
             &LogRow {
@@ -325,10 +304,7 @@ impl Builder<'_> {
         }
         self.batch.rows.push(EncodedRow {
             bytes,
-            item: ItemIdentity {
-                group: Arc::clone(&record.group),
-                offset: record.offset,
-            },
+            item: ItemIdentity { group: Arc::clone(&record.group), offset: record.offset },
             topic: Arc::clone(&self.topic),
             partition: record.partition,
         });

@@ -1,8 +1,4 @@
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use super::*;
 use crate::kafka;
@@ -52,10 +48,7 @@ fn batch_of(event: &str, filter: &TableFilter) -> LogBatch {
         tally.excluded,
     ];
     assert_eq!(ends.iter().sum::<u64>(), tally.records);
-    assert_eq!(
-        tally.records - tally.dms_own - tally.excluded,
-        u64::try_from(batch.rows.len()).unwrap()
-    );
+    assert_eq!(tally.records - tally.dms_own - tally.excluded, u64::try_from(batch.rows.len()).unwrap());
     batch
 }
 
@@ -78,11 +71,7 @@ fn change(operation: &str, table: &str, data: &str) -> String {
 
 #[test]
 fn a_change_becomes_a_row_as_received() {
-    let row = single(change(
-        "insert",
-        "orders",
-        r#"{"id": 1, "price": 1.50, "id": 2}"#,
-    ));
+    let row = single(change("insert", "orders", r#"{"id": 1, "price": 1.50, "id": 2}"#));
     let expected = Mirror {
         source_schema: Some("shop".to_owned()),
         source_table: Some("orders".to_owned()),
@@ -122,11 +111,7 @@ fn every_record_is_counted_once() {
         control("secrets"),
         // Broken, but known to be of a table that is left out.
         change("upsert", "secrets", "{}"),
-        change(
-            "insert",
-            "secrets",
-            &format!("{{\"a\":{}1{}}}", "[".repeat(200), "]".repeat(200)),
-        ),
+        change("insert", "secrets", &format!("{{\"a\":{}1{}}}", "[".repeat(200), "]".repeat(200))),
         change("upsert", "orders", "{}"),
         "hello".to_owned(),
     ];
@@ -156,10 +141,7 @@ fn every_record_is_counted_once() {
     let offsets: Vec<i64> = batch.rows.iter().map(|row| row.item.offset).collect();
     assert_eq!(offsets, [100, 101, 102, 103, 104, 105, 112, 113]);
     for row in &batch.rows {
-        assert_eq!(
-            (&*row.item.group, &*row.topic, row.partition),
-            ("dms-3", "dms", 3)
-        );
+        assert_eq!((&*row.item.group, &*row.topic, row.partition), ("dms-3", "dms", 3));
         assert_eq!(row_of(row).kafka_offset, Some(row.item.offset));
     }
     let control = row_of(&batch.rows[5]);
@@ -174,38 +156,14 @@ fn every_record_is_counted_once() {
 #[test]
 fn poison_is_kept_with_its_reason() {
     let not_utf8 = [b'{', 0xFF, 0xFE];
-    let deep = change(
-        "insert",
-        "",
-        &format!("{{\"a\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000)),
-    )
-    .replace("\"shop\"", "\"\"");
+    let deep = change("insert", "", &format!("{{\"a\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000)))
+        .replace("\"shop\"", "\"\"");
     let cases: Vec<(Vec<u8>, &str, Option<String>)> = vec![
-        (
-            b"hello".to_vec(),
-            "not JSON: syntax error at line 1 column 1",
-            Some("hello".into()),
-        ),
-        (
-            not_utf8.to_vec(),
-            "not UTF-8",
-            Some(STANDARD.encode(not_utf8)),
-        ),
-        (
-            deep.clone().into_bytes(),
-            "nested deeper than 128 levels",
-            Some(deep),
-        ),
-        (
-            b"{}\0".to_vec(),
-            "not JSON: syntax error at line 1 column 3",
-            Some("{}\0".into()),
-        ),
-        (
-            Vec::new(),
-            "the record's value is empty",
-            Some(String::new()),
-        ),
+        (b"hello".to_vec(), "not JSON: syntax error at line 1 column 1", Some("hello".into())),
+        (not_utf8.to_vec(), "not UTF-8", Some(STANDARD.encode(not_utf8))),
+        (deep.clone().into_bytes(), "nested deeper than 128 levels", Some(deep)),
+        (b"{}\0".to_vec(), "not JSON: syntax error at line 1 column 3", Some("{}\0".into())),
+        (Vec::new(), "the record's value is empty", Some(String::new())),
         (b"{}".to_vec(), "no `metadata`", Some("{}".into())),
     ];
     for (value, reason, data) in cases {
@@ -242,10 +200,7 @@ fn a_record_without_a_readable_value_is_poison_too() {
             no_value.clone(),
             no_value,
             (None, "the record's value is not text".to_owned()),
-            (
-                Some("%%".to_owned()),
-                "the record's value is not base64".to_owned()
-            ),
+            (Some("%%".to_owned()), "the record's value is not base64".to_owned()),
         ]
     );
 }
@@ -275,39 +230,23 @@ fn a_surrogate_pair_is_written_out_and_half_a_pair_is_flagged() {
     assert_eq!(row.error, None);
 
     let data = r#"{"a":"\ud83d\ude00","b":"\ud83d"}"#;
-    let batch = batch_of(
-        &event_of(&[change("update", "orders", data)]),
-        &everything(),
-    );
-    assert_eq!(
-        (batch.tally.updates, batch.tally.flagged, batch.tally.poison),
-        (1, 1, 0)
-    );
+    let batch = batch_of(&event_of(&[change("update", "orders", data)]), &everything());
+    assert_eq!((batch.tally.updates, batch.tally.flagged, batch.tally.poison), (1, 1, 0));
     let row = row_of(&batch.rows[0]);
     assert_eq!(row.operation.as_deref(), Some("update"));
     assert_eq!(row.data.as_deref(), Some(data));
     assert_eq!(row.error.as_deref(), Some("lone surrogate in column \"b\""));
     assert!(row.position.unwrap().starts_with("0000-2-m"));
 
-    let before = change("update", "orders", "{}").replacen(
-        "{\"data\"",
-        r#"{"before-image":{"k":"\udc00"},"data""#,
-        1,
-    );
+    let before = change("update", "orders", "{}").replacen("{\"data\"", r#"{"before-image":{"k":"\udc00"},"data""#, 1);
     let row = single(before);
-    assert_eq!(
-        row.error.as_deref(),
-        Some("lone surrogate in column \"k\" of the before-image")
-    );
+    assert_eq!(row.error.as_deref(), Some("lone surrogate in column \"k\" of the before-image"));
     assert_eq!(row.before.as_deref(), Some(r#"{"k":"\udc00"}"#));
 
     let control = r#"{"control":{"table-def":"\ud83d"},"metadata":{"record-type":"control","operation":"x"}}"#;
     let row = single(control);
     assert_eq!(row.operation.as_deref(), Some("x"));
-    assert_eq!(
-        row.error.as_deref(),
-        Some("lone surrogate in the control record")
-    );
+    assert_eq!(row.error.as_deref(), Some("lone surrogate in the control record"));
 }
 
 #[test]
@@ -326,10 +265,7 @@ fn large_values_are_kept_up_to_what_a_row_can_hold() {
     // 8 MB as bytes, more than 9 as base64.
     let row = single(vec![0xFF_u8; 8_000_000]);
     assert_eq!(row.data, None);
-    assert_eq!(
-        row.error.as_deref(),
-        Some("not UTF-8; too large to be kept")
-    );
+    assert_eq!(row.error.as_deref(), Some("not UTF-8; too large to be kept"));
 }
 
 #[test]
@@ -344,22 +280,9 @@ fn the_order_of_the_records_is_kept_across_partitions() {
         record("a", 0, 10)
     );
     let batch = batch_of(&event, &everything());
-    let identities: Vec<(&str, &str, i64, i64)> = batch
-        .rows
-        .iter()
-        .map(|row| {
-            (
-                &*row.item.group,
-                &*row.topic,
-                row.partition,
-                row.item.offset,
-            )
-        })
-        .collect();
-    assert_eq!(
-        identities,
-        [("b-1", "b", 1, 5), ("a-0", "a", 0, 9), ("a-0", "a", 0, 10)]
-    );
+    let identities: Vec<(&str, &str, i64, i64)> =
+        batch.rows.iter().map(|row| (&*row.item.group, &*row.topic, row.partition, row.item.offset)).collect();
+    assert_eq!(identities, [("b-1", "b", 1, 5), ("a-0", "a", 0, 9), ("a-0", "a", 0, 10)]);
 }
 
 proptest! {

@@ -186,104 +186,20 @@ pub(crate) mod tests {
     #[test]
     fn field_numbers_and_types_are_the_tables() {
         let filled: [(&str, LogRow<'_>); 14] = [
-            (
-                "source_schema",
-                LogRow {
-                    source_schema: "x",
-                    ..EMPTY
-                },
-            ),
-            (
-                "source_table",
-                LogRow {
-                    source_table: "x",
-                    ..EMPTY
-                },
-            ),
-            (
-                "operation",
-                LogRow {
-                    operation: "x",
-                    ..EMPTY
-                },
-            ),
-            (
-                "position",
-                LogRow {
-                    position: "x",
-                    ..EMPTY
-                },
-            ),
-            (
-                "data",
-                LogRow {
-                    data: Some("x"),
-                    ..EMPTY
-                },
-            ),
-            (
-                "before",
-                LogRow {
-                    before: Some("x"),
-                    ..EMPTY
-                },
-            ),
-            (
-                "transaction_id",
-                LogRow {
-                    transaction_id: Some("x"),
-                    ..EMPTY
-                },
-            ),
-            (
-                "committed_at",
-                LogRow {
-                    committed_at: Some(120),
-                    ..EMPTY
-                },
-            ),
-            (
-                "emitted_at",
-                LogRow {
-                    emitted_at: Some(120),
-                    ..EMPTY
-                },
-            ),
-            (
-                "kafka_topic",
-                LogRow {
-                    kafka_topic: "x",
-                    ..EMPTY
-                },
-            ),
-            (
-                "kafka_partition",
-                LogRow {
-                    kafka_partition: 120,
-                    ..EMPTY
-                },
-            ),
-            (
-                "kafka_offset",
-                LogRow {
-                    kafka_offset: 120,
-                    ..EMPTY
-                },
-            ),
-            (
-                "ingested_at",
-                LogRow {
-                    ingested_at: 120,
-                    ..EMPTY
-                },
-            ),
-            (
-                "error",
-                LogRow {
-                    error: Some("x"),
-                    ..EMPTY
-                },
-            ),
+            ("source_schema", LogRow { source_schema: "x", ..EMPTY }),
+            ("source_table", LogRow { source_table: "x", ..EMPTY }),
+            ("operation", LogRow { operation: "x", ..EMPTY }),
+            ("position", LogRow { position: "x", ..EMPTY }),
+            ("data", LogRow { data: Some("x"), ..EMPTY }),
+            ("before", LogRow { before: Some("x"), ..EMPTY }),
+            ("transaction_id", LogRow { transaction_id: Some("x"), ..EMPTY }),
+            ("committed_at", LogRow { committed_at: Some(120), ..EMPTY }),
+            ("emitted_at", LogRow { emitted_at: Some(120), ..EMPTY }),
+            ("kafka_topic", LogRow { kafka_topic: "x", ..EMPTY }),
+            ("kafka_partition", LogRow { kafka_partition: 120, ..EMPTY }),
+            ("kafka_offset", LogRow { kafka_offset: 120, ..EMPTY }),
+            ("ingested_at", LogRow { ingested_at: 120, ..EMPTY }),
+            ("error", LogRow { error: Some("x"), ..EMPTY }),
         ];
         assert_eq!(LOG.columns.len(), filled.len());
         let null_bytes = encoded(&EMPTY);
@@ -297,9 +213,7 @@ pub(crate) mod tests {
             };
             let bytes = encoded(&row);
             assert!(
-                bytes
-                    .windows(expected.len())
-                    .any(|window| window == expected),
+                bytes.windows(expected.len()).any(|window| window == expected),
                 "{name}: {expected:?} in {bytes:?}"
             );
             // What may be NULL is not written when it is.

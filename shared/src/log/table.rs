@@ -3,18 +3,8 @@
 
 use crate::bigquery::table_spec::{Column, ColumnType, Mode, PartitionUnit, TableSpec};
 
-const fn column(
-    name: &'static str,
-    column_type: ColumnType,
-    mode: Mode,
-    description: &'static str,
-) -> Column {
-    Column {
-        name,
-        column_type,
-        mode,
-        description,
-    }
+const fn column(name: &'static str, column_type: ColumnType, mode: Mode, description: &'static str) -> Column {
+    Column { name, column_type, mode, description }
 }
 
 /// `cdc.log`.
@@ -28,12 +18,7 @@ pub const LOG: TableSpec = TableSpec {
             Mode::Required,
             "Schema (PostgreSQL) or database (MySQL) of the source table; '' where unknown.",
         ),
-        column(
-            "source_table",
-            ColumnType::String,
-            Mode::Required,
-            "Name of the source table; '' where unknown.",
-        ),
+        column("source_table", ColumnType::String, Mode::Required, "Name of the source table; '' where unknown."),
         column(
             "operation",
             ColumnType::String,
@@ -53,48 +38,18 @@ pub const LOG: TableSpec = TableSpec {
             "The row image, or the body of the control record, as JSON text as received; of poison, the text or \
              its bytes in base64.",
         ),
-        column(
-            "before",
-            ColumnType::String,
-            Mode::Nullable,
-            "The before-image as JSON text as received.",
-        ),
-        column(
-            "transaction_id",
-            ColumnType::String,
-            Mode::Nullable,
-            "The source's transaction.",
-        ),
-        column(
-            "committed_at",
-            ColumnType::Timestamp,
-            Mode::Nullable,
-            "When the source committed.",
-        ),
-        column(
-            "emitted_at",
-            ColumnType::Timestamp,
-            Mode::Nullable,
-            "When DMS built the message.",
-        ),
+        column("before", ColumnType::String, Mode::Nullable, "The before-image as JSON text as received."),
+        column("transaction_id", ColumnType::String, Mode::Nullable, "The source's transaction."),
+        column("committed_at", ColumnType::Timestamp, Mode::Nullable, "When the source committed."),
+        column("emitted_at", ColumnType::Timestamp, Mode::Nullable, "When DMS built the message."),
         column(
             "kafka_topic",
             ColumnType::String,
             Mode::Required,
             "With partition and offset, the identity of the Kafka record.",
         ),
-        column(
-            "kafka_partition",
-            ColumnType::Int64,
-            Mode::Required,
-            "Partition of the topic.",
-        ),
-        column(
-            "kafka_offset",
-            ColumnType::Int64,
-            Mode::Required,
-            "Offset in the partition.",
-        ),
+        column("kafka_partition", ColumnType::Int64, Mode::Required, "Partition of the topic."),
+        column("kafka_offset", ColumnType::Int64, Mode::Required, "Offset in the partition."),
         column(
             "ingested_at",
             ColumnType::Timestamp,

@@ -71,7 +71,9 @@ pub enum FinalTableProblem {
         column_type: String,
     },
     /// It would be one of Strait's own tables.
-    #[error("{final_table} is one of Strait's own tables; set STRAIT_FINAL_TABLE so that no source table is named like it")]
+    #[error(
+        "{final_table} is one of Strait's own tables; set STRAIT_FINAL_TABLE so that no source table is named like it"
+    )]
     OwnTable {
         /// The table.
         final_table: TableName,

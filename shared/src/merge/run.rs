@@ -95,7 +95,8 @@ impl MergeHandler {
     /// the last case all tables were tried.
     pub async fn handle(&self, body: &[u8], invocation: &Invocation) -> Result<Answer, InvocationError> {
         let started = Instant::now();
-        let asked = Asked::from_event(body).map_err(|error| InvocationError::new("NotAMergeEvent", error.to_string()))?;
+        let asked =
+            Asked::from_event(body).map_err(|error| InvocationError::new("NotAMergeEvent", error.to_string()))?;
         let (answer, newest_commit_us) = self.run(&asked, invocation).await.map_err(into_invocation_error)?;
         report(&answer, newest_commit_us, invocation, started);
         let failed: Vec<String> = answer
@@ -110,7 +111,11 @@ impl MergeHandler {
             let all = answer.tables.len();
             Err(InvocationError::new(
                 "TablesFailed",
-                format!("{} of {all} tables could not be merged, the others were. {}", failed.len(), failed.join(" | ")),
+                format!(
+                    "{} of {all} tables could not be merged, the others were. {}",
+                    failed.len(),
+                    failed.join(" | ")
+                ),
             ))
         }
     }
@@ -201,8 +206,11 @@ impl MergeHandler {
 
         let newest_commit_us = plan.tables.values().filter_map(|news| news.newest_commit_us).max();
         let run = &run;
-        let merged: Vec<TableAnswer> =
-            stream::iter(to_do).map(|work| async move { run.table(work).await }).buffer_unordered(TABLES_AT_ONCE).collect().await;
+        let merged: Vec<TableAnswer> = stream::iter(to_do)
+            .map(|work| async move { run.table(work).await })
+            .buffer_unordered(TABLES_AT_ONCE)
+            .collect()
+            .await;
         answers.extend(merged);
         let answered = answers.iter().map(|answer| answer.table.clone()).collect();
         answers.extend(self.idle(asked, &answered));
@@ -485,8 +493,7 @@ impl Run<'_> {
         let deletes = work.table.deletes.unwrap_or(config.deletes);
         let lowest = work.news.as_ref().and_then(|news| news.lowest_position.as_deref());
         let oldest = work.news.as_ref().and_then(|news| news.oldest_commit_us);
-        let window_from_us =
-            work.news.as_ref().map_or_else(|| work.coverage.open_from_us(), |news| Some(news.from_us));
+        let window_from_us = work.news.as_ref().map_or_else(|| work.coverage.open_from_us(), |news| Some(news.from_us));
         let placeholder = fold::fold_table(&config.log_table, "");
         let request = FoldRequest {
             project,
@@ -556,13 +563,19 @@ impl Run<'_> {
         work_key: &str,
         stats: &mut JobStats,
     ) -> Result<QueryAnswer, TableError> {
-        let request = JobRequest { max_results: Some(0), ..self.handler.job(sql, format!("strait_{what}_{work_key}"), what) };
+        let request =
+            JobRequest { max_results: Some(0), ..self.handler.job(sql, format!("strait_{what}_{work_key}"), what) };
         let answer = self.handler.bigquery.run_query(&request, self.deadline).await?;
         add(stats, &answer.stats);
         Ok(answer)
     }
 
-    async fn survey(&self, fold_name: &TableName, table: &FinalTable, stats: &mut JobStats) -> Result<Survey, TableError> {
+    async fn survey(
+        &self,
+        fold_name: &TableName,
+        table: &FinalTable,
+        stats: &mut JobStats,
+    ) -> Result<Survey, TableError> {
         let sql = fold::survey(&self.handler.config.project, fold_name, table)?;
         let id = format!("strait_survey_{}", fingerprint(&format!("{}\0{sql}", self.id), 24));
         let answer = self.handler.bigquery.run_query(&self.handler.job(&sql, id, "survey"), self.deadline).await?;
@@ -601,11 +614,7 @@ fn add(stats: &mut JobStats, more: &JobStats) {
 }
 
 fn text_rows(answer: QueryAnswer) -> Vec<Vec<Option<String>>> {
-    answer
-        .rows
-        .into_iter()
-        .map(|row| row.into_iter().map(|cell| cell.as_str().map(str::to_owned)).collect())
-        .collect()
+    answer.rows.into_iter().map(|row| row.into_iter().map(|cell| cell.as_str().map(str::to_owned)).collect()).collect()
 }
 
 fn is_missing(error: &Error) -> bool {
@@ -672,4 +681,3 @@ fn report(answer: &Answer, newest_commit_us: Option<i64>, invocation: &Invocatio
     }
     telemetry::emit(&telemetry::metrics_line(&[("Function", "merge")], &metrics, now_us() / 1000));
 }
-
