@@ -107,7 +107,7 @@ pub(crate) fn print_accounting(terminal: &Terminal, accounting: &Accounting, fed
     let again = fed.saturating_sub(accounting.fed);
     if again > 0 {
         terminal.line(format!(
-            "  {} fed in all: {} had the topic, partition and offset of one before and is counted with it",
+            "  fed {} times in all; {} times with the topic, partition and offset of one before, and counted with that",
             grouped(fed),
             grouped(again)
         ));
