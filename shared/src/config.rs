@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
-use crate::names::TableName;
+use crate::names::{self, SourceTable, TableName};
 
 /// One environment variable: its name, its default, its meaning. The README's table is checked against these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -255,8 +255,9 @@ impl TableFilter {
                 Some((schema, table)) => list.push(TableGlob { schema: schema.to_owned(), table: table.to_owned() }),
                 None => {
                     return Err(format!(
-                        "entry {} ({entry:?}) is not `schema.table`, `*`, or one of them after `!`",
-                        index.saturating_add(1)
+                        "entry {} ({}) is not `schema.table`, `*`, or one of them after `!`",
+                        index.saturating_add(1),
+                        shown(entry)
                     ));
                 }
             }
@@ -341,23 +342,39 @@ impl FinalTablePattern {
         Ok(pattern)
     }
 
-    /// The final table of a source table whose names have been made fit for BigQuery already.
+    /// The final table of a source table.
     #[must_use]
-    pub fn expand(&self, schema: &str, table: &str) -> TableName {
+    pub fn name_of(&self, source: &SourceTable) -> TableName {
         let fill = |pieces: &[Piece]| {
             pieces
                 .iter()
                 .map(|piece| match piece {
                     Piece::Literal(text) => text.as_str(),
-                    Piece::Schema => schema,
-                    Piece::Table => table,
+                    Piece::Schema => &source.schema,
+                    Piece::Table => &source.table,
                 })
                 .collect()
         };
-        TableName { dataset: fill(&self.dataset), table: fill(&self.name) }
+        let wanted = TableName { dataset: fill(&self.dataset), table: fill(&self.name) };
+        names::fit_for_bigquery(&wanted, source)
     }
 
-    /// Every dataset that the pattern can name, when that does not depend on the source table.
+    /// Whether a source table's final table could be this one. Where the dataset depends on the schema it is not said
+    /// here: only a source schema of the very name could make it so, and the merge sees that.
+    fn can_name(&self, table: &TableName) -> bool {
+        // Literal text holds neither `*` nor `?`.
+        let glob: String = self
+            .name
+            .iter()
+            .map(|piece| match piece {
+                Piece::Literal(text) => text.as_str(),
+                Piece::Schema | Piece::Table => "*",
+            })
+            .collect();
+        self.fixed_dataset() == Some(table.dataset.as_str()) && glob_matches(&glob, &table.table)
+    }
+
+    /// The dataset of all final tables, when it does not depend on the source table.
     #[must_use]
     pub fn fixed_dataset(&self) -> Option<&str> {
         match self.dataset.as_slice() {
@@ -507,6 +524,13 @@ impl Config {
             (&QUARANTINE_TABLE, &quarantine_table),
         ]);
         let final_table = reader.required(&FINAL_TABLE, FinalTablePattern::parse);
+        let own_tables = [&log_table, &merges_table, &quarantine_table];
+        for own in own_tables.into_iter().flatten() {
+            if final_table.as_ref().is_some_and(|pattern| pattern.can_name(own)) {
+                let text = format!("can name {own}, which is Strait's own; use another dataset");
+                reader.problem(&FINAL_TABLE, text);
+            }
+        }
         let tables = reader.required(&TABLES, TableFilter::parse);
         let deletes = reader.required(&DELETES, |text| word(text, &[("hard", Deletes::Hard), ("soft", Deletes::Soft)]));
         let absent_columns = reader.required(&ABSENT_COLUMNS, |text| {
@@ -651,6 +675,11 @@ impl Reader {
     }
 }
 
+/// A harmless value for an error text. What is long or looks like JSON is more likely a credential in the wrong variable.
+fn shown(text: &str) -> String {
+    if text.len() > 100 || text.contains('{') { "the value".to_owned() } else { format!("{text:?}") }
+}
+
 /// Lenient: real project ids (`my-project-123`, `example.com:my-project`) and those of emulators (`demo`).
 fn project(text: &str) -> Result<String, String> {
     let fits = (1..=63).contains(&text.len())
@@ -659,7 +688,8 @@ fn project(text: &str) -> Result<String, String> {
         Ok(text.to_owned())
     } else {
         Err(format!(
-            "{text:?} is not a project id: expected lower-case letters, digits and hyphens, e.g. `my-project-123`"
+            "{} is not a project id: expected lower-case letters, digits and hyphens, e.g. `my-project-123`",
+            shown(text)
         ))
     }
 }
@@ -669,7 +699,7 @@ fn location(text: &str) -> Result<String, String> {
     if fits {
         Ok(text.to_owned())
     } else {
-        Err(format!("{text:?} is not a BigQuery location: expected e.g. `US`, `EU` or `europe-west3`"))
+        Err(format!("{} is not a BigQuery location: expected e.g. `US`, `EU` or `europe-west3`", shown(text)))
     }
 }
 
@@ -690,8 +720,9 @@ fn own_table(text: &str) -> Result<TableName, String> {
             Ok(TableName { dataset: dataset.to_owned(), table: table.to_owned() })
         }
         _ => Err(format!(
-            "{text:?} is not `dataset.table`: expected letters, digits and underscores (hyphens in the table), \
-             without the project"
+            "{} is not `dataset.table`: expected letters, digits and underscores (hyphens in the table), \
+             without the project",
+            shown(text)
         )),
     }
 }
@@ -701,7 +732,7 @@ fn word<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
         Some((_, value)) => Ok(*value),
         None => {
             let expected: Vec<String> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
-            Err(format!("{text:?} is not {}", expected.join(" or ")))
+            Err(format!("{} is not {}", shown(text), expected.join(" or ")))
         }
     }
 }
@@ -718,14 +749,14 @@ fn dropped_columns(text: &str) -> Result<DroppedColumns, String> {
 fn retention_days(text: &str) -> Result<u32, String> {
     match text.parse() {
         Ok(days) if (1..=MAX_RETENTION_DAYS).contains(&days) => Ok(days),
-        _ => Err(format!("{text:?} is not a number of days from 1 to {MAX_RETENTION_DAYS}")),
+        _ => Err(format!("{} is not a number of days from 1 to {MAX_RETENTION_DAYS}", shown(text))),
     }
 }
 
 fn max_bytes_billed(text: &str) -> Result<i64, String> {
     match text.parse() {
         Ok(bytes) if bytes > 0 => Ok(bytes),
-        _ => Err(format!("{text:?} is not a number of bytes from 1 to {}", i64::MAX)),
+        _ => Err(format!("{} is not a number of bytes from 1 to {}", shown(text), i64::MAX)),
     }
 }
 
@@ -813,6 +844,10 @@ impl Url {
         let Some(host) = host else {
             return Err(EXPECTED.to_owned());
         };
+        let has_port = uri.authority().is_some_and(|authority| authority.as_str() != host);
+        if has_port && uri.port_u16().is_none() {
+            return Err(EXPECTED.to_owned());
+        }
         let address = host.trim_start_matches('[').trim_end_matches(']');
         let is_loopback = host == "localhost" || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
         Ok(Self { text: text.to_owned(), is_encrypted, is_loopback })

@@ -29,7 +29,10 @@ fn defaults_are_the_documented_ones() {
     assert_eq!(config.log_table.to_string(), "cdc.log");
     assert_eq!(config.merges_table.to_string(), "cdc.merges");
     assert_eq!(config.quarantine_table.to_string(), "cdc.quarantine");
-    assert_eq!(config.final_table.expand("shop", "orders").to_string(), "replica.shop_orders");
+    assert_eq!(
+        config.final_table.name_of(&SourceTable { schema: "shop".into(), table: "orders".into() }).to_string(),
+        "replica.shop_orders"
+    );
     assert!(config.tables.matches("any", "thing"));
     assert_eq!(config.deletes, Deletes::Hard);
     assert_eq!(config.absent_columns, AbsentColumns::Null);
@@ -107,6 +110,8 @@ fn values_out_of_range_are_refused() {
         ("STRAIT_BIGQUERY_REST_URL", "https://host/?a=b"),
         ("STRAIT_BIGQUERY_GRPC_URL", "ftp://host"),
         ("STRAIT_BIGQUERY_GRPC_URL", "https://"),
+        ("STRAIT_BIGQUERY_GRPC_URL", "https://host:99999"),
+        ("STRAIT_BIGQUERY_GRPC_URL", "https://host:"),
     ] {
         problem_of(name, value);
     }
@@ -116,9 +121,35 @@ fn values_out_of_range_are_refused() {
 #[test]
 fn the_final_tables_dataset_may_depend_on_the_schema() {
     let config = with(&[("STRAIT_FINAL_TABLE", "raw_{schema}.{table}")]).unwrap();
-    assert_eq!(config.final_table.expand("shop", "orders").to_string(), "raw_shop.orders");
+    assert_eq!(
+        config.final_table.name_of(&SourceTable { schema: "shop".into(), table: "orders".into() }).to_string(),
+        "raw_shop.orders"
+    );
     assert_eq!(config.final_table.fixed_dataset(), None);
     assert_eq!(with(&[]).unwrap().final_table.fixed_dataset(), Some("replica"));
+}
+
+#[test]
+fn a_final_table_is_never_one_of_straits_own() {
+    assert!(problem_of("STRAIT_FINAL_TABLE", "cdc.l{table}").contains("cdc.log"));
+    let error = with(&[("STRAIT_FINAL_TABLE", "cdc.{table}")]).expect_err("all three");
+    assert_eq!(error.problems.len(), 3);
+    for apart in ["cdc.{schema}_{table}", "cdc.final_{table}", "{schema}.{table}"] {
+        with(&[("STRAIT_FINAL_TABLE", apart)]).expect(apart);
+    }
+}
+
+#[test]
+fn a_credential_in_the_wrong_variable_is_not_echoed() {
+    for variable in VARIABLES {
+        for value in [r#"{"private_key":"HUSH"}"#.to_owned(), "HUSH".repeat(40)] {
+            let printed = match with(&[(variable.name, &value)]) {
+                Ok(_) => continue,
+                Err(error) => error.to_string(),
+            };
+            assert!(!printed.contains("HUSH"), "{printed}");
+        }
+    }
 }
 
 #[test]

@@ -1,1 +1,375 @@
-//! Placeholder.
+//! One invocation of `ingest`: the event's records are decoded, appended to the log, and every record that is not in
+//! the log afterwards is given back by name.
+//! It must never answer for a record that BigQuery did not acknowledge, and never hold a partition up for one bad record.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+use tokio::time::Instant;
+
+use crate::bigquery::append::{AppendClient, MAY_NOT_EXIST, RefusalCode, RowOutcome, WriteStream};
+use crate::bigquery::connect::Connections;
+use crate::bigquery::rest::{BigQuery, Ensured};
+use crate::bigquery::retry::Backoff;
+use crate::bigquery::{Error, ErrorKind};
+use crate::config::{Config, TableFilter};
+use crate::kafka::{self, EventError};
+use crate::lambda::{Invocation, InvocationError};
+use crate::log::{EncodedRow, LOG, LogBatch, Tally};
+use crate::names::TableName;
+use crate::telemetry::{self, Metric, Unit};
+
+/// How long after its creation appends may fail to find a table; BigQuery's metadata is eventually consistent, by its
+/// users' accounts seconds, rarely a minute.
+const NEW_TABLE_PATIENCE: Duration = Duration::from_secs(60);
+
+/// What `ingest` answers: the records that are not in the log. Empty is success.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Response {
+    /// To be delivered again.
+    #[serde(rename = "batchItemFailures")]
+    pub batch_item_failures: Vec<ItemFailure>,
+}
+
+/// A record to be delivered again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ItemFailure {
+    /// Which.
+    #[serde(rename = "itemIdentifier")]
+    pub item_identifier: ItemIdentifier,
+}
+
+/// A record by Lambda's names.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct ItemIdentifier {
+    /// The key of the event's `records`.
+    pub partition: String,
+    /// The offset.
+    pub offset: i64,
+}
+
+/// `ingest`, set up once per cold start.
+pub struct IngestHandler {
+    log: TableName,
+    retention_days: u32,
+    filter: TableFilter,
+    stream: WriteStream,
+    appends: AppendClient,
+    tables: BigQuery,
+}
+
+/// What an invocation took, beside what became of its records.
+struct Figures {
+    bytes_in: usize,
+    refused: usize,
+    decode_time: Duration,
+    append_time: Duration,
+}
+
+/// What became of the rows that were handed to the append.
+struct Appended {
+    outcomes: Vec<RowOutcome>,
+    failure: Option<Error>,
+    requests: u32,
+    bytes_sent: u64,
+}
+
+impl Appended {
+    fn written(&self) -> usize {
+        self.outcomes.iter().filter(|outcome| **outcome == RowOutcome::Written).count()
+    }
+}
+
+impl IngestHandler {
+    /// For the configured log, with its two ways to BigQuery.
+    #[must_use]
+    pub fn new(config: &Config, connections: Connections) -> Self {
+        let log = config.log_table.clone();
+        Self {
+            stream: WriteStream::default_of(config.project.clone(), log.clone(), LOG.proto_descriptor()),
+            log,
+            retention_days: config.log_retention_days,
+            filter: config.tables.clone(),
+            appends: connections.appends,
+            tables: connections.rest,
+        }
+    }
+
+    /// One invocation.
+    ///
+    /// # Errors
+    /// When the event cannot be read at all, or none of its records could be written.
+    pub async fn handle(&self, body: &[u8], invocation: &Invocation) -> Result<Response, InvocationError> {
+        let started = Instant::now();
+        let event = kafka::decode_event(body).map_err(|error| not_an_event(&error))?;
+        let batch = LogBatch::from_event(&event, &self.filter, micros(SystemTime::now()));
+        let decoded = Instant::now();
+        let rows: Vec<&[u8]> = batch.rows.iter().map(|row| row.bytes.as_slice()).collect();
+        let mut appended = self.append(&rows, invocation.deadline).await;
+        let refused = self.poison_refused(&batch.rows, &mut appended, invocation.deadline).await;
+        let figures =
+            Figures { bytes_in: body.len(), refused, decode_time: decoded - started, append_time: decoded.elapsed() };
+        let given_back = given_back(&batch.rows, &appended.outcomes);
+        let written = appended.written();
+        self.report(invocation, &batch.tally, &appended, &figures, given_back.len());
+        if given_back.is_empty() {
+            return Ok(Response::default());
+        }
+        let failure =
+            appended.failure.unwrap_or_else(|| Error::new(ErrorKind::RowErrors, "AppendRows", self.log.to_string()));
+        if written == 0 {
+            return Err(failure.into());
+        }
+        tracing::warn!(
+            request_id = %invocation.request_id,
+            table = %self.log,
+            given_back = given_back.len(),
+            cause = InvocationError::from(failure).message(),
+            "some records could not be written; Lambda delivers them again"
+        );
+        Ok(Response {
+            batch_item_failures: given_back
+                .into_iter()
+                .map(|item_identifier| ItemFailure { item_identifier })
+                .collect(),
+        })
+    }
+
+    /// The invocation's one log line and its metrics.
+    fn report(
+        &self,
+        invocation: &Invocation,
+        tally: &Tally,
+        appended: &Appended,
+        figures: &Figures,
+        given_back: usize,
+    ) {
+        let poison = tally.poison.saturating_add(count(figures.refused));
+        let now = micros(SystemTime::now());
+        let lag_ms = tally.newest_committed_at.map(|at| now.saturating_sub(at).max(0) / 1000);
+        tracing::info!(
+            request_id = %invocation.request_id,
+            table = %self.log,
+            records = tally.records,
+            loads = tally.loads,
+            inserts = tally.inserts,
+            updates = tally.updates,
+            deletes = tally.deletes,
+            controls = tally.controls,
+            poison,
+            refused = figures.refused,
+            flagged = tally.flagged,
+            dms_own = tally.dms_own,
+            excluded = tally.excluded,
+            written = appended.written(),
+            given_back,
+            requests = appended.requests,
+            bytes_in = figures.bytes_in,
+            bytes_out = appended.bytes_sent,
+            decode_ms = millis(figures.decode_time),
+            append_ms = millis(figures.append_time),
+            lag_ms,
+            "ingested"
+        );
+        let mut metrics = vec![
+            Metric::new("Records", Unit::Count, signed(tally.records)),
+            Metric::new("BytesIn", Unit::Bytes, signed(count(figures.bytes_in))),
+            Metric::new("BytesOut", Unit::Bytes, signed(appended.bytes_sent)),
+            Metric::new("Poison", Unit::Count, signed(poison)),
+            Metric::new("GivenBack", Unit::Count, signed(count(given_back))),
+            Metric::new("AppendLatency", Unit::Milliseconds, millis(figures.append_time)),
+        ];
+        metrics.extend(lag_ms.map(|lag| Metric::new("IngestLag", Unit::Milliseconds, lag)));
+        telemetry::emit(&telemetry::metrics_line(
+            &[("Function", invocation.function_name.as_str())],
+            &metrics,
+            now / 1000,
+        ));
+    }
+
+    /// Appends `rows`; creates the log if it is missing, and waits until appends find it.
+    async fn append(&self, rows: &[&[u8]], deadline: Instant) -> Appended {
+        let mut total =
+            Appended { outcomes: vec![RowOutcome::NotWritten; rows.len()], failure: None, requests: 0, bytes_sent: 0 };
+        let mut visible_by: Option<Instant> = None;
+        let mut backoff = Backoff::new();
+        loop {
+            let open: Vec<usize> = not_written(&total.outcomes);
+            let open_rows: Vec<&[u8]> = open.iter().filter_map(|index| rows.get(*index).copied()).collect();
+            let outcome = self.appends.append(&self.stream, &open_rows, deadline).await;
+            total.requests = total.requests.saturating_add(outcome.requests);
+            total.bytes_sent = total.bytes_sent.saturating_add(outcome.bytes_sent);
+            for (index, row) in open.into_iter().zip(outcome.rows) {
+                if let Some(slot) = total.outcomes.get_mut(index) {
+                    *slot = row;
+                }
+            }
+            let Some(failure) = outcome.failure else {
+                return total;
+            };
+            if !may_be_missing(&failure) {
+                total.failure = Some(failure);
+                return total;
+            }
+            let patience = match visible_by {
+                Some(instant) => instant,
+                None => match self.create_log(failure.kind(), deadline).await {
+                    Ok(true) => {
+                        let instant = deadline.min(Instant::now() + NEW_TABLE_PATIENCE);
+                        visible_by = Some(instant);
+                        instant
+                    }
+                    // The table is there, so it is the permission that is missing.
+                    Ok(false) => {
+                        total.failure = Some(failure);
+                        return total;
+                    }
+                    Err(error) => {
+                        total.failure = Some(error);
+                        return total;
+                    }
+                },
+            };
+            let wake = Instant::now() + backoff.next_delay();
+            if wake >= patience {
+                total.failure = Some(failure);
+                return total;
+            }
+            tokio::time::sleep_until(wake).await;
+        }
+    }
+
+    /// Creates the log; whether it makes sense to append again.
+    async fn create_log(&self, seen: ErrorKind, deadline: Instant) -> Result<bool, Error> {
+        let expiry = Some(self.retention_days);
+        let ensured = self.tables.ensure_table(&self.log, &LOG, expiry, deadline).await?;
+        match ensured {
+            Ensured::Created => {
+                tracing::info!(table = %self.log, "created the log");
+                Ok(true)
+            }
+            // Another invocation has just created it, and appends do not see it yet.
+            Ensured::Existed => Ok(seen == ErrorKind::NotFound),
+        }
+    }
+
+    /// Appends the refused rows as poison, so that they do not block their partitions; returns how many there were.
+    async fn poison_refused(&self, rows: &[EncodedRow], appended: &mut Appended, deadline: Instant) -> usize {
+        let mut places = Vec::new();
+        let mut poison_rows = Vec::new();
+        let mut refused = 0_usize;
+        for (place, (row, outcome)) in rows.iter().zip(&appended.outcomes).enumerate() {
+            let RowOutcome::Refused(code) = outcome else {
+                continue;
+            };
+            refused += 1;
+            if let Some(bytes) = as_poison(&row.bytes, *code) {
+                places.push(place);
+                poison_rows.push(bytes);
+            }
+        }
+        if poison_rows.is_empty() {
+            return refused;
+        }
+        let poison_rows: Vec<&[u8]> = poison_rows.iter().map(Vec::as_slice).collect();
+        let second = self.append(&poison_rows, deadline).await;
+        appended.requests = appended.requests.saturating_add(second.requests);
+        appended.bytes_sent = appended.bytes_sent.saturating_add(second.bytes_sent);
+        for (place, outcome) in places.into_iter().zip(second.outcomes) {
+            if let Some(slot) = appended.outcomes.get_mut(place) {
+                *slot = outcome;
+            }
+        }
+        appended.failure = appended.failure.take().or(second.failure);
+        refused
+    }
+}
+
+/// The records that are not in the log, each once.
+fn given_back(rows: &[EncodedRow], outcomes: &[RowOutcome]) -> BTreeSet<ItemIdentifier> {
+    rows.iter()
+        .zip(outcomes)
+        .filter(|(_, outcome)| **outcome != RowOutcome::Written)
+        .map(|(row, _)| ItemIdentifier { partition: row.item.group.to_string(), offset: row.item.offset })
+        .collect()
+}
+
+fn not_an_event(error: &EventError) -> InvocationError {
+    InvocationError::new(
+        "InvalidEvent",
+        format!("{error}. What to do: invoke this function from an Amazon MSK event source mapping only"),
+    )
+}
+
+/// Whether the failure may be that the table does not exist.
+fn may_be_missing(failure: &Error) -> bool {
+    match failure.kind() {
+        ErrorKind::NotFound => true,
+        ErrorKind::PermissionDenied => failure.reason() == Some(MAY_NOT_EXIST),
+        _ => false,
+    }
+}
+
+fn not_written(outcomes: &[RowOutcome]) -> Vec<usize> {
+    outcomes
+        .iter()
+        .enumerate()
+        .filter(|(_, outcome)| **outcome == RowOutcome::NotWritten)
+        .map(|(place, _)| place)
+        .collect()
+}
+
+/// The columns that a poison row keeps: its identity, and its data for a person to look at. The others may be what
+/// BigQuery refused.
+const KEPT_COLUMNS: &[&str] =
+    &["source_schema", "source_table", "data", "kafka_topic", "kafka_partition", "kafka_offset", "ingested_at"];
+
+/// A refused row as a poison row; `None` if it is no row of the log's.
+fn as_poison(row: &[u8], code: RefusalCode) -> Option<Vec<u8>> {
+    let error = format!("BigQuery refused the row: {}", code.as_str());
+    let kept: Vec<u32> = KEPT_COLUMNS.iter().filter_map(|name| LOG.field_number(name)).collect();
+    let mut poison = Vec::with_capacity(row.len());
+    let mut rest = row;
+    while !rest.is_empty() {
+        let (number, length) = field_at(rest)?;
+        let (field, behind) = rest.split_at_checked(length)?;
+        if kept.contains(&number) {
+            poison.extend_from_slice(field);
+        }
+        rest = behind;
+    }
+    for (column, text) in [("operation", "poison"), ("position", ""), ("error", error.as_str())] {
+        prost::encoding::string::encode(LOG.field_number(column)?, &text.to_owned(), &mut poison);
+    }
+    Some(poison)
+}
+
+/// The number and the length of the protobuf field that `bytes` begins with.
+fn field_at(bytes: &[u8]) -> Option<(u32, usize)> {
+    let mut rest = bytes;
+    let (number, wire_type) = prost::encoding::decode_key(&mut rest).ok()?;
+    prost::encoding::skip_field(wire_type, number, &mut rest, prost::encoding::DecodeContext::default()).ok()?;
+    Some((number, bytes.len().checked_sub(rest.len())?))
+}
+
+fn micros(time: SystemTime) -> i64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+#[path = "ingest_tests.rs"]
+mod tests;

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tower::util::MapRequestLayer;
 
 use crate::bigquery;
+use crate::config::Config;
 use crate::secrets::SecretError;
 
 /// Kept back from Lambda's own deadline: the answer has to be on its way before the function is stopped.
@@ -71,10 +72,12 @@ impl InvocationError {
     }
 }
 
-impl From<bigquery::Error> for InvocationError {
-    fn from(error: bigquery::Error) -> Self {
+impl InvocationError {
+    /// What happened to a call to BigQuery, with its causes and what to do, in one line.
+    #[must_use]
+    pub fn describe(error: &bigquery::Error) -> String {
         let mut message = error.to_string();
-        let mut cause = std::error::Error::source(&error);
+        let mut cause = std::error::Error::source(error);
         let mut advice = error.kind().advice();
         while let Some(source) = cause {
             message.push_str("; caused by: ");
@@ -90,7 +93,13 @@ impl From<bigquery::Error> for InvocationError {
             message.push_str(". What to do: ");
             message.push_str(advice);
         }
-        Self::new(error.error_type(), message)
+        message
+    }
+}
+
+impl From<bigquery::Error> for InvocationError {
+    fn from(error: bigquery::Error) -> Self {
+        Self::new(error.error_type(), Self::describe(&error))
     }
 }
 
@@ -110,6 +119,20 @@ impl From<InvocationError> for Diagnostic {
 pub fn install_tls() {
     // Fails only when one is installed already, which the crate graph allows to be ring alone.
     let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// The configuration from the process's environment.
+///
+/// # Errors
+/// Every problem at once, each with its variable's name; never a value that could be a secret.
+pub fn read_config() -> Result<Config, Vec<String>> {
+    // A variable that is not UTF-8 cannot be one of ours: ours are read as text, and so reported where they are missing.
+    let vars = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())));
+    Config::from_vars(vars).map_err(|error| {
+        let problems = error.problems.iter();
+        problems.map(|problem| format!("{}: {}", problem.name, problem.text)).collect()
+    })
 }
 
 /// Says once, in one line, all that keeps the function from starting. The caller then exits with a failure, before it

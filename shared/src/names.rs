@@ -211,49 +211,24 @@ pub fn source_of_final(description: &str) -> Option<String> {
     serde_json::from_str(description.strip_prefix(SOURCE_TABLE_MARK)?).ok()
 }
 
-/// The final table of a source table, from the configured pattern's two halves.
+/// The name of a source table's final table, made fit for BigQuery from what the pattern comes to.
 ///
 /// In the table's name letters and digits of any script, `_`, `-` and space stay, in the dataset's only ASCII letters,
-/// digits and `_` (<https://cloud.google.com/bigquery/docs/datasets#dataset-naming>); anything else becomes `_`, and the table's name
-/// then ends in `_` and eight hexadecimal digits of the source's SHA-256.
-pub fn final_table_name(dataset_pattern: &str, table_pattern: &str, source: &SourceTable) -> TableName {
-    let fill = |pattern: &str| fill_placeholders(pattern, source);
-    let wanted_dataset = fill(dataset_pattern);
-    let dataset = replace_characters(&wanted_dataset, |c| c.is_ascii_alphanumeric() || c == '_');
-    let wanted_table = fill(table_pattern);
-    let mut table = replace_characters(&wanted_table, |c| c.is_alphanumeric() || matches!(c, '_' | '-' | ' '));
-    if table != wanted_table || dataset != wanted_dataset || table.len() > TABLE_NAME_BYTES_LIMIT {
+/// digits and `_` (<https://cloud.google.com/bigquery/docs/datasets#dataset-naming>); anything else becomes `_`, and the
+/// table's name then ends in `_` and eight hexadecimal digits of the source's SHA-256.
+pub fn fit_for_bigquery(wanted: &TableName, source: &SourceTable) -> TableName {
+    let dataset = replace_characters(&wanted.dataset, |c| c.is_ascii_alphanumeric() || c == '_');
+    let mut table = replace_characters(&wanted.table, |c| c.is_alphanumeric() || matches!(c, '_' | '-' | ' '));
+    if table != wanted.table || dataset != wanted.dataset || table.len() > TABLE_NAME_BYTES_LIMIT {
         let suffix = format!("_{}", fingerprint(&format!("{}\0{}", source.schema, source.table), 8));
-        let mut limit = TABLE_NAME_BYTES_LIMIT - suffix.len();
-        while !table.is_char_boundary(limit.min(table.len())) {
+        let mut limit = (TABLE_NAME_BYTES_LIMIT - suffix.len()).min(table.len());
+        while !table.is_char_boundary(limit) {
             limit -= 1;
         }
-        table.truncate(limit.min(table.len()));
+        table.truncate(limit);
         table.push_str(&suffix);
     }
     TableName { dataset, table }
-}
-
-/// Fills both placeholders in one pass, so that a table named `{schema}` stays what it is.
-fn fill_placeholders(pattern: &str, source: &SourceTable) -> String {
-    let mut filled = String::new();
-    let mut rest = pattern;
-    while let Some(start) = rest.find('{') {
-        let (before, from) = rest.split_at(start);
-        filled.push_str(before);
-        if let Some(after) = from.strip_prefix("{schema}") {
-            filled.push_str(&source.schema);
-            rest = after;
-        } else if let Some(after) = from.strip_prefix("{table}") {
-            filled.push_str(&source.table);
-            rest = after;
-        } else {
-            filled.push('{');
-            rest = from.strip_prefix('{').unwrap_or_default();
-        }
-    }
-    filled.push_str(rest);
-    filled
 }
 
 fn replace_characters(text: &str, allowed: impl Fn(char) -> bool) -> String {
@@ -314,15 +289,17 @@ mod tests {
     }
 
     #[test]
-    fn final_tables_follow_the_pattern() {
-        let name = |s: &SourceTable| final_table_name("replica", "{schema}_{table}", s).to_string();
-        assert_eq!(name(&source("shop", "orders")), "replica.shop_orders");
-        assert_eq!(name(&source("shop", "주문")), "replica.shop_주문");
-        assert_eq!(name(&source("{table}", "x")).split('_').next(), Some("replica."));
-        let odd = name(&source("shop", "a.b"));
+    fn final_table_names_are_made_fit_without_collision() {
+        let name = |table: &str| {
+            let wanted = TableName { dataset: "replica".into(), table: format!("shop_{table}") };
+            fit_for_bigquery(&wanted, &source("shop", table)).to_string()
+        };
+        assert_eq!(name("orders"), "replica.shop_orders");
+        assert_eq!(name("주문"), "replica.shop_주문");
+        let odd = name("a.b");
         assert!(odd.starts_with("replica.shop_a_b_") && odd.len() == "replica.shop_a_b_".len() + 8, "{odd}");
-        assert_ne!(odd, name(&source("shop", "a/b")));
-        assert!(final_table_name("d", "{table}", &source("s", &"가".repeat(600))).table.len() <= 1024);
+        assert_ne!(odd, name("a/b"));
+        assert!(name(&"가".repeat(600)).len() <= 1024 + "replica.".len());
     }
 
     proptest! {

@@ -7,15 +7,16 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::json;
+use strait::bigquery::table_resource::Table;
 use strait::config::{AbsentColumns, Deletes};
 use strait::merge::coverage::{Coverage, OffsetRange};
 use strait::merge::definition::SourceDefinition;
-use strait::merge::final_table::{FinalTable, TableResource, new_table_resource};
+use strait::merge::final_table::{FinalTable, new_table};
 use strait::merge::fold::{self, FoldRequest, LookBack};
 use strait::merge::ledger::LedgerState;
 use strait::merge::plan;
 use strait::merge::statement::{self, MergeRequest};
-use strait::names::{SourceTable, TableName, final_table_name};
+use strait::names::{SourceTable, TableName};
 
 const PROJECT: &str = "project";
 
@@ -37,15 +38,14 @@ fn order() -> SourceTable {
 
 fn every_type(deletes: Deletes) -> FinalTable {
     let definition = SourceDefinition::from_control(EVERY_TYPE).unwrap();
-    let name = final_table_name("replica", "{schema}_{table}", &order());
-    let (resource, _) = new_table_resource(PROJECT, &name, &order(), &definition, deletes).unwrap();
-    let resource: TableResource = serde_json::from_value(resource).unwrap();
+    let name = table("replica", "shop_order");
+    let (resource, _) = new_table(PROJECT, &name, &order(), &definition, deletes).unwrap();
     FinalTable::existing(name, &order(), &resource, None, deletes).unwrap()
 }
 
 /// A table as a person may have made it: a text key, the types that no control record names, no columns of Strait's own.
 fn made_by_hand() -> FinalTable {
-    let resource: TableResource = serde_json::from_value(json!({
+    let resource: Table = serde_json::from_value(json!({
         "schema": {"fields": [
             {"name": "code", "type": "STRING"}, {"name": "doc", "type": "JSON"}, {"name": "t", "type": "TIME"},
             {"name": "price", "type": "NUMERIC", "precision": "10", "scale": "2"}]},
@@ -56,6 +56,7 @@ fn made_by_hand() -> FinalTable {
 
 fn statements() -> BTreeMap<String, String> {
     let log = table("cdc", "log");
+    let fold_name = fold::fold_table(&log, "0123456789abcdef");
     let covered = vec![
         OffsetRange { topic: "cdc".into(), partition: 0, first: 0, last: 41 },
         OffsetRange { topic: "it's".into(), partition: 7, first: 5, last: 5 },
@@ -67,7 +68,10 @@ fn statements() -> BTreeMap<String, String> {
     add("plan_first".into(), plan::query(PROJECT, &log, &Coverage::default()).unwrap());
     let coverage = Coverage { to_us: Some(1_767_323_045_678_901), ranges: covered.clone() };
     add("plan".into(), plan::query(PROJECT, &log, &coverage).unwrap());
-    add("quarantine".into(), statement::quarantine(PROJECT, &log, &table("cdc", "quarantine"), &order()).unwrap());
+    add(
+        "quarantine".into(),
+        statement::quarantine(PROJECT, &fold_name, &table("cdc", "quarantine"), &order()).unwrap(),
+    );
     let other = SourceTable { schema: "crm".into(), table: "o'brien".into() };
     add("definitions".into(), statement::newest_definitions(PROJECT, &log, &[&order(), &other]).unwrap());
     add("add_own_columns".into(), statement::add_own_columns(PROJECT, &made_by_hand()).unwrap().unwrap());
@@ -84,6 +88,7 @@ fn statements() -> BTreeMap<String, String> {
                 let request = FoldRequest {
                     project: PROJECT,
                     log: &log,
+                    fold: &fold_name,
                     source: &order(),
                     table: &final_table,
                     window_from_us: Some(1_767_322_000_000_000),
@@ -97,8 +102,7 @@ fn statements() -> BTreeMap<String, String> {
             }
             let request = MergeRequest {
                 project: PROJECT,
-                log: &log,
-                source: &order(),
+                fold: &fold_name,
                 table: &final_table,
                 absent,
                 deletes,
@@ -106,7 +110,7 @@ fn statements() -> BTreeMap<String, String> {
             };
             add(format!("merge_{mode}"), statement::merge(&request).unwrap());
             if mode == "hard_null" {
-                add("survey".into(), fold::survey(PROJECT, &log, &order(), &final_table).unwrap());
+                add("survey".into(), fold::survey(PROJECT, &fold_name, &final_table).unwrap());
             }
         }
     }
@@ -115,6 +119,7 @@ fn statements() -> BTreeMap<String, String> {
     let request = FoldRequest {
         project: PROJECT,
         log: &log,
+        fold: &fold_name,
         source: &order(),
         table: &by_hand,
         window_from_us: None,
@@ -127,8 +132,7 @@ fn statements() -> BTreeMap<String, String> {
     add("fold_by_hand".into(), fold::statement(&request).unwrap());
     let request = MergeRequest {
         project: PROJECT,
-        log: &log,
-        source: &order(),
+        fold: &fold_name,
         table: &by_hand,
         absent: AbsentColumns::Null,
         deletes: Deletes::Hard,

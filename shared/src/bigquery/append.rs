@@ -236,7 +236,12 @@ impl AppendClient {
     /// repeated until `deadline`, and nothing behind it is sent before. A refused row is left out and the rest of its
     /// request sent again, because BigQuery writes none of a request with a refused row
     /// (<https://cloud.google.com/bigquery/docs/write-api-streaming#error_handling>).
-    pub async fn append(&self, stream: &WriteStream, rows: &[Vec<u8>], deadline: Instant) -> AppendOutcome {
+    pub async fn append<R: AsRef<[u8]>>(&self, stream: &WriteStream, rows: &[R], deadline: Instant) -> AppendOutcome {
+        let rows: Vec<&[u8]> = rows.iter().map(AsRef::as_ref).collect();
+        self.append_rows(stream, &rows, deadline).await
+    }
+
+    async fn append_rows(&self, stream: &WriteStream, rows: &[&[u8]], deadline: Instant) -> AppendOutcome {
         let mut outcome =
             AppendOutcome { rows: vec![RowOutcome::NotWritten; rows.len()], failure: None, requests: 0, bytes_sent: 0 };
         let mut offset = stream.offset;
@@ -258,7 +263,7 @@ impl AppendClient {
         deadline: Instant,
         outcome: &mut AppendOutcome,
     ) -> Result<(), Error> {
-        let mut pending: Vec<(usize, &Vec<u8>)> = Vec::with_capacity(rows.len());
+        let mut pending: Vec<(usize, &[u8])> = Vec::with_capacity(rows.len());
         for (index, row) in rows {
             if row.len() > MAX_ROW_BYTES {
                 set(&mut outcome.rows, index, RowOutcome::Refused(RefusalCode::TooLarge));
@@ -465,7 +470,9 @@ struct RemoteStatus<'a> {
 impl RemoteStatus<'_> {
     fn kind(&self) -> ErrorKind {
         match self.storage_code {
-            Some(StorageErrorCode::TableNotFound | StorageErrorCode::StreamNotFound) => return ErrorKind::NotFound,
+            Some(StorageErrorCode::TableNotFound | StorageErrorCode::StreamNotFound) => {
+                return ErrorKind::NotFound;
+            }
             Some(StorageErrorCode::OffsetAlreadyExists) => return ErrorKind::AlreadyExists,
             Some(StorageErrorCode::KmsServiceError) => return ErrorKind::Unavailable,
             _ => {}
@@ -526,25 +533,25 @@ fn describe(cause: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
-fn append_request(stream: &WriteStream, rows: &[(usize, &Vec<u8>)], offset: Option<i64>) -> AppendRowsRequest {
+fn append_request(stream: &WriteStream, rows: &[(usize, &[u8])], offset: Option<i64>) -> AppendRowsRequest {
     AppendRowsRequest {
         write_stream: stream.name(),
         offset,
         trace_id: TRACE_ID.to_owned(),
         rows: Some(Rows::ProtoRows(ProtoData {
             writer_schema: Some(ProtoSchema { proto_descriptor: Some(stream.descriptor.clone()) }),
-            rows: Some(ProtoRows { serialized_rows: rows.iter().map(|(_, row)| (*row).clone()).collect() }),
+            rows: Some(ProtoRows { serialized_rows: rows.iter().map(|(_, row)| row.to_vec()).collect() }),
         })),
         ..AppendRowsRequest::default()
     }
 }
 
-type RequestRows<'a> = Vec<(usize, &'a Vec<u8>)>;
+type RequestRows<'a> = Vec<(usize, &'a [u8])>;
 
 /// Cuts `rows`, in their order, into requests of at most `limit` bytes; a larger row stands alone.
-fn requests(rows: &[Vec<u8>], limit: usize) -> Vec<RequestRows<'_>> {
-    let mut requests: Vec<RequestRows<'_>> = Vec::new();
-    let mut current: RequestRows<'_> = Vec::new();
+fn requests<'a>(rows: &[&'a [u8]], limit: usize) -> Vec<RequestRows<'a>> {
+    let mut requests: Vec<RequestRows<'a>> = Vec::new();
+    let mut current: RequestRows<'a> = Vec::new();
     let mut bytes = 0_usize;
     for (index, row) in rows.iter().enumerate() {
         let added = row.len() + ROW_OVERHEAD;
@@ -553,7 +560,7 @@ fn requests(rows: &[Vec<u8>], limit: usize) -> Vec<RequestRows<'_>> {
             bytes = 0;
         }
         bytes += added;
-        current.push((index, row));
+        current.push((index, *row));
     }
     if !current.is_empty() {
         requests.push(current);

@@ -171,7 +171,9 @@ impl GoogleCredentials {
         let credential_type = match credential.get("type").and_then(Value::as_str) {
             Some("service_account") => CredentialType::ServiceAccount,
             Some("external_account") => CredentialType::ExternalAccount,
-            _ => return Err(wrong("its type is neither service_account nor external_account")),
+            _ => {
+                return Err(wrong("its type is neither service_account nor external_account"));
+            }
         };
         drop_metadata_session(&mut credential);
         let fetch = GoogleFetch { credential, credential_type };

@@ -126,6 +126,12 @@ impl ErrorKind {
 /// A failed call to BigQuery. Its text holds identifiers only: no row value, no token.
 #[derive(Debug)]
 pub struct Error {
+    /// Boxed, so that a result is not larger for the sake of its rare side.
+    inner: Box<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
     kind: ErrorKind,
     call: &'static str,
     target: String,
@@ -139,13 +145,23 @@ impl Error {
     /// An error of `kind` from `call` (`tables.get`, `AppendRows`, …) on `target` (a table, a job, a dataset).
     #[must_use]
     pub fn new(kind: ErrorKind, call: &'static str, target: impl Into<String>) -> Self {
-        Self { kind, call, target: target.into(), reason: None, message: None, job_id: None, source: None }
+        Self {
+            inner: Box::new(Inner {
+                kind,
+                call,
+                target: target.into(),
+                reason: None,
+                message: None,
+                job_id: None,
+                source: None,
+            }),
+        }
     }
 
     /// With BigQuery's own reason (`rateLimitExceeded`, `TABLE_NOT_FOUND`, `HTTP 502`).
     #[must_use]
     pub fn with_reason(mut self, reason: impl Into<String>) -> Self {
-        self.reason = Some(reason.into());
+        self.inner.reason = Some(reason.into());
         self
     }
 
@@ -154,7 +170,7 @@ impl Error {
     pub fn with_remote_message(mut self, message: &str) -> Self {
         let kept = redact(message);
         if !kept.is_empty() {
-            self.message = Some(kept);
+            self.inner.message = Some(kept);
         }
         self
     }
@@ -162,65 +178,65 @@ impl Error {
     /// With a detail that is our own text and holds identifiers only.
     #[must_use]
     pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
-        self.message = Some(detail.into());
+        self.inner.message = Some(detail.into());
         self
     }
 
     /// With the job's id.
     #[must_use]
     pub fn with_job_id(mut self, job_id: impl Into<String>) -> Self {
-        self.job_id = Some(job_id.into());
+        self.inner.job_id = Some(job_id.into());
         self
     }
 
     /// With the cause. It must be a local error: a remote status has row values in its text.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        self.source = Some(source.into());
+        self.inner.source = Some(source.into());
         self
     }
 
     /// The kind, which decides what is done.
     #[must_use]
-    pub const fn kind(&self) -> ErrorKind {
-        self.kind
+    pub fn kind(&self) -> ErrorKind {
+        self.inner.kind
     }
 
     /// The failed call.
     #[must_use]
-    pub const fn call(&self) -> &'static str {
-        self.call
+    pub fn call(&self) -> &'static str {
+        self.inner.call
     }
 
     /// What the call was about.
     #[must_use]
     pub fn target(&self) -> &str {
-        &self.target
+        &self.inner.target
     }
 
     /// BigQuery's own reason, where it gave one.
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
-        self.reason.as_deref()
+        self.inner.reason.as_deref()
     }
 
     /// The job's id, where a job is concerned.
     #[must_use]
     pub fn job_id(&self) -> Option<&str> {
-        self.job_id.as_deref()
+        self.inner.job_id.as_deref()
     }
 
     /// A stable name for Lambda's `errorType`.
     #[must_use]
-    pub const fn error_type(&self) -> &'static str {
-        self.kind.error_type()
+    pub fn error_type(&self) -> &'static str {
+        self.inner.kind.error_type()
     }
 
     /// Whether the call may have taken effect although it failed.
     #[must_use]
-    pub const fn is_ambiguous(&self) -> bool {
+    pub fn is_ambiguous(&self) -> bool {
         matches!(
-            self.kind,
+            self.inner.kind,
             ErrorKind::Unreachable
                 | ErrorKind::Timeout
                 | ErrorKind::Unavailable
@@ -233,26 +249,26 @@ impl Error {
     /// This failure, given up on because the deadline has come.
     #[must_use]
     pub(crate) fn past_deadline(self) -> Self {
-        if matches!(self.kind, ErrorKind::DeadlinePassed | ErrorKind::JobRunning) {
+        if matches!(self.inner.kind, ErrorKind::DeadlinePassed | ErrorKind::JobRunning) {
             return self;
         }
-        let (call, target, job_id) = (self.call, self.target.clone(), self.job_id.clone());
+        let (call, target, job_id) = (self.inner.call, self.inner.target.clone(), self.inner.job_id.clone());
         let mut error = Self::new(ErrorKind::DeadlinePassed, call, target).with_source(self);
-        error.job_id = job_id;
+        error.inner.job_id = job_id;
         error
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} {}", self.kind.description(), self.call, self.target)?;
-        if let Some(reason) = &self.reason {
+        write!(f, "{}: {} {}", self.inner.kind.description(), self.inner.call, self.inner.target)?;
+        if let Some(reason) = &self.inner.reason {
             write!(f, ", {reason}")?;
         }
-        if let Some(message) = &self.message {
+        if let Some(message) = &self.inner.message {
             write!(f, ", {message}")?;
         }
-        if let Some(job_id) = &self.job_id {
+        if let Some(job_id) = &self.inner.job_id {
             write!(f, ", job {job_id}")?;
         }
         Ok(())
@@ -261,7 +277,7 @@ impl fmt::Display for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.source.as_deref().map(|source| {
+        self.inner.source.as_deref().map(|source| {
             let source: &(dyn StdError + 'static) = source;
             source
         })
@@ -275,16 +291,21 @@ const REDACTED_MAX_CHARS: usize = 120;
 /// stand, and the `[line:column]` at its end, which helps to find the place in a statement.
 #[must_use]
 pub fn redact(message: &str) -> String {
-    let head = message.split([':', '"', '\'', '`', '\u{201c}', '\u{2018}', '\n']).next().unwrap_or_default().trim_end();
     let place = trailing_place(message).unwrap_or_default();
+    let sentence = message.rfind(place).and_then(|at| message.get(..at));
+    let head = sentence
+        .filter(|_| !place.is_empty())
+        .unwrap_or(message)
+        .split([':', '"', '\'', '`', '\u{201c}', '\u{2018}', '\n'])
+        .next()
+        .unwrap_or_default()
+        .trim_end();
     let room = REDACTED_MAX_CHARS.saturating_sub(place.chars().count() + 1);
     let mut kept: String = head.chars().take(room).collect();
-    if !place.is_empty() && !kept.ends_with(place) {
-        if !kept.is_empty() {
-            kept.push(' ');
-        }
-        kept.push_str(place);
+    if !place.is_empty() && !kept.is_empty() {
+        kept.push(' ');
     }
+    kept.push_str(place);
     kept
 }
 

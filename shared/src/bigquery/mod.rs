@@ -2,7 +2,10 @@
 //! Endpoints and credentials are arguments; nothing here knows what a change is.
 pub mod append;
 pub mod auth;
+pub mod connect;
 pub mod error;
+#[cfg(test)]
+pub(crate) mod fakes;
 pub mod rest;
 pub mod retry;
 pub mod table_resource;

@@ -370,7 +370,9 @@ impl BigQuery {
                 match self.get_job(job_id, deadline).await {
                     Ok(job) if job.is_done() => return Ok(job),
                     Ok(_) => {}
-                    Err(error) if error.kind() == ErrorKind::DeadlinePassed => return Err(running()),
+                    Err(error) if error.kind() == ErrorKind::DeadlinePassed => {
+                        return Err(running());
+                    }
                     Err(error) => return Err(error),
                 }
             }
@@ -383,7 +385,9 @@ impl BigQuery {
                 Ok(_) => retries.pause(running()).await.map_err(|_| running())?,
                 Err(error) => match retries.wait_after(error, self.tokens.as_ref()).await {
                     Ok(()) => {}
-                    Err(error) if error.kind() == ErrorKind::DeadlinePassed => return Err(running()),
+                    Err(error) if error.kind() == ErrorKind::DeadlinePassed => {
+                        return Err(running());
+                    }
                     Err(error) => return Err(error.with_job_id(job_id)),
                 },
             }
@@ -640,7 +644,9 @@ impl JobAnswer {
 /// From HTTP status and BigQuery's reason to a kind. The reason goes first: 403 is a quota as well as a refusal.
 fn http_kind(status: u16, reason: &str) -> ErrorKind {
     match reason {
-        "rateLimitExceeded" | "userRateLimitExceeded" | "jobRateLimitExceeded" => return ErrorKind::RateLimited,
+        "rateLimitExceeded" | "userRateLimitExceeded" | "jobRateLimitExceeded" => {
+            return ErrorKind::RateLimited;
+        }
         "quotaExceeded" => return ErrorKind::QuotaExceeded,
         "backendError" | "jobBackendError" | "tableUnavailable" => return ErrorKind::Unavailable,
         "internalError" | "jobInternalError" => return ErrorKind::Internal,

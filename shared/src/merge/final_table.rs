@@ -1,11 +1,7 @@
 //! A final table as a merge sees it: which column takes which member of a row image, and what identifies a row.
 //! The final table is the configuration, so what exists is taken as it is; nothing here may change a type or guess a key.
 
-use std::collections::HashMap;
-
-use serde::Deserialize;
-use serde_json::{Value, json};
-
+use crate::bigquery::table_resource::{Clustering, Field, PrimaryKey, Table, TableConstraints};
 use crate::config::Deletes;
 use crate::names::{self, SourceTable, TableName};
 
@@ -48,7 +44,7 @@ pub struct FinalColumn {
 pub enum FinalTableProblem {
     /// No key is known.
     #[error(
-        "no primary key is known for {final_table}: declare one on it with ALTER TABLE … ADD PRIMARY KEY (…) NOT ENFORCED"
+        "the source sent no primary key for {final_table}: create it with PRIMARY KEY (…) NOT ENFORCED, or declare one with ALTER TABLE … ADD PRIMARY KEY (…) NOT ENFORCED"
     )]
     NoKey {
         /// The final table.
@@ -74,6 +70,14 @@ pub enum FinalTableProblem {
         /// Its type as BigQuery names it.
         column_type: String,
     },
+    /// It would be one of Strait's own tables.
+    #[error(
+        "{final_table} is one of Strait's own tables; set STRAIT_FINAL_TABLE so that no source table is named like it"
+    )]
+    OwnTable {
+        /// The table.
+        final_table: TableName,
+    },
     /// Another source table's rows are in it.
     #[error(
         "{final_table} already holds {other}; set STRAIT_FINAL_TABLE so that two source tables do not share one name"
@@ -86,56 +90,9 @@ pub enum FinalTableProblem {
     },
 }
 
-/// The parts of BigQuery's Table resource that matter here. The client crate's own model has neither constraints nor
-/// a column's precision.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct TableResource {
-    #[serde(default)]
-    schema: SchemaResource,
-    #[serde(default)]
-    table_constraints: ConstraintsResource,
-    #[serde(default)]
-    labels: HashMap<String, String>,
-    #[serde(default)]
-    description: String,
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct SchemaResource {
-    #[serde(default)]
-    fields: Vec<FieldResource>,
-}
-
-#[derive(Debug, Deserialize)]
-struct FieldResource {
-    name: String,
-    r#type: String,
-    #[serde(default)]
-    mode: String,
-    #[serde(default)]
-    description: String,
-    precision: Option<String>,
-    scale: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ConstraintsResource {
-    primary_key: Option<PrimaryKeyResource>,
-}
-
-#[derive(Debug, Deserialize)]
-struct PrimaryKeyResource {
-    #[serde(default)]
-    columns: Vec<String>,
-}
-
-impl TableResource {
-    /// Whether Strait made the table, so that its columns name their members without the source's definition.
-    pub fn made_by_strait(&self) -> bool {
-        names::source_of_final(&self.description).is_some()
-    }
+/// Whether Strait made a table, so that its columns name their members without the source's definition.
+pub fn made_by_strait(table: &Table) -> bool {
+    table.description.as_deref().and_then(names::source_of_final).is_some()
 }
 
 impl FinalTable {
@@ -144,11 +101,11 @@ impl FinalTable {
     pub fn existing(
         name: TableName,
         source: &SourceTable,
-        resource: &TableResource,
+        resource: &Table,
         definition: Option<&SourceDefinition>,
         default_deletes: Deletes,
     ) -> Result<Self, FinalTableProblem> {
-        if let Some(other) = names::source_of_final(&resource.description)
+        if let Some(other) = resource.description.as_deref().and_then(names::source_of_final)
             && other != source.to_string()
         {
             return Err(FinalTableProblem::Shared { final_table: name, other });
@@ -156,12 +113,16 @@ impl FinalTable {
         let mut columns = Vec::with_capacity(resource.schema.fields.len());
         for field in resource.schema.fields.iter().filter(|field| !is_own_column(&field.name)) {
             let column_type = Some(field)
-                .filter(|field| !field.mode.eq_ignore_ascii_case("REPEATED"))
-                .and_then(|field| ColumnType::from_rest(&field.r#type, digits(&field.precision), digits(&field.scale)))
+                .filter(|field| !field.is_repeated())
+                .and_then(|field| {
+                    ColumnType::from_rest(&field.field_type, digits(&field.precision), digits(&field.scale))
+                })
                 .ok_or_else(|| FinalTableProblem::ColumnType {
                     final_table: name.clone(),
                     column: field.name.clone(),
-                    column_type: format!("{} {}", field.mode, field.r#type).trim().to_owned(),
+                    column_type: format!("{} {}", field.mode.as_deref().unwrap_or_default(), field.field_type)
+                        .trim()
+                        .to_owned(),
                 })?;
             columns.push(FinalColumn {
                 name: field.name.clone(),
@@ -171,8 +132,7 @@ impl FinalTable {
             });
         }
 
-        let declared = resource.table_constraints.primary_key.as_ref().map(|key| key.columns.as_slice());
-        match (declared.unwrap_or_default(), definition.map(|d| d.primary_key.as_slice()).unwrap_or_default()) {
+        match (resource.primary_key(), definition.map(|d| d.primary_key.as_slice()).unwrap_or_default()) {
             ([], []) => return Err(FinalTableProblem::NoKey { final_table: name }),
             ([], members) => mark_key(&name, &mut columns, members, |column, member| column.member == member)?,
             (declared, _) => {
@@ -197,15 +157,15 @@ impl FinalTable {
     }
 }
 
-/// The Table resource by which a final table is created from the source's definition, and the source columns whose
-/// type is not known and which therefore become STRING.
-pub fn new_table_resource(
+/// The table by which a final table is created from the source's definition, and the source columns whose type is not
+/// known and which therefore become STRING.
+pub fn new_table(
     project: &str,
     name: &TableName,
     source: &SourceTable,
     definition: &SourceDefinition,
     deletes: Deletes,
-) -> Result<(Value, Vec<String>), FinalTableProblem> {
+) -> Result<(Table, Vec<String>), FinalTableProblem> {
     let column_names = names::column_names(definition.columns.iter().map(|column| column.name.as_str()));
     let mut unknown = Vec::new();
     let mut fields = Vec::with_capacity(column_names.len());
@@ -214,14 +174,14 @@ pub fn new_table_resource(
             unknown.push(format!("{} ({})", column.name, column.dms_type));
             fallback
         });
-        let mode = if definition.primary_key.contains(&column.name) { "REQUIRED" } else { "NULLABLE" };
-        let mut field = json!({"name": column_name, "type": column_type.name(), "mode": mode});
-        if *column_name != column.name
-            && let Some(object) = field.as_object_mut()
-        {
-            object.insert("description".into(), names::renamed_column_description(&column.name).into());
-        }
-        fields.push(field);
+        let is_key = definition.primary_key.contains(&column.name);
+        fields.push(Field {
+            name: column_name.clone(),
+            field_type: column_type.name().to_owned(),
+            mode: Some(if is_key { "REQUIRED" } else { "NULLABLE" }.to_owned()),
+            description: (*column_name != column.name).then(|| names::renamed_column_description(&column.name)),
+            ..Field::default()
+        });
     }
     let mut key = Vec::with_capacity(definition.primary_key.len());
     for member in &definition.primary_key {
@@ -237,16 +197,15 @@ pub fn new_table_resource(
         return Err(FinalTableProblem::NoKey { final_table: name.clone() });
     }
     for (own, own_type) in own_columns(deletes) {
-        fields.push(json!({"name": own, "type": own_type, "mode": "NULLABLE"}));
+        fields.push(Field { name: own.to_owned(), field_type: own_type.to_owned(), ..Field::default() });
     }
-    let resource = json!({
-        "tableReference": {"projectId": project, "datasetId": name.dataset, "tableId": name.table},
-        "description": names::final_table_description(source),
-        "schema": {"fields": fields},
-        "clustering": {"fields": key.iter().take(CLUSTER_COLUMNS).collect::<Vec<_>>()},
-        "tableConstraints": {"primaryKey": {"columns": key}},
-    });
-    Ok((resource, unknown))
+    let table = Table {
+        description: Some(names::final_table_description(source)),
+        clustering: Some(Clustering { fields: key.iter().take(CLUSTER_COLUMNS).cloned().collect() }),
+        table_constraints: Some(TableConstraints { primary_key: Some(PrimaryKey { columns: key }) }),
+        ..Table::new(project, name, fields)
+    };
+    Ok((table, unknown))
 }
 
 fn own_columns(deletes: Deletes) -> Vec<(&'static str, &'static str)> {
@@ -268,8 +227,8 @@ fn digits(text: &Option<String>) -> Option<u32> {
 }
 
 /// Members are case-sensitive, columns are not: a definition gives the source's spelling.
-fn member_of(field: &FieldResource, definition: Option<&SourceDefinition>) -> String {
-    if let Some(source) = names::source_column(&field.description) {
+fn member_of(field: &Field, definition: Option<&SourceDefinition>) -> String {
+    if let Some(source) = field.description.as_deref().and_then(names::source_column) {
         return source;
     }
     let columns = definition.map(|definition| definition.columns.as_slice()).unwrap_or_default();
@@ -308,6 +267,7 @@ fn mark_key(
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
+    use serde_json::json;
 
     fn orders() -> SourceTable {
         SourceTable { schema: "shop".into(), table: "orders".into() }
@@ -324,16 +284,15 @@ mod tests {
         .unwrap()
     }
 
-    fn read_back(resource: Value) -> TableResource {
+    fn read_back(resource: serde_json::Value) -> Table {
         serde_json::from_value(resource).unwrap()
     }
 
     #[test]
     fn a_table_that_strait_made_is_read_back_with_the_sources_names() {
-        let (resource, unknown) = new_table_resource("p", &name(), &orders(), &definition(), Deletes::Soft).unwrap();
+        let (resource, unknown) = new_table("p", &name(), &orders(), &definition(), Deletes::Soft).unwrap();
         assert_eq!(unknown, ["a (CUBE)"]);
-        let resource = read_back(resource);
-        assert!(resource.made_by_strait());
+        assert!(made_by_strait(&resource));
         let table = FinalTable::existing(name(), &orders(), &resource, None, Deletes::Soft).unwrap();
         let members: Vec<_> = table.columns.iter().map(|column| column.member.as_str()).collect();
         assert_eq!(members, ["orderId", "a.b", "A", "a"]);
@@ -365,8 +324,8 @@ mod tests {
         assert!(matches!(error, FinalTableProblem::ColumnType { .. }));
 
         let other = SourceTable { schema: "shop_orders".into(), table: "x".into() };
-        let (resource, _) = new_table_resource("p", &name(), &other, &definition(), Deletes::Hard).unwrap();
-        let error = FinalTable::existing(name(), &orders(), &read_back(resource), None, Deletes::Hard).unwrap_err();
+        let (resource, _) = new_table("p", &name(), &other, &definition(), Deletes::Hard).unwrap();
+        let error = FinalTable::existing(name(), &orders(), &resource, None, Deletes::Hard).unwrap_err();
         assert!(error.to_string().contains("STRAIT_FINAL_TABLE"), "{error}");
     }
 }

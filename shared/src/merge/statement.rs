@@ -8,7 +8,7 @@ use crate::names::{
 };
 
 use super::final_table::FinalTable;
-use super::fold::{fold_table, known_column, range_column, value_column};
+use super::fold::{known_column, range_column, value_column};
 
 const fn column(name: &'static str, column_type: SpecType, mode: Mode, description: &'static str) -> Column {
     Column { name, column_type, mode, description }
@@ -38,10 +38,8 @@ pub const QUARANTINE: TableSpec = TableSpec {
 pub struct MergeRequest<'a> {
     /// Google Cloud project.
     pub project: &'a str,
-    /// The log, beside which the fold is.
-    pub log: &'a TableName,
-    /// The source table.
-    pub source: &'a SourceTable,
+    /// The fold.
+    pub fold: &'a TableName,
     /// The final table.
     pub table: &'a FinalTable,
     /// What a column missing from an image means.
@@ -55,7 +53,7 @@ pub struct MergeRequest<'a> {
 /// The MERGE of a fold into its final table. A row changes only if the fold's position is above its own; a late key of
 /// partial images may complete a row at its own position.
 pub fn merge(request: &MergeRequest<'_>) -> Result<String, NameError> {
-    let MergeRequest { project, log, source, table, absent, deletes, .. } = *request;
+    let MergeRequest { project, fold, table, absent, deletes, .. } = *request;
     let mut on = Vec::new();
     let mut names = Vec::new();
     let mut values = Vec::new();
@@ -113,7 +111,7 @@ pub fn merge(request: &MergeRequest<'_>) -> Result<String, NameError> {
          {on_delete}WHEN MATCHED AND {is_newer} THEN UPDATE SET {updates}\n\
          WHEN NOT MATCHED{insert_if} THEN INSERT ({names}) VALUES ({values})",
         target = table.name.quoted(project)?,
-        fold = fold_table(log, source).quoted(project)?,
+        fold = fold.quoted(project)?,
         on = on.join(" AND "),
         updates = updates.join(", "),
         names = names.join(", "),
@@ -124,7 +122,7 @@ pub fn merge(request: &MergeRequest<'_>) -> Result<String, NameError> {
 /// The INSERT of a fold's flawed records into the quarantine. A record that is there already is not added again.
 pub fn quarantine(
     project: &str,
-    log: &TableName,
+    fold: &TableName,
     quarantine: &TableName,
     source: &SourceTable,
 ) -> Result<String, NameError> {
@@ -145,7 +143,7 @@ pub fn quarantine(
         names = names.join(", "),
         schema = string_literal(&source.schema),
         source_table = string_literal(&source.table),
-        fold = fold_table(log, source).quoted(project)?,
+        fold = fold.quoted(project)?,
     ))
 }
 

@@ -1,5 +1,5 @@
 MERGE `project`.`replica`.`shop_order` T
-USING (SELECT * FROM `project`.`cdc`.`_strait_fold_9cf57814bc121e93` WHERE `flaw_reason` IS NULL) S
+USING (SELECT * FROM `project`.`cdc`.`_strait_fold_0123456789abcdef` WHERE `flaw_reason` IS NULL) S
 ON T.`id` = S.`c0` AND T.`line` = S.`c12` AND T.`id` BETWEEN 1 AND 99
 WHEN MATCHED AND (S.`position` > COALESCE(T.`_strait_position`, '') OR S.`late` AND S.`position` = T.`_strait_position`) AND S.`deleted` THEN DELETE
 WHEN MATCHED AND (S.`position` > COALESCE(T.`_strait_position`, '') OR S.`late` AND S.`position` = T.`_strait_position`) THEN UPDATE SET `select` = IF(S.`known1`, S.`c1`, T.`select`), `a_b_2e7336dc` = IF(S.`known2`, S.`c2`, T.`a_b_2e7336dc`), `a_c_14923d06` = IF(S.`known3`, S.`c3`, T.`a_c_14923d06`), `with_space_b8b8f25a` = IF(S.`known4`, S.`c4`, T.`with_space_b8b8f25a`), `이름` = IF(S.`known5`, S.`c5`, T.`이름`), `Case` = IF(S.`known6`, S.`c6`, T.`Case`), `case_bbfcd416` = IF(S.`known7`, S.`c7`, T.`case_bbfcd416`), `at` = IF(S.`known8`, S.`c8`, T.`at`), `quote_d_a31b87dc` = IF(S.`known9`, S.`c9`, T.`quote_d_a31b87dc`), `back_slash_1498e0b5` = IF(S.`known10`, S.`c10`, T.`back_slash_1498e0b5`), `it_s_24ceef1c` = IF(S.`known11`, S.`c11`, T.`it_s_24ceef1c`), `_strait_position` = S.`position`, `_strait_merged_at` = CURRENT_TIMESTAMP()
