@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use strait_cli::demo::{self, DemoOptions};
-use strait_cli::embedded_bigquery::environment::{build_output, prepare};
+use strait_cli::embedded_bigquery::environment::build_output;
 use strait_cli::embedded_bigquery::{EmbeddedBigQuery, SetupStep};
 use strait_cli::local::{self, LocalOptions};
 use strait_cli::pipeline::DEFAULT_PROJECT;
@@ -118,7 +118,6 @@ async fn run(command: Command, terminal: &Terminal) -> anyhow::Result<bool> {
         }
         Command::Setup => {
             let observe = |step: SetupStep| terminal.line(terminal.dim(&format!("{step} …")));
-            prepare(&build_output(), &observe).await?;
             let bigquery = EmbeddedBigQuery::start(DEFAULT_PROJECT, &observe).await?;
             bigquery.query("SELECT 1").await?;
             bigquery.stop().await;
