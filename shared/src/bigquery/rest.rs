@@ -11,14 +11,11 @@ use gcp_bigquery_client::Client;
 use gcp_bigquery_client::client_builder::ClientBuilder;
 use gcp_bigquery_client::error::BQError;
 use gcp_bigquery_client::model::dataset::Dataset;
-use gcp_bigquery_client::model::get_query_results_parameters::GetQueryResultsParameters;
-use gcp_bigquery_client::model::get_query_results_response::GetQueryResultsResponse;
 use gcp_bigquery_client::model::job::Job;
 use gcp_bigquery_client::model::job_configuration::JobConfiguration;
 use gcp_bigquery_client::model::job_configuration_query::JobConfigurationQuery;
 use gcp_bigquery_client::model::job_reference::JobReference;
 use gcp_bigquery_client::model::table_reference::TableReference;
-use gcp_bigquery_client::model::table_row::TableRow;
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -250,12 +247,14 @@ impl BigQuery {
         match self
             .call(
                 deadline,
-                "tables.get",
-                &name.to_string(),
-                Method::GET,
-                &path,
-                &[],
-                None,
+                Call {
+                    name: "tables.get",
+                    target: &name.to_string(),
+                    method: Method::GET,
+                    path: &path,
+                    query: &[],
+                    body: None,
+                },
             )
             .await
         {
@@ -279,12 +278,14 @@ impl BigQuery {
         let result: Result<Value, Error> = self
             .call(
                 deadline,
-                "tables.insert",
-                &name.to_string(),
-                Method::POST,
-                &path,
-                &[],
-                Some(&body),
+                Call {
+                    name: "tables.insert",
+                    target: &name.to_string(),
+                    method: Method::POST,
+                    path: &path,
+                    query: &[],
+                    body: Some(&body),
+                },
             )
             .await;
         existing_is_fine(result)
@@ -327,9 +328,18 @@ impl BigQuery {
             let job_id = format!("{}_{suffix}", request.job_id);
             suffix += 1;
             let start = self.start_job(request, &job_id, deadline).await?;
-            let job = self.finished_job(&job_id, deadline).await?;
+            let (job, first_page) = self
+                .finished_job(&job_id, request.max_results, deadline)
+                .await?;
             let Some(failure) = job.failure() else {
-                return self.read_answer(request, &job_id, &job, deadline).await;
+                let answer = QueryAnswer {
+                    job_id,
+                    stats: job.stats(),
+                    ..QueryAnswer::default()
+                };
+                return self
+                    .read_answer(request, answer, first_page, deadline)
+                    .await;
             };
             let error = Error::new(ErrorKind::JobFailed, "jobs.get", &self.project)
                 .with_reason(failure.reason.as_str())
@@ -420,33 +430,41 @@ impl BigQuery {
         let query = [("location", self.location.as_str())];
         self.call(
             deadline,
-            "jobs.get",
-            job_id,
-            Method::GET,
-            &path,
-            &query,
-            None,
+            Call {
+                name: "jobs.get",
+                target: job_id,
+                method: Method::GET,
+                path: &path,
+                query: &query,
+                body: None,
+            },
         )
         .await
         .map_err(|error| error.with_job_id(job_id))
     }
 
-    /// Waits until the job is done, successfully or not.
-    async fn finished_job(&self, job_id: &str, deadline: Instant) -> Result<JobAnswer, Error> {
+    /// Waits until the job is done, successfully or not. Its first page comes along where it was read on the way.
+    async fn finished_job(
+        &self,
+        job_id: &str,
+        max_results: Option<u64>,
+        deadline: Instant,
+    ) -> Result<(JobAnswer, Option<ResultsAnswer>), Error> {
         let running =
             || Error::new(ErrorKind::JobRunning, "jobs.get", &self.project).with_job_id(job_id);
         let mut retries = Retries::until(deadline);
         loop {
             let asked = Instant::now();
             let wait = POLL.min(deadline.saturating_duration_since(asked));
-            let poll = self.results_page(job_id, wait, Some(0), None);
-            let polled = self
-                .library_call(deadline, "jobs.getQueryResults", job_id, poll)
-                .await;
+            let poll = self.results_page(job_id, wait, max_results, None);
+            let polled = match tokio::time::timeout_at(deadline, poll).await {
+                Ok(polled) => polled,
+                Err(_) => return Err(running()),
+            };
             // A failed job's results are an HTTP error that may look like any other: the job itself knows.
-            if !matches!(&polled, Ok(page) if page.job_complete != Some(true)) {
+            if !matches!(&polled, Ok(page) if !page.job_complete) {
                 match self.get_job(job_id, deadline).await {
-                    Ok(job) if job.is_done() => return Ok(job),
+                    Ok(job) if job.is_done() => return Ok((job, polled.ok())),
                     Ok(_) => {}
                     Err(error) if error.kind() == ErrorKind::DeadlinePassed => {
                         return Err(running());
@@ -472,71 +490,80 @@ impl BigQuery {
         }
     }
 
+    /// One page of a job's answer, or word that it is not done after `wait`; not retried.
     async fn results_page(
         &self,
         job_id: &str,
         wait: Duration,
         max_results: Option<u64>,
-        page_token: Option<String>,
-    ) -> Result<GetQueryResultsResponse, BQError> {
-        let parameters = GetQueryResultsParameters {
-            location: Some(self.location.clone()),
-            max_results: max_results.map(|max| i32::try_from(max).unwrap_or(i32::MAX)),
-            page_token,
-            timeout_ms: Some(i32::try_from(wait.as_millis()).unwrap_or(i32::MAX)),
-            ..GetQueryResultsParameters::default()
+        page_token: Option<&str>,
+    ) -> Result<ResultsAnswer, Error> {
+        let path = format!("/queries/{job_id}");
+        let wait = wait.as_millis().to_string();
+        let max_results = max_results.map(|max| max.to_string());
+        let mut query = vec![
+            ("location", self.location.as_str()),
+            ("timeoutMs", wait.as_str()),
+        ];
+        query.extend(max_results.as_deref().map(|max| ("maxResults", max)));
+        query.extend(page_token.map(|token| ("pageToken", token)));
+        let request = Call {
+            name: "jobs.getQueryResults",
+            target: job_id,
+            method: Method::GET,
+            path: &path,
+            query: &query,
+            body: None,
         };
-        self.client
-            .job()
-            .get_query_results(&self.project, job_id, parameters)
-            .await
+        let page = self.call_once(&request).await;
+        page.map_err(|error| error.with_job_id(job_id))
     }
 
+    /// Reads the answer's pages, from the first one if that is not at hand, up to what is wanted.
     async fn read_answer(
         &self,
         request: &JobRequest,
-        job_id: &str,
-        job: &JobAnswer,
+        mut answer: QueryAnswer,
+        mut next: Option<ResultsAnswer>,
         deadline: Instant,
     ) -> Result<QueryAnswer, Error> {
-        let mut answer = QueryAnswer {
-            job_id: job_id.to_owned(),
-            stats: job.stats(),
-            ..QueryAnswer::default()
-        };
-        let mut page_token = None;
+        let job_id = answer.job_id.clone();
+        let wanted = request
+            .max_results
+            .map_or(usize::MAX, |max| usize::try_from(max).unwrap_or(usize::MAX));
+        let mut page_token: Option<String> = None;
         loop {
-            let read = u64::try_from(answer.rows.len()).unwrap_or(u64::MAX);
-            let wanted = request.max_results.map(|max| max.saturating_sub(read));
-            let page = self
-                .retrying(deadline, "jobs.getQueryResults", job_id, || {
-                    self.results_page(job_id, POLL, wanted, page_token.clone())
-                })
-                .await
-                .map_err(|error| error.with_job_id(job_id))?;
+            let page = match next.take() {
+                Some(page) => page,
+                None => {
+                    let missing = request
+                        .max_results
+                        .map(|max| max.saturating_sub(count(answer.rows.len())));
+                    let what = ("jobs.getQueryResults", job_id.as_str());
+                    with_retries(deadline, self.tokens.as_ref(), what, || {
+                        self.results_page(&job_id, POLL, missing, page_token.as_deref())
+                    })
+                    .await?
+                }
+            };
             if answer.columns.is_empty() {
-                let fields = page
+                answer.columns = page
                     .schema
-                    .and_then(|schema| schema.fields)
-                    .unwrap_or_default();
-                answer.columns = fields.into_iter().map(|field| field.name).collect();
+                    .fields
+                    .into_iter()
+                    .map(|field| field.name)
+                    .collect();
             }
             answer.total_rows = page
                 .total_rows
                 .and_then(|rows| rows.parse().ok())
                 .unwrap_or(answer.total_rows);
-            let rows = page.rows.unwrap_or_default();
-            let is_last = rows.is_empty() || page.page_token.is_none();
-            answer.rows.extend(rows.into_iter().map(cells));
-            if let Some(max) = request.max_results {
-                answer
-                    .rows
-                    .truncate(usize::try_from(max).unwrap_or(usize::MAX));
-                if answer.rows.len() >= usize::try_from(max).unwrap_or(usize::MAX) {
-                    return Ok(answer);
-                }
-            }
-            if is_last {
+            let is_last = page.rows.is_empty() || page.page_token.is_none();
+            answer
+                .rows
+                .extend(page.rows.into_iter().map(RowAnswer::cells));
+            answer.rows.truncate(wanted);
+            if is_last || answer.rows.len() == wanted {
                 return Ok(answer);
             }
             page_token = page.page_token;
@@ -578,47 +605,59 @@ impl BigQuery {
         }
     }
 
-    /// A call of our own, retried by the policy. `path` is below the project and holds names that need no escape.
-    #[allow(clippy::too_many_arguments)] // It is one HTTP request, spelled out.
+    /// A call of our own, retried by the policy.
     async fn call<T: DeserializeOwned>(
         &self,
         deadline: Instant,
-        call: &'static str,
-        target: &str,
-        method: Method,
-        path: &str,
-        query: &[(&str, &str)],
-        body: Option<&Value>,
+        call: Call<'_>,
     ) -> Result<T, Error> {
-        let url = format!("{}/projects/{}{path}", self.base_url, self.project);
-        with_retries(deadline, self.tokens.as_ref(), (call, target), || async {
-            let mut request = self.http.request(method.clone(), &url).query(query);
-            if let Some(token) = self.tokens.token().await? {
-                request = request.bearer_auth(token);
-            }
-            if let Some(body) = body {
-                request = request.json(body);
-            }
-            let response = request
-                .send()
-                .await
-                .map_err(|error| transport_error(call, target, error))?;
-            let status = response.status();
-            let bytes = response
-                .bytes()
-                .await
-                .map_err(|error| transport_error(call, target, error))?;
-            if !status.is_success() {
-                return Err(http_error(call, target, status, &bytes));
-            }
-            // serde's text quotes the answer, which may hold row values: it is not kept.
-            serde_json::from_slice(&bytes).map_err(|_| {
-                Error::new(ErrorKind::UnexpectedAnswer, call, target)
-                    .with_detail("not the JSON expected")
-            })
-        })
+        with_retries(
+            deadline,
+            self.tokens.as_ref(),
+            (call.name, call.target),
+            || self.call_once(&call),
+        )
         .await
     }
+
+    async fn call_once<T: DeserializeOwned>(&self, call: &Call<'_>) -> Result<T, Error> {
+        let url = format!("{}/projects/{}{}", self.base_url, self.project, call.path);
+        let mut request = self
+            .http
+            .request(call.method.clone(), &url)
+            .query(call.query);
+        if let Some(token) = self.tokens.token().await? {
+            request = request.bearer_auth(token);
+        }
+        if let Some(body) = call.body {
+            request = request.json(body);
+        }
+        let lost = |error| transport_error(call.name, call.target, error);
+        let response = request.send().await.map_err(lost)?;
+        let status = response.status();
+        let bytes = response.bytes().await.map_err(lost)?;
+        if !status.is_success() {
+            return Err(http_error(call.name, call.target, status, &bytes));
+        }
+        // serde's text quotes the answer, which may hold row values: it is not kept.
+        serde_json::from_slice(&bytes).map_err(|_| {
+            Error::new(ErrorKind::UnexpectedAnswer, call.name, call.target)
+                .with_detail("not the JSON expected")
+        })
+    }
+}
+
+/// One HTTP request of our own.
+struct Call<'a> {
+    /// Its name in errors.
+    name: &'static str,
+    /// What it is about, in errors.
+    target: &'a str,
+    method: Method,
+    /// Below the project; of names that need no escape.
+    path: &'a str,
+    query: &'a [(&'a str, &'a str)],
+    body: Option<&'a Value>,
 }
 
 /// How a job of an id came to be.
@@ -640,12 +679,8 @@ fn existing_is_fine<T>(result: Result<T, Error>) -> Result<Ensured, Error> {
     }
 }
 
-fn cells(row: TableRow) -> Vec<Value> {
-    let columns = row.columns.unwrap_or_default();
-    columns
-        .into_iter()
-        .map(|cell| cell.value.unwrap_or(Value::Null))
-        .collect()
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
 }
 
 /// Whether the same statement may succeed under a new job id: an error inside BigQuery, or another statement that
@@ -664,6 +699,46 @@ pub fn is_transient_job_failure(reason: &str, message: &str) -> bool {
             | "tableUnavailable"
     ) || message.contains("Could not serialize access to")
         || message.contains("due to concurrent update")
+}
+
+/// A page of a job's answer. gcp_bigquery_client's model refuses a column of a type that it does not know.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ResultsAnswer {
+    job_complete: bool,
+    schema: SchemaAnswer,
+    rows: Vec<RowAnswer>,
+    page_token: Option<String>,
+    total_rows: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct SchemaAnswer {
+    fields: Vec<FieldAnswer>,
+}
+
+#[derive(Debug, Deserialize)]
+struct FieldAnswer {
+    name: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RowAnswer {
+    f: Vec<CellAnswer>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct CellAnswer {
+    v: Value,
+}
+
+impl RowAnswer {
+    fn cells(self) -> Vec<Value> {
+        self.f.into_iter().map(|cell| cell.v).collect()
+    }
 }
 
 /// The part of a job that matters here. gcp_bigquery_client's model has no DML counts.
@@ -814,7 +889,7 @@ fn answered_error(
     let shown = if reason.is_empty() {
         format!("HTTP {status}")
     } else {
-        format!("HTTP {status} {reason}")
+        reason.to_owned()
     };
     Error::new(http_kind(status, reason), call, target)
         .with_reason(shown)
