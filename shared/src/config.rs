@@ -275,8 +275,9 @@ impl TableFilter {
                 }),
                 None => {
                     return Err(format!(
-                        "entry {} ({entry:?}) is not `schema.table`, `*`, or one of them after `!`",
-                        index.saturating_add(1)
+                        "entry {} ({}) is not `schema.table`, `*`, or one of them after `!`",
+                        index.saturating_add(1),
+                        shown(entry)
                     ));
                 }
             }
@@ -383,7 +384,22 @@ impl FinalTablePattern {
         }
     }
 
-    /// Every dataset that the pattern can name, when that does not depend on the source table.
+    /// Whether a source table's final table could be this one. Where the dataset depends on the schema it is not said
+    /// here: only a source schema of the very name could make it so, and the merge sees that.
+    fn can_name(&self, table: &TableName) -> bool {
+        // Literal text holds neither `*` nor `?`.
+        let glob: String = self
+            .name
+            .iter()
+            .map(|piece| match piece {
+                Piece::Literal(text) => text.as_str(),
+                Piece::Schema | Piece::Table => "*",
+            })
+            .collect();
+        self.fixed_dataset() == Some(table.dataset.as_str()) && glob_matches(&glob, &table.table)
+    }
+
+    /// The dataset of all final tables, when it does not depend on the source table.
     #[must_use]
     pub fn fixed_dataset(&self) -> Option<&str> {
         match self.dataset.as_slice() {
@@ -545,6 +561,16 @@ impl Config {
             (&QUARANTINE_TABLE, &quarantine_table),
         ]);
         let final_table = reader.required(&FINAL_TABLE, FinalTablePattern::parse);
+        let own_tables = [&log_table, &merges_table, &quarantine_table];
+        for own in own_tables.into_iter().flatten() {
+            if final_table
+                .as_ref()
+                .is_some_and(|pattern| pattern.can_name(own))
+            {
+                let text = format!("can name {own}, which is Strait's own; use another dataset");
+                reader.problem(&FINAL_TABLE, text);
+            }
+        }
         let tables = reader.required(&TABLES, TableFilter::parse);
         let deletes = reader.required(&DELETES, |text| {
             word(text, &[("hard", Deletes::Hard), ("soft", Deletes::Soft)])
@@ -728,6 +754,15 @@ impl Reader {
     }
 }
 
+/// A harmless value for an error text. What is long or looks like JSON is more likely a credential in the wrong variable.
+fn shown(text: &str) -> String {
+    if text.len() > 100 || text.contains('{') {
+        "the value".to_owned()
+    } else {
+        format!("{text:?}")
+    }
+}
+
 /// Lenient: real project ids (`my-project-123`, `example.com:my-project`) and those of emulators (`demo`).
 fn project(text: &str) -> Result<String, String> {
     let fits = (1..=63).contains(&text.len())
@@ -738,7 +773,8 @@ fn project(text: &str) -> Result<String, String> {
         Ok(text.to_owned())
     } else {
         Err(format!(
-            "{text:?} is not a project id: expected lower-case letters, digits and hyphens, e.g. `my-project-123`"
+            "{} is not a project id: expected lower-case letters, digits and hyphens, e.g. `my-project-123`",
+            shown(text)
         ))
     }
 }
@@ -750,7 +786,8 @@ fn location(text: &str) -> Result<String, String> {
         Ok(text.to_owned())
     } else {
         Err(format!(
-            "{text:?} is not a BigQuery location: expected e.g. `US`, `EU` or `europe-west3`"
+            "{} is not a BigQuery location: expected e.g. `US`, `EU` or `europe-west3`",
+            shown(text)
         ))
     }
 }
@@ -775,8 +812,9 @@ fn own_table(text: &str) -> Result<TableName, String> {
             })
         }
         _ => Err(format!(
-            "{text:?} is not `dataset.table`: expected letters, digits and underscores (hyphens in the table), \
-             without the project"
+            "{} is not `dataset.table`: expected letters, digits and underscores (hyphens in the table), \
+             without the project",
+            shown(text)
         )),
     }
 }
@@ -786,7 +824,7 @@ fn word<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
         Some((_, value)) => Ok(*value),
         None => {
             let expected: Vec<String> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
-            Err(format!("{text:?} is not {}", expected.join(" or ")))
+            Err(format!("{} is not {}", shown(text), expected.join(" or ")))
         }
     }
 }
@@ -809,7 +847,8 @@ fn retention_days(text: &str) -> Result<u32, String> {
     match text.parse() {
         Ok(days) if (1..=MAX_RETENTION_DAYS).contains(&days) => Ok(days),
         _ => Err(format!(
-            "{text:?} is not a number of days from 1 to {MAX_RETENTION_DAYS}"
+            "{} is not a number of days from 1 to {MAX_RETENTION_DAYS}",
+            shown(text)
         )),
     }
 }
@@ -818,7 +857,8 @@ fn max_bytes_billed(text: &str) -> Result<i64, String> {
     match text.parse() {
         Ok(bytes) if bytes > 0 => Ok(bytes),
         _ => Err(format!(
-            "{text:?} is not a number of bytes from 1 to {}",
+            "{} is not a number of bytes from 1 to {}",
+            shown(text),
             i64::MAX
         )),
     }
@@ -922,6 +962,12 @@ impl Url {
         let Some(host) = host else {
             return Err(EXPECTED.to_owned());
         };
+        let has_port = uri
+            .authority()
+            .is_some_and(|authority| authority.as_str() != host);
+        if has_port && uri.port_u16().is_none() {
+            return Err(EXPECTED.to_owned());
+        }
         let address = host.trim_start_matches('[').trim_end_matches(']');
         let is_loopback = host == "localhost"
             || address

@@ -132,6 +132,8 @@ fn values_out_of_range_are_refused() {
         ("STRAIT_BIGQUERY_REST_URL", "https://host/?a=b"),
         ("STRAIT_BIGQUERY_GRPC_URL", "ftp://host"),
         ("STRAIT_BIGQUERY_GRPC_URL", "https://"),
+        ("STRAIT_BIGQUERY_GRPC_URL", "https://host:99999"),
+        ("STRAIT_BIGQUERY_GRPC_URL", "https://host:"),
     ] {
         problem_of(name, value);
     }
@@ -155,6 +157,33 @@ fn the_final_tables_dataset_may_depend_on_the_schema() {
         with(&[]).unwrap().final_table.fixed_dataset(),
         Some("replica")
     );
+}
+
+#[test]
+fn a_final_table_is_never_one_of_straits_own() {
+    assert!(problem_of("STRAIT_FINAL_TABLE", "cdc.l{table}").contains("cdc.log"));
+    let error = with(&[("STRAIT_FINAL_TABLE", "cdc.{table}")]).expect_err("all three");
+    assert_eq!(error.problems.len(), 3);
+    for apart in [
+        "cdc.{schema}_{table}",
+        "cdc.final_{table}",
+        "{schema}.{table}",
+    ] {
+        with(&[("STRAIT_FINAL_TABLE", apart)]).expect(apart);
+    }
+}
+
+#[test]
+fn a_credential_in_the_wrong_variable_is_not_echoed() {
+    for variable in VARIABLES {
+        for value in [r#"{"private_key":"HUSH"}"#.to_owned(), "HUSH".repeat(40)] {
+            let printed = match with(&[(variable.name, &value)]) {
+                Ok(_) => continue,
+                Err(error) => error.to_string(),
+            };
+            assert!(!printed.contains("HUSH"), "{printed}");
+        }
+    }
 }
 
 #[test]

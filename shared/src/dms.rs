@@ -187,21 +187,19 @@ impl From<DecodeErrorKind> for DecodeError {
 /// # Errors
 /// The reason, without a word of the text.
 pub fn decode_message(text: &str) -> Result<Message<'_>, DecodeError> {
-    if !json_text::is_within_depth(text) {
-        return Err(DecodeErrorKind::TooDeep.into());
-    }
+    // Neither this nor what follows recurses, so that the table of a text nested too deep can still be told.
     let envelope: Members<'_, 4> = members(text, &ENVELOPE)?.ok_or(DecodeErrorKind::NotAnObject)?;
-    let [data, before, control, metadata] = envelope.values;
-    // A duplicate `metadata` leaves open which table the record is of, so it is refused before that is read.
-    if let Some(name) = envelope.duplicate {
-        return Err(DecodeErrorKind::DuplicateMember(name).into());
-    }
+    let [metadata, data, before, control] = envelope.values;
     let metadata = metadata
         .filter(|raw| raw.get() != "null")
         .ok_or(DecodeErrorKind::Missing("metadata"))?;
     let fields: Members<'_, 9> = members(metadata.get(), &METADATA)?
         .ok_or(DecodeErrorKind::MemberNotAnObject("metadata"))?;
-    if let Some(name) = fields.duplicate {
+    // With one of these twice it is open which table the record is of.
+    if let Some(name @ "metadata") = envelope.duplicate {
+        return Err(DecodeErrorKind::DuplicateMember(name).into());
+    }
+    if let Some(name @ ("schema-name" | "table-name")) = fields.duplicate {
         return Err(DecodeErrorKind::DuplicateMember(name).into());
     }
     let [schema, table, rest @ ..] = fields.values;
@@ -212,7 +210,13 @@ pub fn decode_message(text: &str) -> Result<Message<'_>, DecodeError> {
         schema: schema.clone().into_owned(),
         table: table.clone().into_owned(),
     };
-    let message = message_of(schema, table, rest, [data, before, control]);
+    let message = if !json_text::is_within_depth(text) {
+        Err(DecodeErrorKind::TooDeep)
+    } else if let Some(name) = envelope.duplicate.or(fields.duplicate) {
+        Err(DecodeErrorKind::DuplicateMember(name))
+    } else {
+        message_of(schema, table, rest, [data, before, control])
+    };
     message.map_err(|kind| DecodeError {
         kind,
         table: Some(known_table),
@@ -272,8 +276,10 @@ fn message_of<'a>(
     Ok(Message { kind, metadata })
 }
 
-const ENVELOPE: [&str; 4] = ["data", "before-image", "control", "metadata"];
+/// `metadata` comes first: that it stands there twice outweighs any other duplicate.
+const ENVELOPE: [&str; 4] = ["metadata", "data", "before-image", "control"];
 
+/// The table's names come first: that one of them stands there twice outweighs any other duplicate.
 const METADATA: [&str; 9] = [
     "schema-name",
     "table-name",
@@ -289,7 +295,7 @@ const METADATA: [&str; 9] = [
 /// The wanted members of an object, to the letter, in the order in which they were asked for.
 struct Members<'a, const N: usize> {
     values: [Option<&'a RawValue>; N],
-    /// A wanted member that stands there twice.
+    /// The first, in the order in which they were asked for, of the wanted members that stand there twice.
     duplicate: Option<&'static str>,
 }
 
@@ -326,24 +332,26 @@ impl<'de, const N: usize> Visitor<'de> for MembersVisitor<N> {
             values: [None; N],
             duplicate: None,
         };
+        let mut is_twice = [false; N];
         while let Some(name) = map.next_key::<MemberName<'de>>()? {
+            let slots = members.values.iter_mut().zip(is_twice.iter_mut());
             let wanted = self
                 .names
                 .iter()
-                .zip(members.values.iter_mut())
+                .zip(slots)
                 .find(|(wanted, _)| **wanted == name.0);
             match wanted {
-                Some((wanted, slot)) => {
+                Some((_, (slot, is_twice))) => {
                     let value: &'de RawValue = map.next_value()?;
-                    if slot.replace(value).is_some() {
-                        members.duplicate = Some(wanted);
-                    }
+                    *is_twice |= slot.replace(value).is_some();
                 }
                 None => {
                     map.next_value::<IgnoredAny>()?;
                 }
             }
         }
+        let mut names = self.names.iter().zip(is_twice);
+        members.duplicate = names.find(|(_, is_twice)| *is_twice).map(|(name, _)| *name);
         Ok(members)
     }
 }

@@ -203,6 +203,23 @@ fn an_error_names_the_table_once_it_is_known() {
 }
 
 #[test]
+fn a_duplicate_leaves_the_table_known_unless_it_is_the_table_that_is_twice() {
+    let twice = |member: &str| {
+        let text = with_metadata(member);
+        let error = decode_message(&text).expect_err(member);
+        assert!(
+            matches!(error.kind, DecodeErrorKind::DuplicateMember(_)),
+            "{error}"
+        );
+        error.table.map(|table| table.table)
+    };
+    assert_eq!(twice(r#","operation":"load""#).as_deref(), Some("t"));
+    assert_eq!(twice(r#"},"data":{"x":1"#).as_deref(), Some("t"));
+    assert_eq!(twice(r#","operation":"load","table-name":"u""#), None);
+    assert_eq!(twice(r#"},"data":{},"metadata":{"table-name":"u""#), None);
+}
+
+#[test]
 fn a_name_is_unescaped() {
     let text = with_metadata(r#","schema-name":"a\"\ud83d\ude00""#);
     assert_eq!(
@@ -224,7 +241,18 @@ fn deep_nesting_is_refused_without_exhausting_the_stack() {
     };
     assert!(decode_message(&nested(126)).is_ok());
     for depth in [127, 200, 100_000] {
-        assert_eq!(kind_of(&nested(depth)), DecodeErrorKind::TooDeep);
+        let error = decode_message(&nested(depth)).expect_err("too deep");
+        assert_eq!(error.kind, DecodeErrorKind::TooDeep);
+        // Known all the same: the table may be one that must not be logged.
+        assert_eq!(error.table.unwrap().table, "t");
+    }
+    let unclosed = "[".repeat(100_000);
+    for text in [
+        format!(r#"{{"data":{unclosed}"#),
+        format!(r#"{{"x":{unclosed}"#),
+        unclosed,
+    ] {
+        decode_message(&text).expect_err("not JSON");
     }
 }
 

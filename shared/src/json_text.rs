@@ -300,6 +300,9 @@ mod tests {
     fn a_lone_surrogate_is_reported_with_its_column() {
         assert_eq!(lone_in(r#"{"a":"x","b c":"\ud83d"}"#).unwrap(), "b c");
         assert_eq!(lone_in(r#"{"a":"\ude00\ud83d"}"#).unwrap(), "a");
+        for half in ["d800", "dbff", "dc00", "dfff", "DFFF"] {
+            assert_eq!(lone_in(&format!(r#"{{"a":"\u{half}"}}"#)).unwrap(), "a");
+        }
         assert_eq!(lone_in(r#"{"a":"\ud83dx"}"#).unwrap(), "a");
         assert_eq!(lone_in(r#"{"a":"\ud83d\n"}"#).unwrap(), "a");
         assert_eq!(lone_in(r#"{"a":"\ud83dA\ude00"}"#).unwrap(), "a");

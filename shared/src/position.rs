@@ -412,6 +412,15 @@ mod tests {
             update(Some(9_324_410_911_751), Some(1), Some("?")),
             expected
         );
+        // With and without transaction details the same start of the transaction has to come out.
+        assert_eq!(
+            update(
+                Some(9_324_410_911_751),
+                Some(1),
+                Some("bin.002171:5:0:9:0:bin.002171:36912209")
+            ),
+            expected
+        );
         assert_eq!(
             update(None, Some(1), Some("bin.002171:5:0:9:0:bin.002170:77")),
             "0000-2-m0000002170-0000000077-00000000000000000001"

@@ -234,9 +234,7 @@ impl Builder<'_> {
         control: &Control<'_>,
     ) {
         count(&mut self.batch.tally.controls);
-        let definition = control
-            .definition
-            .map(|text| Image::of(text, " of the control record"));
+        let definition = control.definition.map(Image::of_control);
         let position = Position::of_control(metadata, record.offset);
         self.row(
             record,
@@ -369,6 +367,15 @@ impl<'a> Image<'a> {
                 }),
             },
         }
+    }
+
+    /// Its members are no columns.
+    fn of_control(text: &'a str) -> Self {
+        let mut image = Self::of(text, "");
+        if let Some(error) = &mut image.error {
+            *error = "lone surrogate in the control record".to_owned();
+        }
+        image
     }
 }
 

@@ -122,6 +122,11 @@ fn every_record_is_counted_once() {
         control("secrets"),
         // Broken, but known to be of a table that is left out.
         change("upsert", "secrets", "{}"),
+        change(
+            "insert",
+            "secrets",
+            &format!("{{\"a\":{}1{}}}", "[".repeat(200), "]".repeat(200)),
+        ),
         change("upsert", "orders", "{}"),
         "hello".to_owned(),
     ];
@@ -132,7 +137,7 @@ fn every_record_is_counted_once() {
     assert_eq!(
         batch.tally,
         Tally {
-            records: 13,
+            records: 14,
             loads: 1,
             inserts: 1,
             updates: 2,
@@ -140,7 +145,7 @@ fn every_record_is_counted_once() {
             controls: 1,
             poison: 2,
             dms_own: 2,
-            excluded: 3,
+            excluded: 4,
             tombstones: 0,
             flagged: 0,
             bytes_in: u64::try_from(bytes_in).unwrap(),
@@ -149,7 +154,7 @@ fn every_record_is_counted_once() {
         }
     );
     let offsets: Vec<i64> = batch.rows.iter().map(|row| row.item.offset).collect();
-    assert_eq!(offsets, [100, 101, 102, 103, 104, 105, 111, 112]);
+    assert_eq!(offsets, [100, 101, 102, 103, 104, 105, 112, 113]);
     for row in &batch.rows {
         assert_eq!(
             (&*row.item.group, &*row.topic, row.partition),
@@ -169,7 +174,12 @@ fn every_record_is_counted_once() {
 #[test]
 fn poison_is_kept_with_its_reason() {
     let not_utf8 = [b'{', 0xFF, 0xFE];
-    let deep = format!("{{\"data\":{}", "[".repeat(100_000));
+    let deep = change(
+        "insert",
+        "",
+        &format!("{{\"a\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000)),
+    )
+    .replace("\"shop\"", "\"\"");
     let cases: Vec<(Vec<u8>, &str, Option<String>)> = vec![
         (
             b"hello".to_vec(),
@@ -242,10 +252,20 @@ fn a_record_without_a_readable_value_is_poison_too() {
 
 #[test]
 fn unpadded_base64_is_taken() {
-    let value = change("insert", "orders", r#"{"id":1}"#) + " ";
-    let padded = STANDARD.encode(&value);
-    let event = event_of(&[&value]).replace(&padded, padded.trim_end_matches('='));
-    assert_eq!(batch_of(&event, &everything()).tally.inserts, 1);
+    for spaces in ["", " ", "  "] {
+        let value = change("insert", "orders", r#"{"id":1}"#) + spaces;
+        let padded = STANDARD.encode(&value);
+        let event = event_of(&[&value]).replace(&padded, padded.trim_end_matches('='));
+        assert_eq!(batch_of(&event, &everything()).tally.inserts, 1);
+    }
+}
+
+#[test]
+fn a_filter_leaves_out_no_record_of_an_unknown_table() {
+    let filter = TableFilter::parse("shop.orders").unwrap();
+    let unnamed = r#"{"metadata":{"record-type":"control","operation":"create-table"}}"#;
+    let batch = batch_of(&event_of(&["hello", "{}", unnamed]), &filter);
+    assert_eq!((batch.tally.poison, batch.tally.controls), (2, 1));
 }
 
 #[test]
@@ -280,6 +300,14 @@ fn a_surrogate_pair_is_written_out_and_half_a_pair_is_flagged() {
         Some("lone surrogate in column \"k\" of the before-image")
     );
     assert_eq!(row.before.as_deref(), Some(r#"{"k":"\udc00"}"#));
+
+    let control = r#"{"control":{"table-def":"\ud83d"},"metadata":{"record-type":"control","operation":"x"}}"#;
+    let row = single(control);
+    assert_eq!(row.operation.as_deref(), Some("x"));
+    assert_eq!(
+        row.error.as_deref(),
+        Some("lone surrogate in the control record")
+    );
 }
 
 #[test]
