@@ -235,6 +235,7 @@ pub(super) fn range_column(table: &FinalTable) -> Option<(usize, ColumnType)> {
         .iter()
         .enumerate()
         .find(|(_, column)| column.is_key)
+        .filter(|(_, column)| !column.is_collated)
         .map(|(place, column)| (place, column.column_type))
         .filter(|(_, column_type)| {
             matches!(column_type, ColumnType::Int64 | ColumnType::String | ColumnType::Date | ColumnType::DateTime)

@@ -1,4 +1,4 @@
-CREATE OR REPLACE TABLE `project`.`cdc`.`_strait_fold_0123456789abcdef`
+CREATE OR REPLACE TABLE `project`.`cdc`.`_strait_fold_soft_unchanged`
 OPTIONS (expiration_timestamp = TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL 24 HOUR))
 AS
 WITH `read` AS (
