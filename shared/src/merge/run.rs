@@ -11,7 +11,8 @@ use tokio::time::Instant;
 
 use crate::bigquery::append::{AppendClient, WriteStream};
 use crate::bigquery::connect::Connections;
-use crate::bigquery::rest::{BigQuery, JobRequest, JobStats, QueryAnswer};
+use crate::bigquery::job::{JobRequest, JobStats, QueryAnswer};
+use crate::bigquery::rest::BigQuery;
 use crate::bigquery::retry::Backoff;
 use crate::bigquery::table_resource::Table;
 use crate::bigquery::{Error, ErrorKind};
