@@ -202,6 +202,7 @@ pub async fn run(options: DemoOptions, terminal: &Terminal) -> Result<bool, Demo
     report::print_accounting(terminal, &accounting, replayed.fed);
     terminal.line("");
     replayed.totals.print(terminal);
+    report::print_quarantine(terminal, &pipeline).await?;
     terminal.line("");
     report::print_functions(terminal, &pipeline);
 

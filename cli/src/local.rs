@@ -126,6 +126,7 @@ pub async fn run(options: LocalOptions, terminal: &Terminal) -> Result<bool, Loc
     report::print_accounting(terminal, &accounting, total);
     terminal.line("");
     totals.print(terminal);
+    report::print_quarantine(terminal, &pipeline).await?;
     terminal.line("");
     report::print_functions(terminal, &pipeline);
 
