@@ -344,20 +344,24 @@ impl Run<'_> {
             .collect();
         let definitions = self.definitions(&wants_definition).await?;
 
-        let mut finals = BTreeMap::new();
-        for (source, table) in existing {
-            let definition = definitions.get(source);
-            let result = match table {
-                Err(error) => Err(error),
-                Ok(Some(table)) => self.take_table(source, &table, definition).await,
-                Ok(None) => match definition {
-                    Some(definition) => self.create_final(source, definition).await,
-                    None => continue,
-                },
-            };
-            finals.insert(source.clone(), result);
-        }
-        Ok(finals)
+        let definitions = &definitions;
+        let taken: Vec<(SourceTable, Option<Result<FinalTable, TableError>>)> = stream::iter(existing)
+            .map(|(source, table)| async move {
+                let definition = definitions.get(source);
+                let result = match table {
+                    Err(error) => Some(Err(error)),
+                    Ok(Some(table)) => Some(self.take_table(source, &table, definition).await),
+                    Ok(None) => match definition {
+                        Some(definition) => Some(self.create_final(source, definition).await),
+                        None => None,
+                    },
+                };
+                (source.clone(), result)
+            })
+            .buffer_unordered(TABLES_AT_ONCE)
+            .collect()
+            .await;
+        Ok(taken.into_iter().filter_map(|(source, result)| Some((source, result?))).collect())
     }
 
     async fn definitions(
