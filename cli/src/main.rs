@@ -39,6 +39,9 @@ enum Command {
         /// Partitions of the topic that --dms messages lie in
         #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=1000))]
         partitions: i32,
+        /// Compare the final tables with these rows at the end (the form of events/demo/expected.json)
+        #[arg(long, value_name = "FILE")]
+        expected: Option<PathBuf>,
         /// Leave everything up until Ctrl-C, and print the endpoints
         #[arg(long)]
         keep: bool,
@@ -99,12 +102,13 @@ fn main() -> ExitCode {
 
 async fn run(command: Command, terminal: &Terminal) -> anyhow::Result<bool> {
     match command {
-        Command::Local { dms, msk, batch, merge_every, partitions, keep, functions } => {
+        Command::Local { dms, msk, batch, merge_every, partitions, expected, keep, functions } => {
             let options = LocalOptions {
                 dms,
                 msk,
                 batch,
                 merge_every,
+                expected,
                 keep,
                 partitions,
                 functions: functions.functions,
