@@ -73,9 +73,10 @@ fn statements() -> BTreeMap<String, String> {
     let mut add = |name: String, sql: String| assert!(all.insert(name, sql).is_none());
 
     add("ledger_state".into(), LedgerState::query(PROJECT, &table("cdc", "merges")).unwrap());
-    add("plan_first".into(), plan::query(PROJECT, &log, &Coverage::default()).unwrap());
-    let coverage = Coverage { to_us: Some(1_767_323_045_678_901), ranges: covered.clone() };
-    add("plan".into(), plan::query(PROJECT, &log, &coverage).unwrap());
+    add("plan_first".into(), plan::query(PROJECT, &log, &Coverage::default(), None).unwrap());
+    let coverage = Coverage { to_us: Some(1_767_323_045_678_901), ranges: covered };
+    add("plan".into(), plan::query(PROJECT, &log, &coverage, None).unwrap());
+    add("plan_one_table".into(), plan::query(PROJECT, &log, &coverage, Some(&order())).unwrap());
     add(
         "quarantine".into(),
         statement::quarantine(PROJECT, &everything_folds, &table("cdc", "quarantine"), &order()).unwrap(),
@@ -102,7 +103,7 @@ fn statements() -> BTreeMap<String, String> {
                     table: &final_table,
                     window_from_us: Some(1_767_322_000_000_000),
                     window_to_us: 1_767_323_045_678_901,
-                    covered: &covered,
+                    covered: &coverage,
                     look_back,
                     absent,
                     deletes,
@@ -134,7 +135,7 @@ fn statements() -> BTreeMap<String, String> {
         table: &by_hand,
         window_from_us: None,
         window_to_us: 1_767_323_045_678_901,
-        covered: &[],
+        covered: &Coverage::default(),
         look_back: LookBack::None,
         absent: AbsentColumns::Null,
         deletes: Deletes::Hard,

@@ -114,6 +114,21 @@ impl TableAnswer {
             reason: None,
         }
     }
+
+    /// Adds what a piece of work did.
+    pub(super) fn add(&mut self, more: &Self) {
+        for (sum, count) in [
+            (&mut self.records, more.records),
+            (&mut self.inserted, more.inserted),
+            (&mut self.updated, more.updated),
+            (&mut self.deleted, more.deleted),
+            (&mut self.quarantined, more.quarantined),
+            (&mut self.late, more.late),
+            (&mut self.bytes_billed, more.bytes_billed),
+        ] {
+            *sum = sum.saturating_add(count);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::string_literal;
 
+use super::fold::timestamp_literal;
+
 /// Consecutive offsets of one partition, both ends included.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct OffsetRange {
@@ -41,8 +43,10 @@ impl Coverage {
         self.to_us.map(|to| to.saturating_sub(REACH_BACK_US))
     }
 
-    /// The coverage after a merge that saw `ranges`, up to `to_us`.
-    pub fn after(to_us: i64, mut ranges: Vec<OffsetRange>) -> Self {
+    /// The coverage after a merge that saw `ranges`, up to `to_us`. A record from a clock that is ahead must not carry
+    /// the coverage past `now_us`: others would be taken for merged when they come.
+    pub fn after(to_us: i64, now_us: i64, mut ranges: Vec<OffsetRange>) -> Self {
+        let to_us = to_us.min(now_us);
         if ranges.len() > RANGES_KEPT {
             ranges.sort_by_key(|range| std::cmp::Reverse(range.last.saturating_sub(range.first)));
             ranges.truncate(RANGES_KEPT);
@@ -51,12 +55,14 @@ impl Coverage {
     }
 }
 
-/// A SQL condition over a log row: it is in none of these ranges.
-pub fn not_in(ranges: &[OffsetRange]) -> String {
-    if ranges.is_empty() {
+/// A SQL condition over a log row: it is not covered. What was ingested after `to_us` cannot be, whatever its offset is:
+/// a topic that was made anew counts from zero again.
+pub fn not_covered(coverage: &Coverage) -> String {
+    let (Some(to_us), false) = (coverage.to_us, coverage.ranges.is_empty()) else {
         return "TRUE".to_owned();
-    }
-    let covered: Vec<String> = ranges
+    };
+    let covered: Vec<String> = coverage
+        .ranges
         .iter()
         .map(|range| {
             format!(
@@ -68,7 +74,7 @@ pub fn not_in(ranges: &[OffsetRange]) -> String {
             )
         })
         .collect();
-    format!("NOT ({})", covered.join(" OR "))
+    format!("NOT (`ingested_at` <= {} AND ({}))", timestamp_literal(to_us), covered.join(" OR "))
 }
 
 #[cfg(test)]
@@ -81,10 +87,10 @@ mod tests {
 
     #[test]
     fn the_condition_quotes_topics() {
-        assert_eq!(not_in(&[]), "TRUE");
+        assert_eq!(not_covered(&Coverage::default()), "TRUE");
         assert_eq!(
-            not_in(&[range(1, 5)]),
-            r"NOT ((`kafka_topic` = 't\'1' AND `kafka_partition` = 0 AND `kafka_offset` BETWEEN 1 AND 5))"
+            not_covered(&Coverage { to_us: Some(0), ranges: vec![range(1, 5)] }),
+            r"NOT (`ingested_at` <= TIMESTAMP '1970-01-01 00:00:00.000000+00' AND ((`kafka_topic` = 't\'1' AND `kafka_partition` = 0 AND `kafka_offset` BETWEEN 1 AND 5)))"
         );
     }
 
@@ -92,9 +98,10 @@ mod tests {
     fn too_many_ranges_keep_the_widest() {
         let mut ranges: Vec<_> = (0..3_000).map(|i| range(i * 10, i * 10)).collect();
         ranges.push(range(100_000, 200_000));
-        let coverage = Coverage::after(7, ranges);
+        let coverage = Coverage::after(7, 9, ranges);
         assert_eq!(coverage.ranges.len(), RANGES_KEPT);
         assert!(coverage.ranges.contains(&range(100_000, 200_000)));
         assert_eq!(coverage.open_from_us(), Some(7 - REACH_BACK_US));
+        assert_eq!(Coverage::after(7, 5, Vec::new()).to_us, Some(5));
     }
 }

@@ -12,6 +12,11 @@ use super::types::ColumnType;
 pub const DELETES_LABEL: &str = "strait_deletes";
 /// BigQuery clusters by at most four columns (<https://cloud.google.com/bigquery/docs/clustered-tables>).
 const CLUSTER_COLUMNS: usize = 4;
+/// Of the types that Strait creates, those that BigQuery clusters by (same page).
+const CLUSTER_TYPES: [&str; 8] = ["BIGNUMERIC", "BOOL", "DATE", "DATETIME", "INT64", "NUMERIC", "STRING", "TIMESTAMP"];
+/// Of the types that Strait creates, those that a declared primary key may have
+/// (<https://cloud.google.com/bigquery/docs/primary-foreign-keys>).
+const KEY_TYPES: [&str; 8] = CLUSTER_TYPES;
 
 /// A final table that a merge can write.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,8 +42,6 @@ pub struct FinalColumn {
     pub column_type: ColumnType,
     /// Whether it is part of the key.
     pub is_key: bool,
-    /// Whether BigQuery compares it other than by code point, so that a range over it means something else.
-    pub is_collated: bool,
 }
 
 /// Why a table cannot be merged until a person acts. The text says what to do.
@@ -59,6 +62,18 @@ pub enum FinalTableProblem {
         final_table: TableName,
         /// The key column's name.
         column: String,
+    },
+    /// A key column's type cannot be grouped by.
+    #[error(
+        "the key column {column} of {final_table} is of the type {column_type}, by which rows cannot be told apart; use STRING or NUMERIC"
+    )]
+    KeyType {
+        /// The final table.
+        final_table: TableName,
+        /// The column.
+        column: String,
+        /// Its type.
+        column_type: &'static str,
     },
     /// A column has a type that cannot be filled from a row image.
     #[error(
@@ -92,9 +107,10 @@ pub enum FinalTableProblem {
     },
 }
 
-/// Whether Strait made a table, so that its columns name their members without the source's definition.
-pub fn made_by_strait(table: &Table) -> bool {
-    table.description.as_deref().and_then(names::source_of_final).is_some()
+/// Whether a table says of itself all that a merge needs: Strait made it, so that its columns name their members, and its
+/// key is declared. Any other needs the source's definition beside it.
+pub fn is_self_describing(table: &Table) -> bool {
+    table.description.as_deref().and_then(names::source_of_final).is_some() && !table.primary_key().is_empty()
 }
 
 impl FinalTable {
@@ -131,7 +147,6 @@ impl FinalTable {
                 member: member_of(field, definition),
                 column_type,
                 is_key: false,
-                is_collated: field.collation.as_deref().is_some_and(|collation| !collation.is_empty()),
             });
         }
 
@@ -141,6 +156,11 @@ impl FinalTable {
             (declared, _) => {
                 mark_key(&name, &mut columns, declared, |column, key| column.name.eq_ignore_ascii_case(key))?;
             }
+        }
+
+        if let Some(key) = columns.iter().find(|column| column.is_key && !column.column_type.can_be_key()) {
+            let column_type = key.column_type.name();
+            return Err(FinalTableProblem::KeyType { final_table: name, column: key.name.clone(), column_type });
         }
 
         let deletes = match resource.labels.get(DELETES_LABEL).map(String::as_str) {
@@ -189,8 +209,8 @@ pub fn new_table(
     let mut key = Vec::with_capacity(definition.primary_key.len());
     for member in &definition.primary_key {
         let place = definition.columns.iter().position(|column| column.name == *member);
-        match place.and_then(|place| column_names.get(place)) {
-            Some(column_name) => key.push(column_name.clone()),
+        match place.and_then(|place| fields.get(place)) {
+            Some(field) => key.push(field.clone()),
             None => {
                 return Err(FinalTableProblem::KeyColumnMissing { final_table: name.clone(), column: member.clone() });
             }
@@ -202,10 +222,20 @@ pub fn new_table(
     for (own, own_type) in own_columns(deletes) {
         fields.push(Field { name: own.to_owned(), field_type: own_type.to_owned(), ..Field::default() });
     }
+    let clustered: Vec<String> = key
+        .iter()
+        .filter(|field| CLUSTER_TYPES.contains(&field.field_type.as_str()))
+        .take(CLUSTER_COLUMNS)
+        .map(|field| field.name.clone())
+        .collect();
+    // A key that cannot be declared is taken from the source's definition by every merge.
+    let can_be_declared = key.iter().all(|field| KEY_TYPES.contains(&field.field_type.as_str()));
+    let key: Vec<String> = key.into_iter().map(|field| field.name).collect();
     let table = Table {
         description: Some(names::final_table_description(source)),
-        clustering: Some(Clustering { fields: key.iter().take(CLUSTER_COLUMNS).cloned().collect() }),
-        table_constraints: Some(TableConstraints { primary_key: Some(PrimaryKey { columns: key }) }),
+        clustering: (!clustered.is_empty()).then_some(Clustering { fields: clustered }),
+        table_constraints: can_be_declared
+            .then_some(TableConstraints { primary_key: Some(PrimaryKey { columns: key }) }),
         ..Table::new(project, name, fields)
     };
     Ok((table, unknown))
@@ -295,7 +325,7 @@ mod tests {
     fn a_table_that_strait_made_is_read_back_with_the_sources_names() {
         let (resource, unknown) = new_table("p", &name(), &orders(), &definition(), Deletes::Soft).unwrap();
         assert_eq!(unknown, ["a (CUBE)"]);
-        assert!(made_by_strait(&resource));
+        assert!(is_self_describing(&resource));
         let table = FinalTable::existing(name(), &orders(), &resource, None, Deletes::Soft).unwrap();
         let members: Vec<_> = table.columns.iter().map(|column| column.member.as_str()).collect();
         assert_eq!(members, ["orderId", "a.b", "A", "a"]);
@@ -316,7 +346,25 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_bigquery_cannot_declare_is_taken_from_the_definition() {
+        let definition = SourceDefinition::from_control(
+            r#"{"table-def":{"columns":{"uuid":{"type":"BYTES"},"a":{"type":"INT32"}},"primary-key":["uuid"]}}"#,
+        )
+        .unwrap();
+        let (resource, _) = new_table("p", &name(), &orders(), &definition, Deletes::Hard).unwrap();
+        assert!(resource.clustering.is_none() && resource.table_constraints.is_none());
+        assert!(!is_self_describing(&resource));
+        let table = FinalTable::existing(name(), &orders(), &resource, Some(&definition), Deletes::Hard).unwrap();
+        assert_eq!(table.key().map(|column| column.name.as_str()).collect::<Vec<_>>(), ["uuid"]);
+    }
+
+    #[test]
     fn what_cannot_be_merged_says_what_to_do() {
+        let float = read_back(json!({"schema": {"fields": [{"name": "id", "type": "FLOAT"}]},
+            "tableConstraints": {"primaryKey": {"columns": ["id"]}}}));
+        let error = FinalTable::existing(name(), &orders(), &float, None, Deletes::Hard).unwrap_err();
+        assert!(matches!(error, FinalTableProblem::KeyType { .. }), "{error}");
+
         let no_key = read_back(json!({"schema": {"fields": [{"name": "id", "type": "INTEGER"}]}}));
         let error = FinalTable::existing(name(), &orders(), &no_key, None, Deletes::Hard).unwrap_err();
         assert!(error.to_string().contains("ADD PRIMARY KEY"), "{error}");

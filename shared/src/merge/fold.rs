@@ -3,11 +3,12 @@
 //! must never let a value through that its column cannot hold exactly.
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::config::{AbsentColumns, Deletes};
 use crate::names::{NameError, SourceTable, TableName, fingerprint, member_path_literal, string_literal};
 
-use super::coverage::{OffsetRange, not_in};
+use super::coverage::{Coverage, OffsetRange, not_covered};
 use super::final_table::FinalTable;
 use super::types::ColumnType;
 
@@ -36,8 +37,8 @@ pub struct FoldRequest<'a> {
     pub window_from_us: Option<i64>,
     /// `ingested_at` of the window's newest record, in µs.
     pub window_to_us: i64,
-    /// Offsets in the window that are merged already.
-    pub covered: &'a [OffsetRange],
+    /// What of the window is merged already.
+    pub covered: &'a Coverage,
     /// Whether, and from where, records that are merged already are read again, because a key may be late.
     pub look_back: LookBack,
     /// What a column missing from an image means.
@@ -47,7 +48,7 @@ pub struct FoldRequest<'a> {
 }
 
 /// How much of the log before the window a fold reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LookBack {
     /// None: every new position is above every merged one, so no key can be late.
     None,
@@ -228,18 +229,16 @@ pub fn survey(project: &str, fold: &TableName, table: &FinalTable) -> Result<Str
     ))
 }
 
-/// The first key column, if a range over it is sound: its place and type.
+/// The first key column, if a range over it is sound: its place and type. Never a text: its values would stand in the
+/// statement, and so in BigQuery's job history, and they may be anything, such as addresses.
 pub(super) fn range_column(table: &FinalTable) -> Option<(usize, ColumnType)> {
     table
         .columns
         .iter()
         .enumerate()
         .find(|(_, column)| column.is_key)
-        .filter(|(_, column)| !column.is_collated)
         .map(|(place, column)| (place, column.column_type))
-        .filter(|(_, column_type)| {
-            matches!(column_type, ColumnType::Int64 | ColumnType::String | ColumnType::Date | ColumnType::DateTime)
-        })
+        .filter(|(_, column_type)| matches!(column_type, ColumnType::Int64 | ColumnType::Date | ColumnType::DateTime))
 }
 
 /// The parts of the statement that depend on the table's columns and on the two modes.
@@ -273,7 +272,8 @@ impl Parts {
             key_texts: Vec::new(),
             key_changed: Vec::new(),
             typed: Vec::new(),
-            flaws: vec!["WHEN `error` IS NOT NULL THEN -1".to_owned()],
+            // Of a delete only the key counts.
+            flaws: vec!["WHEN `error` IS NOT NULL AND `operation` <> 'delete' THEN -1".to_owned()],
             keys: Vec::new(),
             carried: Vec::new(),
             values: Vec::new(),
@@ -289,11 +289,13 @@ impl Parts {
             if column.is_key {
                 let (before, key_text) = (format!("`b{place}`"), format!("`t{place}`"));
                 let beside = format!("{BEFORE_IMAGE_PREFIX}{member}");
-                parts.texts.push(format!(
-                    "COALESCE({}, {}) AS {before}",
-                    member_text("`before`", member),
-                    member_text("`data`", &beside)
-                ));
+                let before_text = member_text("`before`", member);
+                // A source may have a column of that very name.
+                parts.texts.push(if table.columns.iter().any(|column| column.member == beside) {
+                    format!("{before_text} AS {before}")
+                } else {
+                    format!("IF(`before` IS NULL, {}, {before_text}) AS {before}", member_text("`data`", &beside))
+                });
                 parts.key_changed.push(format!("COALESCE({before} <> {text}, FALSE)"));
                 parts.key_texts.push(format!("IF(`is_old_key`, COALESCE({before}, {text}), {text}) AS {key_text}"));
                 parts.typed.push(format!("{} AS {value}", column_type.value_of(&key_text)));
@@ -365,7 +367,7 @@ impl Parts {
 /// Which rows are the window's, and the literal bounds of all that is read.
 fn window(request: &FoldRequest<'_>) -> (String, String) {
     let to = timestamp_literal(request.window_to_us);
-    let not_covered = not_in(request.covered);
+    let not_covered = not_covered(request.covered);
     let at_least = |from: Option<i64>| match from {
         Some(from) => format!("`ingested_at` >= {}", timestamp_literal(from)),
         None => "TRUE".to_owned(),

@@ -52,6 +52,7 @@ pub const MERGES: TableSpec = TableSpec {
         column("slot_ms", ColumnType::Int64, Mode::Nullable, "Slot milliseconds of this table's jobs"),
         column("job_id", ColumnType::String, Mode::Nullable, "The MERGE job"),
         column("duration_ms", ColumnType::Int64, Mode::Nullable, "Milliseconds this table took"),
+        column("work", ColumnType::String, Mode::Nullable, "Of a running table: what the next run has to finish first"),
     ],
     partition: ("recorded_at", PartitionUnit::Day),
     cluster: &["source_schema", "source_table"],
@@ -155,6 +156,9 @@ pub struct Entry {
     /// Milliseconds.
     #[prost(int64, optional, tag = "22")]
     pub duration_ms: Option<i64>,
+    /// See [`super::work::Begun`].
+    #[prost(string, optional, tag = "23")]
+    pub work: Option<String>,
 }
 
 /// [`OffsetRange`] as the Storage Write API takes it.
@@ -212,6 +216,8 @@ pub struct TableState {
     pub highest_position: Option<String>,
     /// When its newest entry was written, in µs.
     pub recorded_at: i64,
+    /// Of its newest entry, if that is `running`.
+    pub work: Option<String>,
 }
 
 /// What the ledger says: the newest entry of each table.
@@ -234,7 +240,7 @@ impl LedgerState {
     pub fn query(project: &str, merges: &TableName) -> Result<String, NameError> {
         Ok(format!(
             "SELECT `source_schema`, `source_table`, `outcome`, `reason`, UNIX_MICROS(`covered_to`) AS `covered_to`, \
-             TO_JSON_STRING(`offsets`) AS `offsets`, `highest_position`, UNIX_MICROS(`recorded_at`) AS `recorded_us`\n\
+             TO_JSON_STRING(`offsets`) AS `offsets`, `highest_position`, UNIX_MICROS(`recorded_at`) AS `recorded_us`, `work`\n\
              FROM {}\n\
              WHERE TRUE\n\
              QUALIFY ROW_NUMBER() OVER (PARTITION BY `source_schema`, `source_table` ORDER BY `recorded_at` DESC) = 1",
@@ -246,7 +252,8 @@ impl LedgerState {
     pub fn from_rows(rows: &[Vec<Option<String>>]) -> Result<Self, LedgerRowError> {
         let mut tables = BTreeMap::new();
         for row in rows {
-            let [schema, table, outcome, reason, covered_to, offsets, highest_position, recorded_at] = row.as_slice()
+            let [schema, table, outcome, reason, covered_to, offsets, highest_position, recorded_at, work] =
+                row.as_slice()
             else {
                 return Err(LedgerRowError { what: "its columns" });
             };
@@ -262,6 +269,7 @@ impl LedgerState {
                 coverage: Coverage { to_us: number(covered_to, "covered_to")?, ranges },
                 highest_position: highest_position.clone(),
                 recorded_at: number(recorded_at, "recorded_at")?.ok_or(LedgerRowError { what: "recorded_at" })?,
+                work: work.clone(),
             };
             tables.insert(source, state);
         }
@@ -273,9 +281,9 @@ impl LedgerState {
     pub fn furthest(&self) -> Coverage {
         self.tables
             .values()
-            .map(|state| &state.coverage)
-            .max_by_key(|coverage| coverage.to_us)
-            .cloned()
+            // Of two that reach equally far, the newer one has seen more of what became visible late.
+            .max_by_key(|state| (state.coverage.to_us, state.recorded_at))
+            .map(|state| state.coverage.clone())
             .unwrap_or_default()
     }
 
@@ -290,8 +298,10 @@ impl LedgerState {
 /// (<https://cloud.google.com/bigquery/docs/reference/standard-sql/json_functions#json_encodings>).
 fn read_ranges(json: &str) -> Result<Vec<OffsetRange>, LedgerRowError> {
     let unreadable = || LedgerRowError { what: "offsets" };
-    let values: Vec<serde_json::Value> = serde_json::from_str(json).map_err(|_| unreadable())?;
+    let values: Option<Vec<serde_json::Value>> = serde_json::from_str(json).map_err(|_| unreadable())?;
+    // BigQuery stores an empty array for none; the embedded one a NULL.
     values
+        .unwrap_or_default()
         .iter()
         .map(|value| {
             let number = |name: &str| {
@@ -325,6 +335,7 @@ mod tests {
             text(r#"[{"topic":"cdc","partition":1,"first":0,"last":"9007199254740993"}]"#),
             None,
             text(recorded),
+            None,
         ]
     }
 
@@ -342,6 +353,14 @@ mod tests {
     }
 
     #[test]
+    fn of_two_that_reach_equally_far_the_newer_has_seen_more() {
+        let mut newer = row("a", "merged", Some("500"), "902");
+        *newer.get_mut(5).unwrap() = Some("null".to_owned());
+        let state = LedgerState::from_rows(&[newer, row("b", "merged", Some("500"), "901")]).unwrap();
+        assert_eq!(state.furthest(), Coverage { to_us: Some(500), ranges: Vec::new() });
+    }
+
+    #[test]
     fn entries_stay_in_order_when_a_clock_steps_back() {
         let state = LedgerState::from_rows(&[row("orders", "merged", Some("1"), "1000")]).unwrap();
         assert_eq!(state.next_recorded_at(10), 1001);
@@ -351,9 +370,11 @@ mod tests {
     #[test]
     fn an_entry_has_a_field_for_every_column_in_the_tables_order() {
         let source = SourceTable { schema: "s".into(), table: "t".into() };
-        let coverage = Coverage::after(5, vec![OffsetRange { topic: "t".into(), partition: 0, first: 0, last: 0 }]);
+        let coverage = Coverage::after(5, 5, vec![OffsetRange { topic: "t".into(), partition: 0, first: 0, last: 0 }]);
         let mut entry = Entry::new("run", 1, &source, Outcome::Merged, &coverage);
-        for text in [&mut entry.final_table, &mut entry.reason, &mut entry.highest_position, &mut entry.job_id] {
+        for text in
+            [&mut entry.final_table, &mut entry.reason, &mut entry.highest_position, &mut entry.job_id, &mut entry.work]
+        {
             *text = Some("x".into());
         }
         for number in [

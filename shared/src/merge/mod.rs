@@ -1,13 +1,15 @@
 //! The merge: which tables have news ([`plan`]), what a window of the log comes to per key ([`fold`]), the one MERGE
-//! per table ([`statement`]), and the record of it all ([`ledger`]). Everything but [`run`] is plain text building
-//! without I/O. Order is the source's, by position; arrival and clocks must never decide what a row becomes.
+//! per table ([`statement`]), and the record of it all ([`ledger`]). Everything but [`run`], its `finals` and
+//! [`work`] is plain text building without I/O. Order is the source's, by position; arrival and clocks must never decide what a row becomes.
 pub mod answer;
 pub mod coverage;
 pub mod definition;
 pub mod final_table;
+mod finals;
 pub mod fold;
 pub mod ledger;
 pub mod plan;
 pub mod run;
 pub mod statement;
 pub mod types;
+pub mod work;

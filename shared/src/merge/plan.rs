@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::names::{NameError, SourceTable, TableName};
+use crate::names::{NameError, SourceTable, TableName, string_literal};
 
-use super::coverage::{Coverage, OffsetRange, not_in};
+use super::coverage::{Coverage, OffsetRange, not_covered};
 use super::fold::timestamp_literal;
 
 /// What the log holds beyond what the ledger covers.
@@ -26,6 +26,10 @@ pub struct News {
     pub changes: i64,
     /// `create-table` records among the news.
     pub definitions: i64,
+    /// Control records among the news that alter the table, such as `add-column`.
+    pub alterations: i64,
+    /// `drop-table` records among the news.
+    pub drops: i64,
     /// `ingested_at` of the oldest news.
     pub from_us: i64,
     /// The lowest position among the changes.
@@ -36,6 +40,10 @@ pub struct News {
     pub newest_commit_us: Option<i64>,
 }
 
+/// Control records that change a table's definition (AWS DMS user guide, "Control records").
+const ALTERATIONS: [&str; 6] =
+    ["add-column", "drop-column", "rename-column", "column-type-change", "change-columns", "rename-table"];
+
 /// A plan row that is not of the form that the query yields.
 #[derive(Debug, thiserror::Error)]
 #[error("a row of the plan cannot be read: {what}")]
@@ -44,8 +52,20 @@ pub struct PlanRowError {
 }
 
 /// The plan's query. One pass over the log's narrow columns yields two kinds of rows: one per source table, and one per
-/// range of consecutive offsets.
-pub fn query(project: &str, log: &TableName, covered: &Coverage) -> Result<String, NameError> {
+/// range of consecutive offsets. With `only`, it looks at one source table, whose coverage is not the others'.
+pub fn query(
+    project: &str,
+    log: &TableName,
+    covered: &Coverage,
+    only: Option<&SourceTable>,
+) -> Result<String, NameError> {
+    let only = only.map_or_else(String::new, |source| {
+        format!(
+            "\nAND `source_schema` = {} AND `source_table` = {}",
+            string_literal(&source.schema),
+            string_literal(&source.table)
+        )
+    });
     let since = covered
         .open_from_us()
         .map_or_else(|| "TRUE".to_owned(), |from| format!("`ingested_at` >= {}", timestamp_literal(from)));
@@ -56,12 +76,14 @@ pub fn query(project: &str, log: &TableName, covered: &Coverage) -> Result<Strin
          `kafka_topic`, `kafka_partition`, `kafka_offset`, {not_covered} AS `is_new`, \
          `kafka_offset` - DENSE_RANK() OVER (PARTITION BY `kafka_topic`, `kafka_partition` ORDER BY `kafka_offset`) AS `island`\n\
          FROM {log}\n\
-         WHERE {since}\n\
+         WHERE {since}{only}\n\
          )\n\
          SELECT `source_schema`, `source_table`, `kafka_topic`, `kafka_partition`, \
          MIN(`kafka_offset`) AS `first`, MAX(`kafka_offset`) AS `last`, \
          COUNTIF({is_change}) AS `changes`, \
          COUNTIF(`is_new` AND `operation` = 'create-table') AS `definitions`, \
+         COUNTIF(`is_new` AND `operation` IN ({alterations})) AS `alterations`, \
+         COUNTIF(`is_new` AND `operation` = 'drop-table') AS `drops`, \
          UNIX_MICROS(MIN(IF(`is_new`, `ingested_at`, NULL))) AS `from_us`, \
          MIN(IF({is_change}, `position`, NULL)) AS `lowest_position`, \
          UNIX_MICROS(MIN(IF({is_change}, LEAST(COALESCE(`committed_at`, `emitted_at`), COALESCE(`emitted_at`, `committed_at`)), NULL))) AS `oldest_us`, \
@@ -70,7 +92,8 @@ pub fn query(project: &str, log: &TableName, covered: &Coverage) -> Result<Strin
          UNIX_MICROS(MAX(`ingested_at`)) AS `newest_us`\n\
          FROM `recent`\n\
          GROUP BY GROUPING SETS ((`source_schema`, `source_table`), (`kafka_topic`, `kafka_partition`, `island`))",
-        not_covered = not_in(&covered.ranges),
+        not_covered = not_covered(covered),
+        alterations = ALTERATIONS.map(string_literal).join(", "),
         log = log.quoted(project)?,
     ))
 }
@@ -89,6 +112,8 @@ impl Plan {
                 last,
                 changes,
                 definitions,
+                alterations,
+                drops,
                 from_us,
                 lowest_position,
                 oldest_us,
@@ -114,10 +139,11 @@ impl Plan {
                 continue;
             }
             let (changes, definitions) = (required(changes, "changes")?, required(definitions, "definitions")?);
+            let (alterations, drops) = (required(alterations, "alterations")?, required(drops, "drops")?);
             let (Some(schema), Some(table)) = (schema, table) else {
                 return Err(PlanRowError { what: "source table" });
             };
-            if changes + definitions == 0 {
+            if [changes, definitions, alterations, drops].iter().all(|count| *count == 0) {
                 continue;
             }
             let source = SourceTable { schema: schema.clone(), table: table.clone() };
@@ -125,6 +151,8 @@ impl Plan {
             let news = News {
                 changes,
                 definitions,
+                alterations,
+                drops,
                 from_us: required(from_us, "from_us")?,
                 lowest_position: lowest_position.clone(),
                 oldest_commit_us: if is_timeless { None } else { number(oldest_us, "oldest_us")? },
@@ -143,17 +171,17 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
 
-    fn row(cells: [&str; 14]) -> Vec<Option<String>> {
+    fn row(cells: [&str; 16]) -> Vec<Option<String>> {
         cells.iter().map(|cell| (*cell != "-").then(|| (*cell).to_owned())).collect()
     }
 
     #[test]
     fn rows_of_both_kinds_are_told_apart() {
         let plan = Plan::from_rows(&[
-            row(["shop", "orders", "-", "-", "0", "9", "4", "1", "100", "p1", "50", "0", "60", "120"]),
-            row(["shop", "idle", "-", "-", "0", "9", "0", "0", "-", "-", "-", "0", "-", "120"]),
-            row(["-", "-", "cdc", "1", "7", "9", "3", "0", "100", "p1", "50", "0", "60", "119"]),
-            row(["-", "-", "cdc", "0", "0", "4", "3", "0", "100", "p1", "50", "0", "60", "120"]),
+            row(["shop", "orders", "-", "-", "0", "9", "4", "1", "0", "0", "100", "p1", "50", "0", "60", "120"]),
+            row(["shop", "idle", "-", "-", "0", "9", "0", "0", "0", "0", "-", "-", "-", "0", "-", "120"]),
+            row(["-", "-", "cdc", "1", "7", "9", "3", "0", "0", "0", "100", "p1", "50", "0", "60", "119"]),
+            row(["-", "-", "cdc", "0", "0", "4", "3", "0", "0", "0", "100", "p1", "50", "0", "60", "120"]),
         ])
         .unwrap();
         assert_eq!(plan.tables.len(), 1);
@@ -164,7 +192,7 @@ mod tests {
     #[test]
     fn a_change_without_any_time_leaves_the_oldest_commit_unknown() {
         let plan = Plan::from_rows(&[row([
-            "shop", "orders", "-", "-", "0", "9", "4", "1", "100", "p1", "50", "1", "60", "120",
+            "shop", "orders", "-", "-", "0", "9", "4", "1", "0", "0", "100", "p1", "50", "1", "60", "120",
         ])])
         .unwrap();
         assert_eq!(plan.tables.values().next().unwrap().oldest_commit_us, None);

@@ -3,6 +3,7 @@
 //! are not in a final table: every table with news gets an entry that holds it back before any other table's coverage moves.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures::{StreamExt, stream};
@@ -11,42 +12,39 @@ use tokio::time::Instant;
 
 use crate::bigquery::append::{AppendClient, WriteStream};
 use crate::bigquery::connect::Connections;
-use crate::bigquery::job::{JobRequest, JobStats, QueryAnswer};
+use crate::bigquery::job::{JobRequest, QueryAnswer};
 use crate::bigquery::rest::BigQuery;
 use crate::bigquery::retry::Backoff;
-use crate::bigquery::table_resource::Table;
 use crate::bigquery::{Error, ErrorKind};
 use crate::config::Config;
 use crate::lambda::{Invocation, InvocationError};
 use crate::log::table::LOG;
-use crate::names::{NameError, SourceTable, TableName, fingerprint};
+use crate::names::{NameError, SourceTable, fingerprint};
 use crate::telemetry::{self, Metric, Unit};
 
 use super::answer::{Answer, Asked, TableAnswer};
 use super::coverage::Coverage;
-use super::definition::SourceDefinition;
-use super::final_table::{FinalTable, FinalTableProblem, made_by_strait, new_table};
-use super::fold::{self, FoldRequest, LookBack};
-use super::ledger::{Entry, LedgerState, MERGES, Outcome};
-use super::plan::{self, News, Plan};
-use super::statement::{self, MergeRequest, QUARANTINE};
+use super::final_table::FinalTableProblem;
+use super::finals::{Found, no_definition};
+use super::ledger::{Entry, LedgerState, MERGES, Outcome, TableState};
+use super::plan::{self, Plan};
+use super::statement::QUARANTINE;
+use super::work::{Begun, Standing, Work};
 
 /// Tables merged at a time. BigQuery runs the jobs; more at once only shortens the run, and its limit on
 /// concurrent DML statements per table is not touched.
-const TABLES_AT_ONCE: usize = 8;
-/// Hexadecimal digits of a key of work: 96 bits, so that no two ever meet.
-const WORK_KEY_DIGITS: usize = 24;
+pub(super) const TABLES_AT_ONCE: usize = 8;
 
 /// `merge`, set up once per cold start.
 pub struct MergeHandler {
-    config: Config,
-    bigquery: BigQuery,
+    pub(super) config: Config,
+    pub(super) bigquery: BigQuery,
     appends: AppendClient,
 }
 
 /// Why one table could not be merged.
 #[derive(Debug, thiserror::Error)]
-enum TableError {
+pub(super) enum TableError {
     #[error(transparent)]
     BigQuery(#[from] Error),
     #[error(transparent)]
@@ -57,40 +55,52 @@ enum TableError {
     Unexpected { what: String },
 }
 
-/// One table of a run.
-struct Work {
-    source: SourceTable,
-    table: FinalTable,
-    coverage: Coverage,
-    news: Option<News>,
-    highest_position: Option<String>,
-}
-
-/// A final table that a run may merge into.
-struct Found {
-    table: FinalTable,
-    /// Whether this run made it.
-    is_new: bool,
-}
-
 /// What a run holds beside its tables.
-struct Run<'a> {
-    handler: &'a MergeHandler,
-    id: String,
-    deadline: Instant,
-    window_to_us: i64,
-    plan: &'a Plan,
-    recorded_at: i64,
+pub(super) struct Run<'a> {
+    pub(super) handler: &'a MergeHandler,
+    pub(super) id: String,
+    pub(super) deadline: Instant,
+    pub(super) window_to_us: i64,
+    pub(super) plan: &'a Plan,
+    recorded_at: AtomicI64,
 }
 
-/// A table that was merged.
-struct Merged {
-    answer: TableAnswer,
-    window_from_us: Option<i64>,
-    highest_position: Option<String>,
-    slot_ms: i64,
-    job_id: Option<String>,
-    fold: TableName,
+impl Run<'_> {
+    /// What is to be done for a table whose final table is there.
+    fn work<'s>(
+        &self,
+        source: SourceTable,
+        found: &Found,
+        mut standing: Standing,
+        behind: impl Fn(&SourceTable) -> Option<&'s TableState>,
+    ) -> Result<Work, TableError> {
+        let table = found.table.clone();
+        // A final table that somebody removed is filled anew from all that the log retains.
+        let is_anew = found.is_new && standing.highest_position.is_some();
+        if is_anew {
+            tracing::warn!(
+                table = %source,
+                final_table = %table.name,
+                "the final table was gone and is made anew from the retained log; rows that did not change within the \
+                 retention need a reload of the table in DMS"
+            );
+            standing = Standing { coverage: Coverage::default(), highest_position: None };
+        }
+        let state = behind(&source).filter(|_| !is_anew);
+        let unfinished = state
+            .filter(|state| state.outcome == Outcome::Running)
+            .and_then(|state| state.work.as_deref())
+            .and_then(Begun::from_entry);
+        let is_retry = state.is_some_and(|state| state.outcome == Outcome::Failed);
+        let news = self.plan.tables.get(&source).filter(|_| state.is_none() && !is_anew).cloned();
+        let begun = news.as_ref().map(|news| self.begin(&source, &table, &standing, news, is_retry)).transpose()?;
+        Ok(Work { source, table, standing, unfinished, begun, news, is_retry })
+    }
+
+    /// The time of the run's next ledger entry: each is above the one before, so that a table's newest is never in doubt.
+    pub(super) fn next_recorded_at(&self) -> i64 {
+        self.recorded_at.fetch_add(1, Ordering::Relaxed)
+    }
 }
 
 impl MergeHandler {
@@ -136,7 +146,7 @@ impl MergeHandler {
         let run_id = invocation.request_id.as_str();
         let state = self.ledger_state(run_id, deadline).await?;
         let furthest = state.furthest();
-        let plan_sql = plan::query(&self.config.project, &self.config.log_table, &furthest)?;
+        let plan_sql = plan::query(&self.config.project, &self.config.log_table, &furthest, None)?;
         let rows = self.read(&plan_sql, "plan", run_id, deadline).await?;
         let plan = Plan::from_rows(&rows).map_err(|error| TableError::Unexpected { what: error.to_string() })?;
         let Some(window_to_us) = plan.window_to_us.max(furthest.to_us) else {
@@ -153,15 +163,17 @@ impl MergeHandler {
             deadline,
             window_to_us,
             plan: &plan,
-            recorded_at: state.next_recorded_at(now_us()),
+            recorded_at: AtomicI64::new(state.next_recorded_at(now_us())),
         };
 
         let (mut to_do, mut answers, mut held_back) = (Vec::new(), Vec::new(), Vec::new());
         let finals = run.finals(&concerned, &state, asked).await?;
         for source in concerned {
             let own = state.tables.get(&source);
-            let coverage = behind(&source).map_or_else(|| furthest.clone(), |table| table.coverage.clone());
-            let highest_position = own.and_then(|table| table.highest_position.clone());
+            let standing = Standing {
+                coverage: behind(&source).map_or_else(|| furthest.clone(), |table| table.coverage.clone()),
+                highest_position: own.and_then(|table| table.highest_position.clone()),
+            };
             let name = self.config.final_table.name_of(&source);
             let waiting = |reason: String| (Outcome::Waiting, reason);
             let (outcome, reason) = if !self.config.tables.matches(&source.schema, &source.table) {
@@ -171,27 +183,13 @@ impl MergeHandler {
             } else {
                 match finals.get(&source) {
                     Some(Ok(found)) => {
-                        let table = found.table.clone();
-                        // A final table that somebody removed is filled anew from all that the log retains.
-                        let is_anew = found.is_new && highest_position.is_some();
-                        if is_anew {
-                            tracing::warn!(
-                                table = %source,
-                                final_table = %name,
-                                "the final table was gone and is made anew from the retained log; rows that did not change \
-                                 within the retention need a reload of the table in DMS"
-                            );
+                        let work = run.work(source, found, standing, behind)?;
+                        // A table that stands behind is held back by the entry that it has.
+                        if work.unfinished.is_none() && (work.begun.is_some() || own.is_none() || found.is_new) {
+                            let begun = work.begun.as_ref();
+                            held_back.push(run.running_entry(&work.source, &work.table, &work.standing, begun));
                         }
-                        let (coverage, highest_position) =
-                            if is_anew { (Coverage::default(), None) } else { (coverage, highest_position) };
-                        held_back.push(Entry {
-                            final_table: Some(name.to_string()),
-                            highest_position: highest_position.clone(),
-                            ..Entry::new(run_id, run.recorded_at, &source, Outcome::Running, &coverage)
-                        });
-                        let is_behind = behind(&source).is_some() || is_anew;
-                        let news = plan.tables.get(&source).filter(|_| !is_behind).cloned();
-                        to_do.push(Work { source, table, coverage, news, highest_position });
+                        to_do.push(work);
                         continue;
                     }
                     Some(Err(TableError::Problem(problem))) => {
@@ -202,19 +200,21 @@ impl MergeHandler {
                         tracing::error!(table = %source, reason = %describe(error), "a table failed");
                         (Outcome::Failed, describe(error))
                     }
-                    None => waiting(format!(
-                        "no create-table record with a definition has arrived and {name} does not exist: create it, or \
-                         reload the table with IncludeControlDetails on the DMS endpoint"
-                    )),
+                    None => waiting(no_definition(&name)),
                 }
             };
-            // A table that waits as it did needs no new entry: its own coverage still holds it back.
-            if own.is_none_or(|table| table.outcome != outcome || table.reason.as_deref() != Some(&reason)) {
+            // A table that waits as it did needs no new entry, for its own coverage still holds it back; and one that an
+            // earlier run left at work must not lose sight of it.
+            let is_held_back = own.is_some_and(|table| {
+                table.outcome == Outcome::Running
+                    || table.outcome == outcome && table.reason.as_deref() == Some(&reason)
+            });
+            if !is_held_back {
                 held_back.push(Entry {
                     final_table: Some(name.to_string()),
                     reason: Some(reason.clone()),
-                    highest_position,
-                    ..Entry::new(run_id, run.recorded_at, &source, outcome, &coverage)
+                    highest_position: standing.highest_position,
+                    ..Entry::new(run_id, run.next_recorded_at(), &source, outcome, &standing.coverage)
                 });
             }
             if asked.includes(&source) {
@@ -280,7 +280,7 @@ impl MergeHandler {
     }
 
     /// Appends entries to the ledger. A ledger that was made a moment ago may not be seen yet by appends.
-    async fn record(&self, entries: &[Entry], deadline: Instant) -> Result<(), Error> {
+    pub(super) async fn record(&self, entries: &[Entry], deadline: Instant) -> Result<(), Error> {
         if entries.is_empty() {
             return Ok(());
         }
@@ -303,7 +303,7 @@ impl MergeHandler {
     }
 
     /// Runs a query that only reads, and returns its rows as text. Its job is this run's own.
-    async fn read(
+    pub(super) async fn read(
         &self,
         sql: &str,
         what: &str,
@@ -314,7 +314,7 @@ impl MergeHandler {
         Ok(text_rows(self.bigquery.run_query(&request, deadline).await?))
     }
 
-    fn job(&self, sql: &str, job_id: String, what: &str) -> JobRequest {
+    pub(super) fn job(&self, sql: &str, job_id: String, what: &str) -> JobRequest {
         JobRequest {
             labels: BTreeMap::from([("strait".to_owned(), what.to_owned())]),
             max_bytes_billed: self.config.max_bytes_billed,
@@ -323,357 +323,20 @@ impl MergeHandler {
     }
 }
 
-impl Run<'_> {
-    /// The final table of every table that this run may merge; a table without one and without a definition is left out.
-    async fn finals(
-        &self,
-        concerned: &BTreeSet<SourceTable>,
-        state: &LedgerState,
-        asked: &Asked,
-    ) -> Result<BTreeMap<SourceTable, Result<Found, TableError>>, TableError> {
-        let config = &self.handler.config;
-        let bigquery = &self.handler.bigquery;
-        let candidates: Vec<&SourceTable> = concerned
-            .iter()
-            .filter(|source| asked.includes(source) && config.tables.matches(&source.schema, &source.table))
-            .collect();
-        let existing: Vec<(&SourceTable, Result<Option<Table>, TableError>)> = stream::iter(candidates)
-            .map(|source| async move {
-                let name = config.final_table.name_of(source);
-                let is_own = [&config.log_table, &config.merges_table, &config.quarantine_table].contains(&&name);
-                let table = match is_own {
-                    true => Err(TableError::Problem(FinalTableProblem::OwnTable { final_table: name })),
-                    false => bigquery.get_table(&name, self.deadline).await.map_err(TableError::from),
-                };
-                (source, table)
-            })
-            .buffer_unordered(TABLES_AT_ONCE)
-            .collect()
-            .await;
-
-        // A definition is looked up for a table that does not exist, unless it waited for one before and none has come,
-        // and for one that a person made, whose columns' spelling may not be the source's.
-        let wants_definition: Vec<&SourceTable> = existing
-            .iter()
-            .filter(|(source, table)| match table {
-                Ok(Some(table)) => !made_by_strait(table),
-                Ok(None) => {
-                    let waited = state.tables.get(source).is_some_and(|table| table.outcome == Outcome::Waiting);
-                    !waited || self.plan.tables.get(source).is_some_and(|news| news.definitions > 0)
-                }
-                Err(_) => false,
-            })
-            .map(|(source, _)| *source)
-            .collect();
-        let definitions = self.definitions(&wants_definition).await?;
-
-        let definitions = &definitions;
-        let taken: Vec<(SourceTable, Option<Result<Found, TableError>>)> = stream::iter(existing)
-            .map(|(source, table)| async move {
-                let definition = definitions.get(source);
-                let is_new = matches!(table, Ok(None));
-                let result = match (table, definition) {
-                    (Err(error), _) => Some(Err(error)),
-                    (Ok(Some(table)), definition) => Some(self.take_table(source, &table, definition).await),
-                    (Ok(None), Some(definition)) => Some(self.create_final(source, definition).await),
-                    (Ok(None), None) => None,
-                };
-                let result = result.map(|result| result.map(|table| Found { table, is_new }));
-                (source.clone(), result)
-            })
-            .buffer_unordered(TABLES_AT_ONCE)
-            .collect()
-            .await;
-        Ok(taken.into_iter().filter_map(|(source, result)| Some((source, result?))).collect())
-    }
-
-    async fn definitions(
-        &self,
-        sources: &[&SourceTable],
-    ) -> Result<BTreeMap<SourceTable, SourceDefinition>, TableError> {
-        let mut definitions = BTreeMap::new();
-        if sources.is_empty() {
-            return Ok(definitions);
-        }
-        let config = &self.handler.config;
-        let sql = statement::newest_definitions(&config.project, &config.log_table, sources)?;
-        for row in self.handler.read(&sql, "definitions", &self.id, self.deadline).await? {
-            let [Some(schema), Some(table), Some(control)] = row.as_slice() else {
-                return Err(TableError::Unexpected { what: "a definition's columns".to_owned() });
-            };
-            let source = SourceTable { schema: schema.clone(), table: table.clone() };
-            match SourceDefinition::from_control(control) {
-                Ok(definition) => {
-                    definitions.insert(source, definition);
-                }
-                Err(error) => tracing::warn!(table = %source, reason = %error, "a definition cannot be used"),
-            }
-        }
-        Ok(definitions)
-    }
-
-    async fn create_final(
-        &self,
-        source: &SourceTable,
-        definition: &SourceDefinition,
-    ) -> Result<FinalTable, TableError> {
-        let config = &self.handler.config;
-        let bigquery = &self.handler.bigquery;
-        let name = config.final_table.name_of(source);
-        let (table, unknown) = new_table(&config.project, &name, source, definition, config.deletes)?;
-        if !unknown.is_empty() {
-            tracing::warn!(table = %source, columns = unknown.join(", "), "types that are not known become STRING");
-        }
-        match bigquery.create_table(&table, self.deadline).await {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                bigquery.ensure_dataset(&name.dataset, self.deadline).await?;
-                bigquery.create_table(&table, self.deadline).await?;
-            }
-            other => {
-                other?;
-            }
-        }
-        tracing::info!(table = %source, final_table = %name, "created a final table");
-        // As it stands now: somebody else may have been first.
-        let table = bigquery.get_table(&name, self.deadline).await?.unwrap_or(table);
-        self.take_table(source, &table, Some(definition)).await
-    }
-
-    /// Takes a table as it stands; Strait's own columns are added if it lacks them.
-    async fn take_table(
-        &self,
-        source: &SourceTable,
-        table: &Table,
-        definition: Option<&SourceDefinition>,
-    ) -> Result<FinalTable, TableError> {
-        let config = &self.handler.config;
-        let name = config.final_table.name_of(source);
-        let table = FinalTable::existing(name, source, table, definition, config.deletes)?;
-        if let Some(sql) = statement::add_own_columns(&config.project, &table)? {
-            let id = format!("strait_alter_{}", fingerprint(&format!("{}\0{sql}", self.id), 24));
-            self.handler.bigquery.run_query(&self.handler.job(&sql, id, "alter"), self.deadline).await?;
-        }
-        Ok(table)
-    }
-
-    /// One table from its window to its ledger entry.
-    async fn table(&self, work: Work) -> TableAnswer {
-        let started = Instant::now();
-        let result = self.merge(&work).await;
-        let took_ms = i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
-        let entry = |outcome, coverage: &Coverage| Entry {
-            final_table: Some(work.table.name.to_string()),
-            highest_position: work.highest_position.clone(),
-            window_to: Some(self.window_to_us),
-            duration_ms: Some(took_ms),
-            ..Entry::new(&self.id, self.recorded_at.saturating_add(1), &work.source, outcome, coverage)
-        };
-        let failed = |reason: String| {
-            tracing::error!(table = %work.source, reason, "a table failed");
-            TableAnswer {
-                reason: Some(reason),
-                ..TableAnswer::new(&work.source, &work.table.name, Outcome::Failed.as_str())
-            }
-        };
-        match result {
-            Ok(merged) => {
-                let covered = Coverage::after(self.window_to_us, self.plan.seen.clone());
-                let answer = merged.answer;
-                let entry = Entry {
-                    window_from: merged.window_from_us,
-                    highest_position: merged.highest_position,
-                    records: Some(answer.records),
-                    inserted: Some(answer.inserted),
-                    updated: Some(answer.updated),
-                    deleted: Some(answer.deleted),
-                    quarantined: Some(answer.quarantined),
-                    late: Some(answer.late),
-                    bytes_billed: Some(answer.bytes_billed),
-                    slot_ms: Some(merged.slot_ms),
-                    job_id: merged.job_id,
-                    ..entry(Outcome::Merged, &covered)
-                };
-                match self.handler.record(&[entry], self.deadline).await {
-                    Ok(()) => {
-                        // Not before: until the ledger has it, another run would attach to this fold. If it cannot be
-                        // deleted, BigQuery expires it.
-                        if let Err(error) = self.handler.bigquery.delete_table(&merged.fold, self.deadline).await {
-                            tracing::debug!(table = %work.source, reason = %error, "a fold was left to expire");
-                        }
-                        answer
-                    }
-                    // The rows are merged; the next run finds the same work and attaches to its jobs.
-                    Err(error) => failed(format!("merged, but not recorded: {}", describe(&error.into()))),
-                }
-            }
-            // The jobs go on; the entry that holds the table back makes the next run attach to them.
-            Err(TableError::BigQuery(error)) if is_out_of_time(&error) => TableAnswer {
-                reason: Some("the time ran out; its jobs go on and the next run attaches to them".to_owned()),
-                ..TableAnswer::new(&work.source, &work.table.name, Outcome::Running.as_str())
-            },
-            Err(error) => {
-                let reason = describe(&error);
-                let entry = Entry { reason: Some(reason.clone()), ..entry(Outcome::Failed, &work.coverage) };
-                if let Err(error) = self.handler.record(&[entry], self.deadline).await {
-                    tracing::warn!(table = %work.source, reason = %error, "a failure could not be recorded");
-                }
-                failed(reason)
-            }
-        }
-    }
-
-    /// Folds and merges one table. Work that was begun before is attached to; a fold of it that is gone (BigQuery expires
-    /// it after a day) is made anew under another id.
-    async fn merge(&self, work: &Work) -> Result<Merged, TableError> {
-        match self.merge_under(work, None).await {
-            Err(TableError::BigQuery(error)) if is_missing(&error) => {
-                tracing::warn!(table = %work.source, reason = %error, "the fold of earlier work is gone; folding again");
-                self.merge_under(work, Some(&self.id)).await
-            }
-            other => other,
-        }
-    }
-
-    async fn merge_under(&self, work: &Work, salt: Option<&str>) -> Result<Merged, TableError> {
-        let config = &self.handler.config;
-        let project = config.project.as_str();
-        let deletes = work.table.deletes.unwrap_or(config.deletes);
-        let lowest = work.news.as_ref().and_then(|news| news.lowest_position.as_deref());
-        let oldest = work.news.as_ref().and_then(|news| news.oldest_commit_us);
-        let window_from_us = work.news.as_ref().map_or_else(|| work.coverage.open_from_us(), |news| Some(news.from_us));
-        let placeholder = fold::fold_table(&config.log_table, "");
-        let request = FoldRequest {
-            project,
-            log: &config.log_table,
-            fold: &placeholder,
-            source: &work.source,
-            table: &work.table,
-            window_from_us,
-            window_to_us: self.window_to_us,
-            covered: &work.coverage.ranges,
-            look_back: LookBack::needed(lowest, work.highest_position.as_deref(), oldest, config.absent_columns),
-            absent: config.absent_columns,
-            deletes,
-        };
-        let mut key = fold::work_key(&request, &self.plan.seen)?;
-        if let Some(salt) = salt {
-            key = fingerprint(&format!("{key}\0{salt}"), WORK_KEY_DIGITS);
-        }
-        let fold_name = fold::fold_table(&config.log_table, &key);
-        let mut stats = JobStats::default();
-
-        let sql = fold::statement(&FoldRequest { fold: &fold_name, ..request })?;
-        self.write(&sql, "fold", &key, &mut stats).await?;
-        let survey = self.survey(&fold_name, &work.table, &mut stats).await?;
-        if survey.flawed > 0 {
-            let sql = statement::quarantine(project, &fold_name, &config.quarantine_table, &work.source)?;
-            self.write(&sql, "quarantine", &key, &mut stats).await?;
-        }
-        let mut merged = Merged {
-            answer: TableAnswer {
-                records: survey.records,
-                quarantined: survey.flawed,
-                late: survey.late,
-                ..TableAnswer::new(&work.source, &work.table.name, Outcome::Merged.as_str())
-            },
-            window_from_us,
-            highest_position: survey.newest.max(work.highest_position.clone()),
-            slot_ms: 0,
-            job_id: None,
-            fold: fold_name.clone(),
-        };
-        if survey.keys > 0 {
-            let sql = statement::merge(&MergeRequest {
-                project,
-                fold: &fold_name,
-                table: &work.table,
-                absent: config.absent_columns,
-                deletes,
-                key_range: survey.lowest_key.as_deref().zip(survey.highest_key.as_deref()),
-            })?;
-            let answer = self.write(&sql, "merge", &key, &mut stats).await?;
-            merged.answer.inserted = answer.stats.inserted;
-            merged.answer.updated = answer.stats.updated;
-            merged.answer.deleted = answer.stats.deleted;
-            merged.job_id = Some(answer.job_id);
-        }
-        merged.answer.bytes_billed = stats.bytes_billed;
-        merged.slot_ms = stats.slot_ms;
-        Ok(merged)
-    }
-
-    /// Runs a statement that writes, under an id that the same work always has.
-    async fn write(
-        &self,
-        sql: &str,
-        what: &str,
-        work_key: &str,
-        stats: &mut JobStats,
-    ) -> Result<QueryAnswer, TableError> {
-        let request =
-            JobRequest { max_results: Some(0), ..self.handler.job(sql, format!("strait_{what}_{work_key}"), what) };
-        let answer = self.handler.bigquery.run_query(&request, self.deadline).await?;
-        add(stats, &answer.stats);
-        Ok(answer)
-    }
-
-    async fn survey(
-        &self,
-        fold_name: &TableName,
-        table: &FinalTable,
-        stats: &mut JobStats,
-    ) -> Result<Survey, TableError> {
-        let sql = fold::survey(&self.handler.config.project, fold_name, table)?;
-        let id = format!("strait_survey_{}", fingerprint(&format!("{}\0{sql}", self.id), 24));
-        let answer = self.handler.bigquery.run_query(&self.handler.job(&sql, id, "survey"), self.deadline).await?;
-        add(stats, &answer.stats);
-        let count = |column| answer.integer(0, column);
-        let text = |column| answer.text(0, column).map(str::to_owned);
-        let (Some(keys), Some(flawed)) = (count("keys"), count("flawed")) else {
-            return Err(TableError::Unexpected { what: "the survey's counts".to_owned() });
-        };
-        Ok(Survey {
-            keys,
-            flawed,
-            // SUM over no row is NULL.
-            records: count("records").unwrap_or(0),
-            late: count("late").unwrap_or(0),
-            newest: text("newest"),
-            lowest_key: text("lowest_key"),
-            highest_key: text("highest_key"),
-        })
-    }
-}
-
-struct Survey {
-    keys: i64,
-    flawed: i64,
-    records: i64,
-    late: i64,
-    newest: Option<String>,
-    lowest_key: Option<String>,
-    highest_key: Option<String>,
-}
-
-fn add(stats: &mut JobStats, more: &JobStats) {
-    stats.bytes_billed = stats.bytes_billed.saturating_add(more.bytes_billed);
-    stats.slot_ms = stats.slot_ms.saturating_add(more.slot_ms);
-}
-
 fn text_rows(answer: QueryAnswer) -> Vec<Vec<Option<String>>> {
     answer.rows.into_iter().map(|row| row.into_iter().map(|cell| cell.as_str().map(str::to_owned)).collect()).collect()
 }
 
-fn is_missing(error: &Error) -> bool {
+pub(super) fn is_missing(error: &Error) -> bool {
     error.kind() == ErrorKind::NotFound || error.kind() == ErrorKind::JobFailed && error.reason() == Some("notFound")
 }
 
-fn is_out_of_time(error: &Error) -> bool {
+pub(super) fn is_out_of_time(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::JobRunning | ErrorKind::DeadlinePassed)
 }
 
 /// The error with its causes and what to do, in one line.
-fn describe(error: &TableError) -> String {
+pub(super) fn describe(error: &TableError) -> String {
     match error {
         TableError::BigQuery(error) => InvocationError::describe(error),
         other => other.to_string(),
@@ -689,7 +352,7 @@ fn into_invocation_error(error: TableError) -> InvocationError {
     }
 }
 
-fn now_us() -> i64 {
+pub(super) fn now_us() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
@@ -721,6 +384,7 @@ fn report(answer: &Answer, newest_commit_us: Option<i64>, invocation: &Invocatio
         Metric::new("QuarantinedRows", Unit::Count, sum(|table| table.quarantined)),
         Metric::new("BytesBilled", Unit::Bytes, sum(|table| table.bytes_billed)),
         Metric::new("FailedTables", Unit::Count, i64::try_from(with("failed")).unwrap_or(i64::MAX)),
+        Metric::new("WaitingTables", Unit::Count, i64::try_from(with("waiting")).unwrap_or(i64::MAX)),
         Metric::new("MergeDuration", Unit::Milliseconds, duration_ms),
     ];
     if let Some(newest) = newest_commit_us {

@@ -70,6 +70,11 @@ impl ColumnType {
         }
     }
 
+    /// Whether rows can be told apart by it: BigQuery groups by neither FLOAT64 nor JSON.
+    pub fn can_be_key(self) -> bool {
+        !matches!(self, Self::Float64 | Self::Json)
+    }
+
     /// The type that BigQuery's REST API names, with its parameters; `None` for one that a merge cannot write.
     pub fn from_rest(name: &str, precision: Option<u32>, scale: Option<u32>) -> Option<Self> {
         let digits = |all: (u32, u32)| match precision {
@@ -151,7 +156,15 @@ impl ColumnType {
             ),
             Self::Numeric { whole, fraction } => decimal_value("NUMERIC", whole, fraction, text),
             Self::BigNumeric { whole, fraction } => decimal_value("BIGNUMERIC", whole, fraction, text),
-            Self::Float64 => format!("SAFE_CAST({text} AS FLOAT64)"),
+            // A cast takes hexadecimal integers, and makes infinity of what is too large.
+            Self::Float64 => format!(
+                "CASE WHEN LOWER({text}) IN ('nan', 'inf', '-inf', 'infinity', '-infinity') THEN SAFE_CAST({text} AS FLOAT64) \
+                 WHEN NOT REGEXP_CONTAINS({text}, r'^-?[0-9]*\\.?[0-9]+([eE][+-]?[0-9]+)?$') \
+                 OR IS_INF(SAFE_CAST({text} AS FLOAT64)) THEN NULL \
+                 WHEN REGEXP_CONTAINS({text}, r'^-?[0-9]{{16,38}}$') \
+                 AND SAFE_CAST(SAFE_CAST({text} AS FLOAT64) AS BIGNUMERIC) <> SAFE_CAST({text} AS BIGNUMERIC) THEN NULL \
+                 ELSE SAFE_CAST({text} AS FLOAT64) END"
+            ),
             Self::Bool => format!(
                 "CASE WHEN LOWER({text}) IN ('t', 'true', '1') THEN TRUE WHEN LOWER({text}) IN ('f', 'false', '0') THEN FALSE END"
             ),
@@ -195,12 +208,16 @@ impl ColumnType {
 const TIME_OF_DAY: &str = r"[0-9]{2}:[0-9]{2}:[0-5][0-9](\.[0-9]{1,6}0*)?";
 
 /// A decimal is exact if its own text has no more digits than the type: SAFE_CAST would round silently.
-/// Scientific notation is compared against a cast that keeps more digits.
+///
+/// Scientific notation means that DMS printed a double: up to 15 significant digits it says what the source held, and beyond
+/// 2^53 it says no more than about where it was. Down to 10^-20 a BIGNUMERIC holds all of those digits, so that a comparison
+/// with what rounding leaves of it tells.
 fn decimal_value(sql_type: &str, whole: u32, fraction: u32, text: &str) -> String {
     let point = if fraction == 0 { r"(\.0*)?".to_owned() } else { format!(r"(\.[0-9]{{0,{fraction}}}0*)?") };
     format!(
         "CASE WHEN REGEXP_CONTAINS({text}, r'^-?0*[0-9]{{0,{whole}}}{point}$') THEN SAFE_CAST({text} AS {sql_type}) \
-         WHEN REGEXP_CONTAINS({text}, r'^-?[0-9](\\.[0-9]{{1,16}})?[eE][+-]?[0-9]{{1,2}}$') \
+         WHEN REGEXP_CONTAINS({text}, r'^-?[0-9](\\.[0-9]{{1,14}})?[eE]([+]?[0-9]{{1,2}}|-(1?[0-9]|20))$') \
+         AND ABS(SAFE_CAST({text} AS BIGNUMERIC)) <= 9007199254740992 \
          AND ROUND(SAFE_CAST({text} AS BIGNUMERIC), {fraction}) = SAFE_CAST({text} AS BIGNUMERIC) \
          THEN SAFE_CAST({text} AS {sql_type}) END"
     )

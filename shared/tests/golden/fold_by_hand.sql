@@ -10,7 +10,7 @@ AND `operation` IN ('load', 'insert', 'update', 'delete')
 QUALIFY ROW_NUMBER() OVER (PARTITION BY `kafka_topic`, `kafka_partition`, `kafka_offset`, `position` ORDER BY `ingested_at`) = 1
 ),
 `text` AS (
-SELECT * EXCEPT (`before`), COALESCE(JSON_VALUE(`data`, '$."code"'), NULLIF(CONCAT(JSON_QUERY(`data`, '$."code"'), ''), 'null')) AS `v0`, COALESCE(COALESCE(JSON_VALUE(`before`, '$."code"'), NULLIF(CONCAT(JSON_QUERY(`before`, '$."code"'), ''), 'null')), COALESCE(JSON_VALUE(`data`, '$."BI_code"'), NULLIF(CONCAT(JSON_QUERY(`data`, '$."BI_code"'), ''), 'null'))) AS `b0`, COALESCE(JSON_VALUE(`data`, '$."doc"'), NULLIF(CONCAT(JSON_QUERY(`data`, '$."doc"'), ''), 'null')) AS `v1`, COALESCE(JSON_VALUE(`data`, '$."t"'), NULLIF(CONCAT(JSON_QUERY(`data`, '$."t"'), ''), 'null')) AS `v2`, COALESCE(JSON_VALUE(`data`, '$."price"'), NULLIF(CONCAT(JSON_QUERY(`data`, '$."price"'), ''), 'null')) AS `v3`
+SELECT * EXCEPT (`before`), COALESCE(JSON_VALUE(`data`, '$."code"'), NULLIF(CONCAT(JSON_QUERY(`data`, '$."code"'), ''), 'null')) AS `v0`, IF(`before` IS NULL, COALESCE(JSON_VALUE(`data`, '$."BI_code"'), NULLIF(CONCAT(JSON_QUERY(`data`, '$."BI_code"'), ''), 'null')), COALESCE(JSON_VALUE(`before`, '$."code"'), NULLIF(CONCAT(JSON_QUERY(`before`, '$."code"'), ''), 'null'))) AS `b0`, COALESCE(JSON_VALUE(`data`, '$."doc"'), NULLIF(CONCAT(JSON_QUERY(`data`, '$."doc"'), ''), 'null')) AS `v1`, COALESCE(JSON_VALUE(`data`, '$."t"'), NULLIF(CONCAT(JSON_QUERY(`data`, '$."t"'), ''), 'null')) AS `v2`, COALESCE(JSON_VALUE(`data`, '$."price"'), NULLIF(CONCAT(JSON_QUERY(`data`, '$."price"'), ''), 'null')) AS `v3`
 FROM `read`
 ),
 `split` AS (
@@ -22,11 +22,11 @@ SELECT *,
 `t0` AS `c0`,
 SAFE.PARSE_JSON(`v1`) AS `c1`,
 IF(REGEXP_CONTAINS(`v2`, r'^[0-9]{2}:[0-9]{2}:[0-5][0-9](\.[0-9]{1,6}0*)?$'), SAFE_CAST(REGEXP_EXTRACT(`v2`, r'^[^.]+(?:\.[0-9]{1,6})?') AS TIME), NULL) AS `c2`,
-CASE WHEN REGEXP_CONTAINS(`v3`, r'^-?0*[0-9]{0,8}(\.[0-9]{0,2}0*)?$') THEN SAFE_CAST(`v3` AS NUMERIC) WHEN REGEXP_CONTAINS(`v3`, r'^-?[0-9](\.[0-9]{1,16})?[eE][+-]?[0-9]{1,2}$') AND ROUND(SAFE_CAST(`v3` AS BIGNUMERIC), 2) = SAFE_CAST(`v3` AS BIGNUMERIC) THEN SAFE_CAST(`v3` AS NUMERIC) END AS `c3`
+CASE WHEN REGEXP_CONTAINS(`v3`, r'^-?0*[0-9]{0,8}(\.[0-9]{0,2}0*)?$') THEN SAFE_CAST(`v3` AS NUMERIC) WHEN REGEXP_CONTAINS(`v3`, r'^-?[0-9](\.[0-9]{1,14})?[eE]([+]?[0-9]{1,2}|-(1?[0-9]|20))$') AND ABS(SAFE_CAST(`v3` AS BIGNUMERIC)) <= 9007199254740992 AND ROUND(SAFE_CAST(`v3` AS BIGNUMERIC), 2) = SAFE_CAST(`v3` AS BIGNUMERIC) THEN SAFE_CAST(`v3` AS NUMERIC) END AS `c3`
 FROM `split`
 ),
 `checked` AS (
-SELECT *, CASE WHEN `error` IS NOT NULL THEN -1 WHEN `c0` IS NULL OR `is_old_key` AND (`v0`) IS NULL THEN 0 WHEN `v1` IS NOT NULL AND `c1` IS NULL AND `operation` <> 'delete' THEN 1 WHEN `v2` IS NOT NULL AND `c2` IS NULL AND `operation` <> 'delete' THEN 2 WHEN `v3` IS NOT NULL AND `c3` IS NULL AND `operation` <> 'delete' THEN 3 END AS `flaw`
+SELECT *, CASE WHEN `error` IS NOT NULL AND `operation` <> 'delete' THEN -1 WHEN `c0` IS NULL OR `is_old_key` AND (`v0`) IS NULL THEN 0 WHEN `v1` IS NOT NULL AND `c1` IS NULL AND `operation` <> 'delete' THEN 1 WHEN `v2` IS NOT NULL AND `c2` IS NULL AND `operation` <> 'delete' THEN 2 WHEN `v3` IS NOT NULL AND `c3` IS NULL AND `operation` <> 'delete' THEN 3 END AS `flaw`
 FROM `typed`
 ),
 `ranked` AS (
