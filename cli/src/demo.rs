@@ -12,7 +12,7 @@ use strait::dms::{self, Kind};
 use crate::accounting::{Fate, expected_accounting};
 use crate::compare::{self, Comparison, ExpectedTable, ExpectedTables, Row};
 use crate::embedded_bigquery::{QueryError, QueryResult, SetupStep};
-use crate::local::tell_failures;
+use crate::local::{merge, tell_failures};
 use crate::msk::{self, KafkaRecord, RecordTooLarge, Topic};
 use crate::pipeline::{Pipeline, PipelineError, PipelineSettings};
 use crate::report::{self, MergeTotals, SHOWN};
@@ -192,16 +192,16 @@ pub async fn run(options: DemoOptions, terminal: &Terminal) -> Result<bool, Demo
     let observe = |step: SetupStep| terminal.line(terminal.dim(&format!("{step} …")));
     let pipeline = Pipeline::start(settings, &observe).await?;
 
-    let (totals, given_up) = replay(&history, &pipeline, terminal).await?;
+    let replayed = replay(&history, &pipeline, terminal).await?;
 
     terminal.line("");
     print_last_log_rows(&pipeline, terminal).await?;
     terminal.line("");
     let expected = expected_accounting(&history.records, &pipeline.config.tables);
     let accounting = pipeline.account(&expected).await?;
-    report::print_accounting(terminal, &accounting);
+    report::print_accounting(terminal, &accounting, replayed.fed);
     terminal.line("");
-    totals.print(terminal);
+    replayed.totals.print(terminal);
     terminal.line("");
     report::print_functions(terminal, &pipeline);
 
@@ -225,15 +225,26 @@ pub async fn run(options: DemoOptions, terminal: &Terminal) -> Result<bool, Demo
         terminal.line(terminal.bad(&outcome));
     }
     pipeline.stop().await;
-    Ok(all_equal && given_up == 0 && accounting.is_complete() && !totals.any_failed())
+    Ok(all_equal
+        && accounting.is_complete()
+        && replayed.given_up == 0
+        && !replayed.last_merge_failed
+        && !replayed.totals.any_failed())
+}
+
+/// What came of the plan.
+#[derive(Default)]
+struct Replayed {
+    /// Records, each as often as it was delivered.
+    fed: usize,
+    /// Of those, given up.
+    given_up: usize,
+    totals: MergeTotals,
+    last_merge_failed: bool,
 }
 
 /// Delivers and merges as planned.
-async fn replay(
-    history: &History,
-    pipeline: &Pipeline,
-    terminal: &Terminal,
-) -> Result<(MergeTotals, usize), DemoError> {
+async fn replay(history: &History, pipeline: &Pipeline, terminal: &Terminal) -> Result<Replayed, DemoError> {
     let total: usize = history
         .plan
         .batches
@@ -245,28 +256,25 @@ async fn replay(
         .sum();
     let last = history.plan.batches.len().saturating_sub(1);
     let progress = terminal.progress(total);
-    let mut totals = MergeTotals::default();
-    let (mut done, mut given_up) = (0_usize, 0_usize);
+    let mut replayed = Replayed::default();
     for (place, planned) in history.plan.batches.iter().enumerate() {
         let records = history.batch(planned)?;
         for _ in 0..planned.deliver_times {
             for batch in msk::batches(records, usize::MAX)? {
-                progress.at(done, "appending to the log");
+                progress.at(replayed.fed, "appending to the log");
                 let delivery = pipeline.deliver(batch).await?;
                 tell_failures(&progress, terminal, &delivery, batch);
-                given_up = given_up.saturating_add(delivery.given_up.len());
-                done = done.saturating_add(batch.len());
+                replayed.given_up = replayed.given_up.saturating_add(delivery.given_up.len());
+                replayed.fed = replayed.fed.saturating_add(batch.len());
             }
         }
         if history.plan.merge_after_batches.contains(&place) || place == last {
-            progress.at(done, "merging the log into the final tables");
-            for answer in pipeline.merge_until_settled().await? {
-                totals.add(answer);
-            }
+            progress.at(replayed.fed, "merging the log into the final tables");
+            replayed.last_merge_failed = merge(pipeline, &mut replayed.totals, &progress, terminal).await?;
         }
     }
     progress.finish();
-    Ok((totals, given_up))
+    Ok(replayed)
 }
 
 /// One line about the stream.
@@ -320,8 +328,14 @@ async fn print_last_log_rows(pipeline: &Pipeline, terminal: &Terminal) -> Result
         "SELECT CONCAT(`source_schema`, '.', `source_table`) AS `table`, `operation`, `committed_at`, `transaction_id`, `data`\n\
          FROM `{log}` ORDER BY `ingested_at` DESC, `kafka_partition` DESC, `kafka_offset` DESC LIMIT {LOG_ROWS}"
     );
-    let found = pipeline.bigquery.query(&statement).await?;
     terminal.line(terminal.bold(&format!("The log, {log}: its last rows")));
+    let found = match pipeline.bigquery.query(&statement).await {
+        Err(QueryError::Refused { status: 404, .. }) => {
+            terminal.line("  there is none: no record was appended");
+            return Ok(());
+        }
+        other => other?,
+    };
     let widths = [24, 12, 27, 16, 40];
     let rows: Vec<Vec<String>> = found
         .rows

@@ -122,8 +122,11 @@ pub async fn run(options: LocalOptions, terminal: &Terminal) -> Result<bool, Loc
     let expected = expected_accounting(records, &pipeline.config.tables);
     let accounting = pipeline.account(&expected).await?;
     print_log(&pipeline, terminal).await?;
-    report::print_accounting(terminal, &accounting);
+    terminal.line("");
+    report::print_accounting(terminal, &accounting, total);
+    terminal.line("");
     totals.print(terminal);
+    terminal.line("");
     report::print_functions(terminal, &pipeline);
 
     let right = accounting.is_complete() && given_up == 0 && !last_failed && !totals.any_failed();
@@ -187,13 +190,13 @@ pub(crate) fn tell_failures(progress: &Progress, terminal: &Terminal, delivery: 
     progress.line(&format!("  the batch from {first}: {outcome}; {failure}"));
 }
 
-/// True if the merge failed: the other tables' outcome is still worth telling.
-async fn merge(
+/// True if the merge failed: the rest of the account is still worth telling.
+pub(crate) async fn merge(
     pipeline: &Pipeline,
     totals: &mut MergeTotals,
     progress: &Progress,
     terminal: &Terminal,
-) -> Result<bool, LocalError> {
+) -> Result<bool, PipelineError> {
     match pipeline.merge_until_settled().await {
         Ok(answers) => {
             for answer in answers {
@@ -205,7 +208,7 @@ async fn merge(
             progress.line(&format!("  {}: {reason}", terminal.bad("the merge failed")));
             Ok(true)
         }
-        Err(other) => Err(other.into()),
+        Err(other) => Err(other),
     }
 }
 

@@ -2,8 +2,9 @@
 //! merges run as the schedule calls them. It must never do the functions' work for them.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -41,20 +42,56 @@ pub struct PipelineSettings {
     pub variables: BTreeMap<String, String>,
     /// A folder for the functions' logs, beside memory.
     pub logs: Option<PathBuf>,
+    /// Time limit of one invocation of `ingest`.
+    pub ingest_timeout: Duration,
+    /// Time limit of one invocation of `merge`.
+    pub merge_timeout: Duration,
+    /// What both functions are told to have, in MB.
+    pub memory_mb: u32,
 }
 
 impl PipelineSettings {
-    /// The functions beside this executable, with the STRAIT_* variables of this process' environment.
+    /// The functions beside this executable, with these variables and nothing of this process' environment.
     #[must_use]
-    pub fn from_environment() -> Self {
+    pub fn new(variables: BTreeMap<String, String>) -> Self {
         Self {
             functions: functions_beside_executable(),
-            variables: std::env::vars_os()
-                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            variables,
+            logs: None,
+            ingest_timeout: INGEST_TIMEOUT,
+            merge_timeout: MERGE_TIMEOUT,
+            memory_mb: MEMORY_MB,
+        }
+    }
+
+    /// The functions beside this executable, with the STRAIT_* and AWS_* variables of this process' environment. The latter reach the
+    /// functions only if their configuration has them read a secret.
+    #[must_use]
+    pub fn from_environment() -> Self {
+        let readable =
+            |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+        Self::new(
+            std::env::vars_os()
+                .filter_map(readable)
                 .filter(|(name, _)| name.starts_with("STRAIT_") || name.starts_with("AWS_"))
                 .collect(),
-            logs: None,
+        )
+    }
+
+    fn binary(&self, name: &'static str) -> Result<PathBuf, PipelineError> {
+        let path = self.functions.join(name);
+        if path.is_file() {
+            return Ok(path);
         }
+        Err(PipelineError::NotBuilt { name, folder: self.functions.clone() })
+    }
+
+    fn variables_for(&self, project: &str, rest_url: &str, grpc_url: &str) -> BTreeMap<String, String> {
+        let mut variables = self.variables.clone();
+        variables.entry("STRAIT_PROJECT".to_owned()).or_insert_with(|| project.to_owned());
+        variables.insert("STRAIT_BIGQUERY_REST_URL".to_owned(), rest_url.to_owned());
+        variables.insert("STRAIT_BIGQUERY_GRPC_URL".to_owned(), grpc_url.to_owned());
+        variables
     }
 }
 
@@ -157,7 +194,7 @@ pub struct TimeSpent {
 #[derive(Debug)]
 pub struct Pipeline {
     /// Where the functions write.
-    pub bigquery: EmbeddedBigQuery,
+    pub bigquery: Arc<EmbeddedBigQuery>,
     /// The function that appends.
     pub ingest: Function,
     /// The function that merges.
@@ -174,27 +211,24 @@ impl Pipeline {
     /// # Errors
     /// [`PipelineError`]; its text says what to do.
     pub async fn start(settings: PipelineSettings, observe: Observer<'_>) -> Result<Self, PipelineError> {
-        let binary = |name: &'static str| {
-            let path = settings.functions.join(name);
-            if path.is_file() {
-                Ok(path)
-            } else {
-                Err(PipelineError::NotBuilt { name, folder: settings.functions.clone() })
-            }
-        };
-        let (ingest_binary, merge_binary) = (binary("ingest")?, binary("merge")?);
-        let mut variables = settings.variables;
-        let project =
-            variables.entry("STRAIT_PROJECT".to_owned()).or_insert_with(|| DEFAULT_PROJECT.to_owned()).clone();
-        // Checked before anything is started; the true ports come below.
-        let mut endpoints = |rest: &str, grpc: &str| {
-            variables.insert("STRAIT_BIGQUERY_REST_URL".to_owned(), rest.to_owned());
-            variables.insert("STRAIT_BIGQUERY_GRPC_URL".to_owned(), grpc.to_owned());
-            Config::from_vars(variables.clone()).map(|config| (config, variables.clone()))
-        };
-        endpoints("http://127.0.0.1:1/bigquery/v2", "http://127.0.0.1:1")?;
-        let bigquery = EmbeddedBigQuery::start(&project, observe).await?;
-        let (config, mut variables) = endpoints(&bigquery.rest_url, &bigquery.grpc_url)?;
+        // What a person can get wrong is checked before anything is started; the true ports come later.
+        settings.binary("ingest")?;
+        settings.binary("merge")?;
+        let nowhere = "http://127.0.0.1:1";
+        let config = Config::from_vars(settings.variables_for(DEFAULT_PROJECT, nowhere, nowhere))?;
+        let bigquery = EmbeddedBigQuery::start(&config.project, observe).await?;
+        Self::on(Arc::new(bigquery), settings).await
+    }
+
+    /// Starts the two functions on an embedded BigQuery that is up, which may serve several pipelines, one after the other or
+    /// with log and final tables of their own.
+    ///
+    /// # Errors
+    /// [`PipelineError`]; its text says what to do.
+    pub async fn on(bigquery: Arc<EmbeddedBigQuery>, settings: PipelineSettings) -> Result<Self, PipelineError> {
+        let (ingest, merge) = (settings.binary("ingest")?, settings.binary("merge")?);
+        let mut variables = settings.variables_for(&bigquery.project, &bigquery.rest_url, &bigquery.grpc_url);
+        let config = Config::from_vars(variables.clone())?;
         let needs_aws = config.mask_key_secret.is_some() || matches!(config.credentials, CredentialSource::Secret(_));
         if !needs_aws {
             variables.retain(|name, _| !name.starts_with("AWS_"));
@@ -204,11 +238,11 @@ impl Pipeline {
             binary,
             environment: variables.clone(),
             timeout,
-            memory_mb: MEMORY_MB,
+            memory_mb: settings.memory_mb,
             log_file: settings.logs.as_ref().map(|folder| folder.join(format!("{name}.log"))),
         };
-        let ingest = Function::start(function("ingest", ingest_binary, INGEST_TIMEOUT)).await?;
-        let merge = Function::start(function("merge", merge_binary, MERGE_TIMEOUT)).await?;
+        let ingest = Function::start(function("ingest", ingest, settings.ingest_timeout)).await?;
+        let merge = Function::start(function("merge", merge, settings.merge_timeout)).await?;
         Ok(Self { bigquery, ingest, merge, config, ingest_time: Mutex::default(), merge_time: Mutex::default() })
     }
 
@@ -312,11 +346,13 @@ impl Pipeline {
         (read(&self.ingest_time), read(&self.merge_time))
     }
 
-    /// Ends everything.
+    /// Ends both functions, and the embedded BigQuery unless somebody else still holds it.
     pub async fn stop(self) {
         self.ingest.kill().await;
         self.merge.kill().await;
-        self.bigquery.stop().await;
+        if let Some(bigquery) = Arc::into_inner(self.bigquery) {
+            bigquery.stop().await;
+        }
     }
 }
 
@@ -336,7 +372,11 @@ pub fn in_words(outcome: &InvocationOutcome) -> String {
         InvocationOutcome::Error { error_type, message } => format!("{error_type}: {message}"),
         InvocationOutcome::Exited { status, log_tail } => {
             let status = status.map_or_else(|| "unknown status".to_owned(), |status| status.to_string());
-            format!("its process ended ({status}). Its last lines:\n{log_tail}")
+            if log_tail.is_empty() {
+                format!("its process ended ({status}) without a word")
+            } else {
+                format!("its process ended ({status}). Its last lines:\n{log_tail}")
+            }
         }
         InvocationOutcome::TimedOut => "it ran into its time limit and was killed".to_owned(),
     }

@@ -86,7 +86,8 @@ impl MergeTotals {
     }
 }
 
-pub(crate) fn print_accounting(terminal: &Terminal, accounting: &Accounting) {
+/// `fed` counts every record as often as it was fed.
+pub(crate) fn print_accounting(terminal: &Terminal, accounting: &Accounting, fed: usize) {
     let sum = |counts: &BTreeMap<String, usize>| counts.values().sum::<usize>();
     let mark = if accounting.is_complete() {
         terminal.good("✓ every record is accounted for")
@@ -103,6 +104,14 @@ pub(crate) fn print_accounting(terminal: &Terminal, accounting: &Accounting) {
         grouped(accounting.excluded),
         grouped(accounting.poison.len()),
     ));
+    let again = fed.saturating_sub(accounting.fed);
+    if again > 0 {
+        terminal.line(format!(
+            "  {} fed in all: {} had the topic, partition and offset of one before and is counted with it",
+            grouped(fed),
+            grouped(again)
+        ));
+    }
     terminal.line(format!("  {mark}"));
     if accounting.copies > 0 {
         let copies = usize::try_from(accounting.copies).unwrap_or(usize::MAX);

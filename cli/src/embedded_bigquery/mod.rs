@@ -219,6 +219,12 @@ impl EmbeddedBigQuery {
         self.data.stderr_tail()
     }
 
+    /// Where the emulator's data and its standard error are; gone when it is stopped.
+    #[must_use]
+    pub fn data_folder(&self) -> &Path {
+        &self.data.path
+    }
+
     /// Ends the process and removes its data.
     pub async fn stop(mut self) {
         // What fails here ends with the drop, which kills and removes as well.
