@@ -216,8 +216,7 @@ impl Message {
             let next = position.saturating_add(1);
             metadata["transaction-id"] = transaction.into();
             metadata["transaction-record-id"] = self.record.into();
-            metadata["stream-position"] =
-                format!("{file}:{position}:0:{next}:{transaction}:{file}:{position}").into();
+            metadata["stream-position"] = format!("{file}:{position}:0:{next}:{transaction}:{file}:{position}").into();
             metadata["commit-timestamp"] = commit_time().into();
         }
         let content = match (&self.control, &self.before) {

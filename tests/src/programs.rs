@@ -45,7 +45,8 @@ fn build() -> PathBuf {
     }
     // Cargo tells a test about the test's own package; a build script that looks would run anew.
     for (name, _) in std::env::vars_os() {
-        let is_of_package = name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name == "CARGO_MANIFEST_DIR");
+        let is_of_package =
+            name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name == "CARGO_MANIFEST_DIR");
         if is_of_package {
             command.env_remove(name);
         }

@@ -139,7 +139,10 @@ fn case_09_a_partial_update_after_a_redelivered_insert() {
     let orders = with_lob();
     run(Case::of(&orders)
         .with("STRAIT_ABSENT_COLUMNS", "unchanged")
-        .deliver([orders.insert(json!({"id": 1, "v": "a", "l": "L"})).at(1), orders.update(json!({"id": 1, "v": "b"})).at(2)])
+        .deliver([
+            orders.insert(json!({"id": 1, "v": "a", "l": "L"})).at(1),
+            orders.update(json!({"id": 1, "v": "b"})).at(2),
+        ])
         .merge()
         .redeliver(0..1)
         .deliver([orders.update(json!({"id": 1, "v": "c"})).at(3)])
@@ -163,8 +166,7 @@ fn case_11_text_that_looks_like_something_else() {
         "'''\"\"\"`",
         "  spaces kept  ",
     ];
-    let messages: Vec<Message> =
-        (1..).zip(texts).map(|(id, text)| orders.insert(row(id, text)).at(10 + id)).collect();
+    let messages: Vec<Message> = (1..).zip(texts).map(|(id, text)| orders.insert(row(id, text)).at(10 + id)).collect();
     let ids: Vec<String> = (1..=texts.len()).map(|id| id.to_string()).collect();
     let expected: Vec<[&str; 2]> = ids.iter().zip(texts).map(|(id, text)| [id.as_str(), text]).collect();
     let expected: Vec<&[&str]> = expected.iter().map(|row| row.as_slice()).collect();
@@ -212,7 +214,10 @@ fn case_12_the_merge_took_effect_and_its_run_died() {
                           "action": {"kind": "grpc_status", "code": "PERMISSION_DENIED"}}))
             .await;
         let outcome = pipeline.invoke_merge("{}").await;
-        assert!(matches!(&outcome, InvocationOutcome::Error { error_type, .. } if error_type == "TablesFailed"), "{outcome:?}");
+        assert!(
+            matches!(&outcome, InvocationOutcome::Error { error_type, .. } if error_type == "TablesFailed"),
+            "{outcome:?}"
+        );
         let merged = pipeline.snapshot(&orders).await;
 
         let answers = pipeline.merge().await;
@@ -223,7 +228,12 @@ fn case_12_the_merge_took_effect_and_its_run_died() {
 }
 
 fn five_kinds() -> Table {
-    Table::new("shop", "flags").column("id", "INT64").column("b", "BOOL").column("n", "INT32").column("s", "WSTRING").key(&["id"])
+    Table::new("shop", "flags")
+        .column("id", "INT64")
+        .column("b", "BOOL")
+        .column("n", "INT32")
+        .column("s", "WSTRING")
+        .key(&["id"])
 }
 
 #[test]
@@ -272,12 +282,7 @@ fn case_16_false_zero_empty_null_and_absent_where_absent_means_unchanged() {
             flags.update(json!({"id": 6})).at(16),
         ])
         .ends_with(
-            &[
-                &["4", "false", "0", ""],
-                &["5", NULL, NULL, NULL],
-                &["6", "true", "7", "x"],
-                &["7", NULL, NULL, NULL],
-            ],
+            &[&["4", "false", "0", ""], &["5", NULL, NULL, NULL], &["6", "true", "7", "x"], &["7", NULL, NULL, NULL]],
             0,
         ));
 }
@@ -351,13 +356,15 @@ fn case_21_names_that_are_no_plain_identifiers() {
         );
         let names = strait::names::column_names(sources);
         let described = pipeline.query(&sql).await;
-        let columns = pipeline.bigquery.query(&format!("SELECT * FROM `{}`", pipeline.final_table(&table))).await.unwrap();
+        let columns =
+            pipeline.bigquery.query(&format!("SELECT * FROM `{}`", pipeline.final_table(&table))).await.unwrap();
         for (source, name) in sources.into_iter().zip(&names) {
             let place = columns.columns.iter().position(|column| column.name == *name);
             let place = place.unwrap_or_else(|| panic!("{source} is not in the column {name}: {:?}", columns.columns));
             assert_eq!(columns.rows[0][place].as_deref(), Some(format!("value of {source}").as_str()), "{name}");
             if source != name {
-                let description = described.iter().find(|row| row[0].as_deref() == Some(name)).and_then(|row| row[1].clone());
+                let description =
+                    described.iter().find(|row| row[0].as_deref() == Some(name)).and_then(|row| row[1].clone());
                 let read_back = description.as_deref().and_then(strait::names::source_column);
                 assert_eq!(read_back.as_deref(), Some(source), "{name}");
             }
@@ -407,7 +414,11 @@ fn case_24_emoji_in_both_spellings_and_half_of_one() {
 #[test]
 fn case_25_columns_that_differ_by_case_and_one_is_missing() {
     run(async {
-        let table = Table::new("shop", "twins").column("id", "INT64").column("V", "WSTRING").column("v", "WSTRING").key(&["id"]);
+        let table = Table::new("shop", "twins")
+            .column("id", "INT64")
+            .column("V", "WSTRING")
+            .column("v", "WSTRING")
+            .key(&["id"]);
         let mut pipeline = Pipeline::start().await;
         pipeline
             .send(&[
