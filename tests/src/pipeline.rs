@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::Value;
-use strait_cli::embedded_bigquery::{EmbeddedBigQuery, QueryError};
+use strait_cli::embedded_bigquery::{EmbeddedBigQuery, QueryError, QueryResult};
 use strait_cli::msk::{self, KafkaRecord, Topic};
 use strait_cli::pipeline::{MergedTable, in_words};
 use strait_cli::runtime_api::{Function, FunctionSettings, InvocationOutcome};
@@ -257,9 +257,17 @@ impl Pipeline {
     /// # Panics
     /// When BigQuery refuses it.
     pub async fn query(&self, sql: &str) -> Vec<Vec<Option<String>>> {
-        match self.bigquery.query(sql).await {
+        match self.result(sql).await {
             Ok(result) => result.rows,
             Err(error) => panic!("{sql}\n{}", with_causes(&error)),
+        }
+    }
+
+    /// The embedded BigQuery closes a connection that has been idle for some seconds, perhaps in the moment of its next use.
+    async fn result(&self, sql: &str) -> Result<QueryResult, QueryError> {
+        match self.bigquery.query(sql).await {
+            Err(QueryError::Unreachable(_)) => self.bigquery.query(sql).await,
+            other => other,
         }
     }
 
@@ -278,7 +286,7 @@ impl Pipeline {
 
     /// Whether a table exists.
     pub async fn exists(&self, table: &str) -> bool {
-        match self.bigquery.query(&format!("SELECT COUNT(*) FROM `{table}`")).await {
+        match self.result(&format!("SELECT COUNT(*) FROM `{table}`")).await {
             Ok(_) => true,
             Err(QueryError::Refused { .. }) => false,
             Err(error) => panic!("{}", with_causes(&error)),
@@ -296,7 +304,7 @@ impl Pipeline {
     }
 
     async fn final_rows(&self, table: &Table, deleted: bool) -> Vec<Vec<Option<String>>> {
-        let result = match self.bigquery.query(&format!("SELECT * FROM `{}`", self.final_table(table))).await {
+        let result = match self.result(&format!("SELECT * FROM `{}`", self.final_table(table))).await {
             Ok(result) => result,
             Err(error) => panic!("{}", with_causes(&error)),
         };
