@@ -1061,9 +1061,11 @@ def write_load(changes: int, tables: int, partitions: int, batch: int, merge_eve
     history = History(load_tables(tables), partitions, rng)
     out.mkdir(parents=True, exist_ok=True)
     count = 0
-    with open(out / "stream.jsonl", "w", encoding="utf-8", newline="\n") as stream:
+    with open(out / "stream.jsonl", "w", encoding="utf-8", newline="\n") as stream, \
+            open(out / "messages.jsonl", "wb") as messages:
         for record in deliver(load_history(history, changes), partitions, random.Random(SEED + 1)):
             stream.write(stream_line(record))
+            messages.write(record.value + b"\n")
             count += 1
     batches = [{"from": start, "to": min(start + batch, count), "deliver_times": 1} for start in range(0, count, batch)]
     merges = sorted({*range(merge_every - 1, len(batches), merge_every), len(batches) - 1})
@@ -1402,7 +1404,7 @@ What is in it on purpose:
 
 ## More of it
 
-`generate.py --changes 100000 --tables 20 --out DIR` writes the same three files for tables `load.t00`, `load.t01`, …
+`generate.py --changes 100000 --tables 20 --out DIR` writes the same three files for tables `load.t00`, `load.t01`, …, and `messages.jsonl`, the DMS messages alone, one a line
 (`--partitions`, `--batch` and `--merge-every` shape the delivery). `generate.py --verify DIR` replays a stream by
 position, without BigQuery, and compares it with its `expected.json`.
 """

@@ -733,7 +733,10 @@ def keep_number_text():
             this="regexp_matches",
             expressions=[result, exp.Literal.string("^-?([0-9]+[.eE]|[0-9]{16,}$)")],
         )
-        again = exp.Anonymous(this=function, expressions=[text, path])
+        # The concatenation copies: a CASE keeps no hold on the Arrow buffers that strings of more than 12 bytes stay in.
+        again = exp.DPipe(
+            this=exp.Anonymous(this=function, expressions=[text, path]), expression=exp.Literal.string("")
+        )
         return exp.Paren(
             this=exp.Case(ifs=[exp.If(this=exp.and_(is_text, rounded), true=again)], default=result.copy())
         )

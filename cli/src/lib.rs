@@ -10,6 +10,7 @@ pub mod compare;
 pub mod demo;
 pub mod dms_file;
 pub mod embedded_bigquery;
+pub mod equality;
 pub mod local;
 pub mod msk;
 pub mod pipeline;

@@ -4,8 +4,10 @@
 use std::path::{Path, PathBuf};
 
 use crate::accounting::expected_accounting;
+use crate::compare::ExpectedTables;
 use crate::dms_file;
 use crate::embedded_bigquery::SetupStep;
+use crate::equality;
 use crate::msk::{self, KafkaRecord, NotAnEvent, RecordTooLarge, Topic};
 use crate::pipeline::{Delivery, Pipeline, PipelineError, PipelineSettings};
 use crate::report::{self, MergeTotals};
@@ -25,6 +27,8 @@ pub struct LocalOptions {
     pub batch: usize,
     /// Merge after so many records; None merges once, at the end.
     pub merge_every: Option<usize>,
+    /// What the final tables have to equal: a file of the form of `events/demo/expected.json`.
+    pub expected: Option<PathBuf>,
     /// Leave everything up at the end.
     pub keep: bool,
     /// Partitions of the topic.
@@ -57,6 +61,14 @@ pub enum LocalError {
         /// Why.
         source: NotAnEvent,
     },
+    /// A file of expected rows.
+    #[error("{} holds no expected rows ({{\"tables\":[{{\"source\":…,\"final\":…,\"key\":[…],\"columns\":[…],\"rows\":[…]}}]}})", .path.display())]
+    NotExpectedRows {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
     /// A record that no event can hold.
     #[error(transparent)]
     TooLarge(#[from] RecordTooLarge),
@@ -78,7 +90,7 @@ struct Feed {
     merge_after: bool,
 }
 
-/// Runs it. True only if every record is accounted for and no table failed.
+/// Runs it. True only if every record is accounted for, no table failed, and every table equals what was expected.
 ///
 /// # Errors
 /// [`LocalError`]; its text says what to do.
@@ -88,6 +100,7 @@ pub async fn run(options: LocalOptions, terminal: &Terminal) -> Result<bool, Loc
     }
     // Files are read before anything is started: a misspelt name should not cost a minute.
     let feeds = read_feeds(&options)?;
+    let expected_tables = options.expected.as_deref().map(read_expected).transpose()?;
     let mut settings = PipelineSettings::from_environment();
     settings.logs = options.logs;
     if let Some(functions) = options.functions {
@@ -126,10 +139,15 @@ pub async fn run(options: LocalOptions, terminal: &Terminal) -> Result<bool, Loc
     report::print_accounting(terminal, &accounting, total);
     terminal.line("");
     totals.print(terminal);
+    report::print_quarantine(terminal, &pipeline).await?;
     terminal.line("");
     report::print_functions(terminal, &pipeline);
+    let all_equal = match &expected_tables {
+        Some(expected) => equality::compare_tables(&pipeline, &expected.tables, terminal).await?,
+        None => true,
+    };
 
-    let right = accounting.is_complete() && given_up == 0 && !last_failed && !totals.any_failed();
+    let right = all_equal && accounting.is_complete() && given_up == 0 && !last_failed && !totals.any_failed();
     if options.keep {
         keep(&pipeline, terminal).await;
     }
@@ -139,6 +157,11 @@ pub async fn run(options: LocalOptions, terminal: &Terminal) -> Result<bool, Loc
 
 fn read(path: &Path) -> Result<Vec<u8>, LocalError> {
     std::fs::read(path).map_err(|source| LocalError::Read { path: path.to_path_buf(), source })
+}
+
+fn read_expected(path: &Path) -> Result<ExpectedTables, LocalError> {
+    serde_json::from_slice(&read(path)?)
+        .map_err(|source| LocalError::NotExpectedRows { path: path.to_path_buf(), source })
 }
 
 fn read_feeds(options: &LocalOptions) -> Result<Vec<Feed>, LocalError> {
@@ -273,6 +296,7 @@ mod tests {
             msk: vec![event],
             batch: 3,
             merge_every,
+            expected: None,
             keep: false,
             partitions: 1,
             functions: None,

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use strait_cli::demo::{self, DemoOptions};
-use strait_cli::embedded_bigquery::environment::{build_output, prepare};
+use strait_cli::embedded_bigquery::environment::build_output;
 use strait_cli::embedded_bigquery::{EmbeddedBigQuery, SetupStep};
 use strait_cli::local::{self, LocalOptions};
 use strait_cli::pipeline::DEFAULT_PROJECT;
@@ -39,6 +39,9 @@ enum Command {
         /// Partitions of the topic that --dms messages lie in
         #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=1000))]
         partitions: i32,
+        /// Compare the final tables with these rows at the end (the form of events/demo/expected.json)
+        #[arg(long, value_name = "FILE")]
+        expected: Option<PathBuf>,
         /// Leave everything up until Ctrl-C, and print the endpoints
         #[arg(long)]
         keep: bool,
@@ -99,12 +102,13 @@ fn main() -> ExitCode {
 
 async fn run(command: Command, terminal: &Terminal) -> anyhow::Result<bool> {
     match command {
-        Command::Local { dms, msk, batch, merge_every, partitions, keep, functions } => {
+        Command::Local { dms, msk, batch, merge_every, partitions, expected, keep, functions } => {
             let options = LocalOptions {
                 dms,
                 msk,
                 batch,
                 merge_every,
+                expected,
                 keep,
                 partitions,
                 functions: functions.functions,
@@ -118,7 +122,6 @@ async fn run(command: Command, terminal: &Terminal) -> anyhow::Result<bool> {
         }
         Command::Setup => {
             let observe = |step: SetupStep| terminal.line(terminal.dim(&format!("{step} …")));
-            prepare(&build_output(), &observe).await?;
             let bigquery = EmbeddedBigQuery::start(DEFAULT_PROJECT, &observe).await?;
             bigquery.query("SELECT 1").await?;
             bigquery.stop().await;

@@ -108,7 +108,7 @@ pub fn functions_beside_executable() -> PathBuf {
 pub enum PipelineError {
     /// Not built.
     #[error(
-        "the function `{name}` is not in {}.\nBuild it (`cargo build -p {name}`), or say with `--functions DIR` where it is.",
+        "the function `{name}` is not in {}.\nBuild it (`cargo build -p strait-{name}`), or say with `--functions DIR` where it is.",
         .folder.display()
     )]
     NotBuilt {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::accounting::Accounting;
+use crate::embedded_bigquery::QueryError;
 use crate::msk::RecordIdentity;
 use crate::pipeline::{MergedTable, Pipeline, TimeSpent};
 use crate::runtime_api::Function;
@@ -107,7 +108,7 @@ pub(crate) fn print_accounting(terminal: &Terminal, accounting: &Accounting, fed
     let again = fed.saturating_sub(accounting.fed);
     if again > 0 {
         terminal.line(format!(
-            "  {} fed in all: {} had the topic, partition and offset of one before and is counted with it",
+            "  fed {} times in all; {} times with the topic, partition and offset of one before, and counted with that",
             grouped(fed),
             grouped(again)
         ));
@@ -138,6 +139,44 @@ pub(crate) fn print_accounting(terminal: &Terminal, accounting: &Accounting, fed
         terminal.line(format!("  {what} {identity} is {found} and should be {expected}"));
     }
     print_rest(terminal, accounting.misnamed.len());
+}
+
+/// What the merges could not apply, and where in Kafka the first of each kind is. Nothing where there is none.
+pub(crate) async fn print_quarantine(terminal: &Terminal, pipeline: &Pipeline) -> Result<(), QueryError> {
+    let quarantine = &pipeline.config.quarantine_table;
+    // One row of the final table is in quarantine once per merge that met it.
+    let statement = format!(
+        "SELECT CONCAT(`source_schema`, '.', `source_table`) AS `table`, `column`, `reason`, \
+         COUNT(DISTINCT CONCAT(`kafka_topic`, '-', CAST(`kafka_partition` AS STRING), '@', CAST(`kafka_offset` AS STRING))) AS `records`, \
+         MIN(CONCAT(`kafka_topic`, '-', CAST(`kafka_partition` AS STRING), '@', CAST(`kafka_offset` AS STRING))) AS `example`\n\
+         FROM `{quarantine}` GROUP BY `table`, `column`, `reason` ORDER BY `table`, `column`, `reason`"
+    );
+    let found = match pipeline.bigquery.query(&statement).await {
+        Err(QueryError::Refused { status: 404, .. }) => return Ok(()),
+        other => other?,
+    };
+    if found.rows.is_empty() {
+        return Ok(());
+    }
+    terminal.line("");
+    terminal.line(terminal.bold(&format!("Quarantined, {quarantine}")));
+    let widths = [30, 24, 60, 9, 30];
+    let rows: Vec<Vec<String>> = found
+        .rows
+        .iter()
+        .take(SHOWN)
+        .map(|row| {
+            row.iter()
+                .zip(widths)
+                .map(|(cell, width)| terminal::fitted(cell.as_deref().unwrap_or("-"), width))
+                .collect()
+        })
+        .collect();
+    let headers = ["source", "column", "reason", "records", "for example"];
+    let aligns = [Align::Left, Align::Left, Align::Left, Align::Right, Align::Left];
+    terminal.table(&headers, &aligns, &rows);
+    print_rest(terminal, found.rows.len());
+    Ok(())
 }
 
 pub(crate) fn print_rest(terminal: &Terminal, all: usize) {

@@ -138,12 +138,7 @@ pub fn read_config() -> Result<Config, Vec<String>> {
 /// Says once, in one line, all that keeps the function from starting. The caller then exits with a failure, before it
 /// asks Lambda for the first invocation.
 pub fn report_startup_problems(problems: &[String]) {
-    tracing::error!(
-        problems = %serde_json::Value::from(problems.to_vec()),
-        "the function cannot start: {} problem(s): {}",
-        problems.len(),
-        problems.join("; ")
-    );
+    tracing::error!(problems = problems.len(), "the function cannot start: {}", problems.join("; "));
 }
 
 /// Answers Lambda's invocations with `handler`, one at a time, until the process is stopped.
@@ -175,7 +170,14 @@ where
     let service = service_fn(move |event: LambdaEvent<IgnoredAny>| {
         let body = std::mem::take(&mut *slot.lock().unwrap_or_else(PoisonError::into_inner));
         let invocation = Invocation::from_context(&event.context);
-        async move { without_panic(handler, body, invocation).await.map_err(Diagnostic::from) }
+        async move {
+            let request_id = invocation.request_id.clone();
+            let answer = without_panic(handler, body, invocation).await;
+            answer.map_err(|error| {
+                tracing::error!(request_id, error_type = error.error_type, "{}", error.message);
+                Diagnostic::from(error)
+            })
+        }
     });
     Runtime::new(service).layer(take_body).run().await
 }

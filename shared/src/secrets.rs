@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use aws_config::BehaviorVersion;
 use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, ConfigLoader};
 use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
@@ -61,11 +61,14 @@ impl SecretError {
 /// # Errors
 /// When it cannot be read.
 pub async fn fetch(id: &str) -> Result<String, SecretError> {
+    fetch_with(aws_config::defaults(BehaviorVersion::latest()), id).await
+}
+
+async fn fetch_with(loader: ConfigLoader, id: &str) -> Result<String, SecretError> {
     // The SDK's default client would bring aws-lc-rs beside ring.
     let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
     let timeouts = TimeoutConfig::builder().operation_timeout(TIMEOUT).build();
-    let config =
-        aws_config::defaults(BehaviorVersion::latest()).http_client(http).timeout_config(timeouts).load().await;
+    let config = loader.http_client(http).timeout_config(timeouts).load().await;
     let client = aws_sdk_secretsmanager::Client::new(&config);
     match client.get_secret_value().secret_id(id).send().await {
         Ok(answer) => answer
@@ -80,5 +83,55 @@ pub async fn fetch(id: &str) -> Result<String, SecretError> {
             Err(SecretError::Refused { id: id.to_owned(), code: "unreadable answer".to_owned() })
         }
         Err(error) => Err(SecretError::Unreachable { id: id.to_owned(), source: Box::new(error) }),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // A test may fail by panicking.
+mod tests {
+    use aws_config::Region;
+    use aws_sdk_secretsmanager::config::Credentials;
+    use axum::Router;
+    use axum::http::StatusCode;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn fetch_from(status: u16, body: &'static str) -> Result<String, SecretError> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let status = StatusCode::from_u16(status).unwrap();
+        let kind = [("content-type", "application/x-amz-json-1.1")];
+        let router = Router::new().fallback(move || async move { (status, kind, body) });
+        let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        let loader = aws_config::defaults(BehaviorVersion::latest())
+            .region(Region::from_static("eu-west-1"))
+            .credentials_provider(Credentials::new("id", "key", None, None, "test"))
+            .endpoint_url(url);
+        let result = fetch_with(loader, "strait/credential").await;
+        server.abort();
+        result
+    }
+
+    #[tokio::test]
+    async fn a_secrets_text_is_read() {
+        let text = fetch_from(200, r#"{"Name":"strait/credential","SecretString":"{\"type\":\"x\"}"}"#).await;
+        assert_eq!(text.unwrap(), r#"{"type":"x"}"#);
+    }
+
+    #[tokio::test]
+    async fn an_error_names_the_secret_and_what_to_do_and_never_its_content() {
+        for (status, body, error_type, part) in [
+            (400, r#"{"__type":"ResourceNotFoundException"}"#, "SecretRefused", "ResourceNotFoundException"),
+            (400, r#"{"__type":"AccessDeniedException"}"#, "SecretRefused", "GetSecretValue"),
+            (200, r#"{"SecretString":"hidden"#, "SecretRefused", "could not be read"),
+            (200, r#"{"SecretBinary":"aGlkZGVu"}"#, "SecretNotText", "no text"),
+        ] {
+            let error = fetch_from(status, body).await.unwrap_err();
+            assert_eq!(error.error_type(), error_type, "{body}");
+            let text = error.to_string();
+            assert!(text.contains("strait/credential") && text.contains(part), "{text}");
+            assert!(!format!("{text}{error:?}").contains("hidden"), "{text}");
+        }
     }
 }

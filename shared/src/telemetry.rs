@@ -6,8 +6,9 @@ use std::io::Write;
 use serde_json::{Map, Value, json};
 use tracing_subscriber::EnvFilter;
 
-/// Strait's own lines from INFO on, other people's from WARN on; `RUST_LOG` overrides it.
-const DEFAULT_FILTER: &str = "warn,strait=info,ingest=info,merge=info";
+/// Strait's own lines from INFO on, other people's from WARN on; `RUST_LOG` overrides it. The runtime's line about a
+/// failed invocation is left out: [`crate::lambda`] has one with the error's type and the request's id.
+const DEFAULT_FILTER: &str = "warn,strait=info,ingest=info,merge=info,lambda_runtime::layers::panic=off";
 /// The namespace of every metric.
 const NAMESPACE: &str = "Strait";
 

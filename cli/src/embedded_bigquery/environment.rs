@@ -47,7 +47,7 @@ impl std::fmt::Display for SetupStep {
                 write!(f, "making a virtual environment with {}", python.display())
             }
             Self::InstallingPackages { count } => {
-                write!(f, "installing the embedded BigQuery: {count} packages, about 600 MB on disk, once")
+                write!(f, "installing {count} packages, once")
             }
             Self::Starting => write!(f, "starting the embedded BigQuery"),
         }
@@ -123,25 +123,40 @@ pub fn build_output() -> PathBuf {
     target.unwrap_or_else(cache).join("embedded-bigquery")
 }
 
-/// Makes the virtual environment below `root`, unless a finished one is there.
+/// Makes the embedded BigQuery's virtual environment below `root`, unless a finished one is there.
+///
+/// # Errors
+/// As [`virtual_environment`].
+pub async fn prepare(root: &Path, observe: Observer<'_>) -> Result<Environment, SetupError> {
+    let python = virtual_environment(root, REQUIREMENTS, "local_bigquery.settings", observe).await?;
+    let home = root.join("home");
+    create_folder(&home)?;
+    let launcher = root.join(format!("launcher-{}.py", short_hash(LAUNCHER)));
+    write_whole(&launcher, LAUNCHER)?;
+    Ok(Environment { python, launcher, home })
+}
+
+/// Makes a virtual environment of exactly these pinned packages below `root`, unless a finished one is there, and returns
+/// its interpreter. `module` is one of the packages' that can be imported.
 ///
 /// Two processes at once: one does it, the other waits. A set-up that was interrupted is done again.
 ///
 /// # Errors
 /// [`SetupError`]; for pip with its last lines.
-pub async fn prepare(root: &Path, observe: Observer<'_>) -> Result<Environment, SetupError> {
+pub async fn virtual_environment(
+    root: &Path,
+    requirements: &str,
+    module: &str,
+    observe: Observer<'_>,
+) -> Result<PathBuf, SetupError> {
     create_folder(root)?;
-    let home = root.join("home");
-    create_folder(&home)?;
-    let folder = root.join(format!("venv-{}", short_hash(REQUIREMENTS)));
-    let launcher = root.join(format!("launcher-{}.py", short_hash(LAUNCHER)));
-    let environment = Environment { python: folder.join("bin/python"), launcher, home };
+    let folder = root.join(format!("venv-{}", short_hash(requirements)));
+    let interpreter = folder.join("bin/python");
 
     let _lock = lock(root, observe).await?;
-    write_whole(&environment.launcher, LAUNCHER)?;
     let stamp = folder.join("strait-complete");
-    if stamp.is_file() && runs(&environment.python).await {
-        return Ok(environment);
+    if stamp.is_file() && can_import(&interpreter, module).await {
+        return Ok(interpreter);
     }
     let python = python::find(&std::env::var_os("PATH").unwrap_or_default(), std::env::home_dir().as_deref()).await?;
     remove_folder(&folder)?;
@@ -151,26 +166,26 @@ pub async fn prepare(root: &Path, observe: Observer<'_>) -> Result<Environment, 
     create.args(["-I", "-m", "venv"]).arg(&folder);
     run_step("making the virtual environment", &python.path, create).await?;
 
-    let requirements = folder.join("requirements.txt");
-    write_whole(&requirements, REQUIREMENTS)?;
-    observe(SetupStep::InstallingPackages { count: packages(REQUIREMENTS) });
-    let mut install = Command::new(&environment.python);
+    let pinned = folder.join("requirements.txt");
+    write_whole(&pinned, requirements)?;
+    observe(SetupStep::InstallingPackages { count: packages(requirements) });
+    let mut install = Command::new(&interpreter);
     install
         .args(["-I", "-m", "pip", "install", "--no-deps", "--no-input"])
         .args(["--disable-pip-version-check", "--no-color", "--progress-bar", "off"])
         .arg("-r")
-        .arg(&requirements);
-    run_step("installing the packages with pip", &environment.python, install).await?;
+        .arg(&pinned);
+    run_step("installing the packages with pip", &interpreter, install).await?;
 
     write_whole(&stamp, "")?;
-    Ok(environment)
+    Ok(interpreter)
 }
 
 /// A stamp may outlive the interpreter that the environment links to.
-async fn runs(python: &Path) -> bool {
+async fn can_import(python: &Path, module: &str) -> bool {
     let mut command = Command::new(python);
     command
-        .args(["-I", "-c", "import local_bigquery.settings"])
+        .args(["-I", "-c", &format!("import {module}")])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

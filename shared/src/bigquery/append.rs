@@ -297,9 +297,7 @@ impl AppendClient {
                     });
                     if pending.len() == before {
                         // It names no row of the request: sending it again would go on forever.
-                        return Err(self
-                            .error(ErrorKind::InvalidRequest, stream)
-                            .with_reason("row errors without a row"));
+                        return Err(failed(ErrorKind::InvalidRequest, stream).with_reason("row errors without a row"));
                     }
                 }
                 Err(error) => retries.wait_after(error, self.tokens.as_ref()).await?,
@@ -329,7 +327,7 @@ impl AppendClient {
             }
             Err(_) => {
                 self.disconnect();
-                Err(self.error(ErrorKind::Timeout, stream))
+                Err(failed(ErrorKind::Timeout, stream))
             }
         }
     }
@@ -340,13 +338,13 @@ impl AppendClient {
         let metadata = request.metadata_mut();
         // BigQuery finds the table's region by it (<https://google.aip.dev/client-libraries/4222>).
         let routing = format!("write_stream={}", stream.name().replace('/', "%2F"));
-        metadata.insert("x-goog-request-params", self.header(stream, &routing)?);
+        metadata.insert("x-goog-request-params", header(stream, &routing)?);
         if let Some(token) = token {
-            let mut value = self.header(stream, &format!("Bearer {token}"))?;
+            let mut value = header(stream, &format!("Bearer {token}"))?;
             value.set_sensitive(true);
             metadata.insert("authorization", value);
         }
-        let mut client = BigQueryWriteClient::new(self.channel(stream)?)
+        let mut client = BigQueryWriteClient::new(self.channel())
             .accept_compressed(CompressionEncoding::Gzip)
             .max_encoding_message_size(usize::MAX)
             .max_decoding_message_size(usize::MAX);
@@ -354,73 +352,17 @@ impl AppendClient {
             client = client.send_compressed(CompressionEncoding::Gzip);
         }
         let mut answers =
-            client.append_rows(request).await.map_err(|status| self.status_error(stream, &status))?.into_inner();
+            client.append_rows(request).await.map_err(|status| status_error(stream, &status))?.into_inner();
         match answers.message().await {
-            Ok(Some(answer)) => self.read(stream, answer),
+            Ok(Some(answer)) => read(stream, answer),
             Ok(None) => {
-                Err(self.error(ErrorKind::Unreachable, stream).with_detail("the stream was closed without an answer"))
+                Err(failed(ErrorKind::Unreachable, stream).with_detail("the stream was closed without an answer"))
             }
-            Err(status) => Err(self.status_error(stream, &status)),
+            Err(status) => Err(status_error(stream, &status)),
         }
     }
 
-    fn read(&self, stream: &WriteStream, answer: AppendRowsResponse) -> Result<Attempt, Error> {
-        if !answer.row_errors.is_empty() {
-            let refused = answer.row_errors.iter().map(|row| {
-                let code = match row.code() {
-                    RowErrorCode::FieldsError => RefusalCode::FieldsError,
-                    RowErrorCode::Unspecified => RefusalCode::Unspecified,
-                };
-                (row.index, code)
-            });
-            return Ok(Attempt::RowsRefused(refused.collect()));
-        }
-        match answer.response {
-            Some(Answer::AppendResult(_)) => Ok(Attempt::Written),
-            Some(Answer::Error(error)) => {
-                let remote = RemoteStatus {
-                    code: Code::from(error.code),
-                    message: &error.message,
-                    storage_code: storage_code(&error),
-                };
-                if stream.offset.is_some() && remote.kind() == ErrorKind::AlreadyExists {
-                    // The rows of this place are there: an earlier attempt, whose answer was lost, wrote them.
-                    return Ok(Attempt::Written);
-                }
-                Err(self.remote_error(stream, &remote))
-            }
-            None => Err(self
-                .error(ErrorKind::UnexpectedAnswer, stream)
-                .with_detail("the answer has neither a result nor an error")),
-        }
-    }
-
-    fn status_error(&self, stream: &WriteStream, status: &Status) -> Error {
-        // A status with a cause was made on this side of the connection: its text is hyper's, without row values.
-        if let Some(cause) = std::error::Error::source(status) {
-            return self.error(ErrorKind::Unreachable, stream).with_source(LostConnection(describe(cause)));
-        }
-        let storage_code = rpc::Status::decode(status.details()).ok().as_ref().and_then(storage_code);
-        self.remote_error(stream, &RemoteStatus { code: status.code(), message: status.message(), storage_code })
-    }
-
-    fn remote_error(&self, stream: &WriteStream, status: &RemoteStatus<'_>) -> Error {
-        self.error(status.kind(), stream).with_reason(status.reason()).with_remote_message(status.message)
-    }
-
-    #[allow(clippy::unused_self)] // It reads as what it is at each call site.
-    fn error(&self, kind: ErrorKind, stream: &WriteStream) -> Error {
-        Error::new(kind, CALL, stream.table.to_string())
-    }
-
-    fn header(&self, stream: &WriteStream, value: &str) -> Result<MetadataValue<Ascii>, Error> {
-        MetadataValue::try_from(value).map_err(|_| {
-            self.error(ErrorKind::InvalidRequest, stream)
-                .with_detail("the token or the table's name cannot stand in a header")
-        })
-    }
-
-    fn channel(&self, stream: &WriteStream) -> Result<Channel, Error> {
+    fn channel(&self) -> Channel {
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let now = SystemTime::now();
         // A clock that went backwards says nothing about the connection: it is kept.
@@ -429,15 +371,12 @@ impl AppendClient {
         match connection.as_mut().filter(|connection| !is_stale(connection)) {
             Some(connection) => {
                 connection.last_used = now;
-                Ok(connection.channel.clone())
+                connection.channel.clone()
             }
             None => {
-                if tokio::runtime::Handle::try_current().is_err() {
-                    return Err(self.error(ErrorKind::Unreachable, stream).with_detail("no async runtime"));
-                }
                 let channel = self.endpoint.connect_lazy();
                 *connection = Some(Connection { channel: channel.clone(), last_used: now });
-                Ok(channel)
+                channel
             }
         }
     }
@@ -452,6 +391,60 @@ impl AppendClient {
     fn disconnect(&self) {
         *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
+}
+
+fn read(stream: &WriteStream, answer: AppendRowsResponse) -> Result<Attempt, Error> {
+    if !answer.row_errors.is_empty() {
+        let refused = answer.row_errors.iter().map(|row| {
+            let code = match row.code() {
+                RowErrorCode::FieldsError => RefusalCode::FieldsError,
+                RowErrorCode::Unspecified => RefusalCode::Unspecified,
+            };
+            (row.index, code)
+        });
+        return Ok(Attempt::RowsRefused(refused.collect()));
+    }
+    match answer.response {
+        Some(Answer::AppendResult(_)) => Ok(Attempt::Written),
+        Some(Answer::Error(error)) => {
+            let remote = RemoteStatus {
+                code: Code::from(error.code),
+                message: &error.message,
+                storage_code: storage_code(&error),
+            };
+            if stream.offset.is_some() && remote.kind() == ErrorKind::AlreadyExists {
+                // The rows of this place are there: an earlier attempt, whose answer was lost, wrote them.
+                return Ok(Attempt::Written);
+            }
+            Err(remote_error(stream, &remote))
+        }
+        None => {
+            Err(failed(ErrorKind::UnexpectedAnswer, stream).with_detail("the answer has neither a result nor an error"))
+        }
+    }
+}
+
+fn status_error(stream: &WriteStream, status: &Status) -> Error {
+    // A status with a cause was made on this side of the connection: its text is hyper's, without row values.
+    if let Some(cause) = std::error::Error::source(status) {
+        return failed(ErrorKind::Unreachable, stream).with_source(LostConnection(describe(cause)));
+    }
+    let storage_code = rpc::Status::decode(status.details()).ok().as_ref().and_then(storage_code);
+    remote_error(stream, &RemoteStatus { code: status.code(), message: status.message(), storage_code })
+}
+
+fn remote_error(stream: &WriteStream, status: &RemoteStatus<'_>) -> Error {
+    failed(status.kind(), stream).with_reason(status.reason()).with_remote_message(status.message)
+}
+
+fn failed(kind: ErrorKind, stream: &WriteStream) -> Error {
+    Error::new(kind, CALL, stream.table.to_string())
+}
+
+fn header(stream: &WriteStream, value: &str) -> Result<MetadataValue<Ascii>, Error> {
+    MetadataValue::try_from(value).map_err(|_| {
+        failed(ErrorKind::InvalidRequest, stream).with_detail("the token or the table's name cannot stand in a header")
+    })
 }
 
 enum Attempt {

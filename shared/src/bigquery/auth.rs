@@ -238,6 +238,8 @@ impl Authenticator for RestAuthenticator {
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
+    use axum::http::StatusCode;
+
     use super::*;
 
     static SECONDS: AtomicU64 = AtomicU64::new(0);
@@ -298,5 +300,45 @@ mod tests {
         assert_eq!(credential.pointer("/credential_source").unwrap(), &serde_json::json!({"environment_id": "aws1"}));
         assert_eq!(token_lifetime(&credential), Duration::from_secs(900));
         assert_eq!(token_lifetime(&serde_json::json!({})), DEFAULT_LIFETIME);
+    }
+
+    /// A token service that answers every exchange with `status` and `body`.
+    async fn exchange(status: u16, body: &'static str) -> Result<Option<String>, Error> {
+        crate::lambda::install_tls();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let status = StatusCode::from_u16(status).unwrap();
+        let router = axum::Router::new().route("/subject", axum::routing::get(|| async { "subject" })).route(
+            "/token",
+            axum::routing::post(move || async move { (status, [("content-type", "application/json")], body) }),
+        );
+        let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        let credential = serde_json::json!({
+            "type": "external_account",
+            "audience": "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/q",
+            "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+            "token_url": format!("{url}/token"),
+            "credential_source": {"url": format!("{url}/subject")}
+        });
+        let source = GoogleCredentials::from_json(&credential.to_string()).unwrap();
+        let result = source.token().await;
+        server.abort();
+        result
+    }
+
+    #[tokio::test]
+    async fn a_federated_credential_is_exchanged_for_a_token() {
+        let answer = r#"{"access_token":"federated","issued_token_type":"urn:ietf:params:oauth:token-type:access_token","token_type":"Bearer","expires_in":3600}"#;
+        assert_eq!(exchange(200, answer).await.unwrap().unwrap(), "federated");
+    }
+
+    #[tokio::test]
+    async fn a_refused_exchange_stops_and_an_unwell_service_is_tried_again_later() {
+        let refused = r#"{"error":"invalid_grant","error_description":"4111"}"#;
+        for (status, kind) in [(400, ErrorKind::Credentials), (503, ErrorKind::Unreachable)] {
+            let error = exchange(status, refused).await.unwrap_err();
+            assert_eq!(error.kind(), kind, "{status}");
+            assert!(!format!("{error} {error:?}").contains("4111"), "{error:?}");
+        }
     }
 }

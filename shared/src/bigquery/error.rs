@@ -287,8 +287,8 @@ impl StdError for Error {
 /// The longest remote text that is kept: enough for BigQuery's sentence, too short for a row.
 const REDACTED_MAX_CHARS: usize = 120;
 
-/// What may be kept of a message from BigQuery: the part before the first `:` or quote, behind which row values
-/// stand, and the `[line:column]` at its end, which helps to find the place in a statement.
+/// What may be kept of a message from BigQuery: the part before the first `:`, quote or number, where row values stand,
+/// and the `[line:column]` at its end, which helps to find the place in a statement.
 #[must_use]
 pub fn redact(message: &str) -> String {
     let place = trailing_place(message).unwrap_or_default();
@@ -298,8 +298,11 @@ pub fn redact(message: &str) -> String {
         .unwrap_or(message)
         .split([':', '"', '\'', '`', '\u{201c}', '\u{2018}', '\n'])
         .next()
-        .unwrap_or_default()
-        .trim_end();
+        .unwrap_or_default();
+    // A word with a digit inside is a type (`int64`), one that begins with a digit or a sign is a value.
+    let is_value = |word: &&str| word.starts_with(|first: char| first.is_ascii_digit() || "-+.(".contains(first));
+    let words: Vec<&str> = head.split_whitespace().take_while(|word| !is_value(word)).collect();
+    let head = words.join(" ");
     let room = REDACTED_MAX_CHARS.saturating_sub(place.chars().count() + 1);
     let mut kept: String = head.chars().take(room).collect();
     if !place.is_empty() && !kept.is_empty() {
@@ -333,6 +336,8 @@ mod tests {
             ("Could not parse \"4111\" as INT64", "Could not parse"),
             ("Syntax error at [1:8]", "Syntax error at [1:8]"),
             ("Value `x` [4111111111111111:1]", "Value"),
+            ("Invalid date 2024-02-30", "Invalid date"),
+            ("Out of range -5.5 for INT64", "Out of range"),
             ("", ""),
             ("'4111'", ""),
         ] {

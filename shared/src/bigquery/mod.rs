@@ -6,6 +6,7 @@ pub mod connect;
 pub mod error;
 #[cfg(test)]
 pub(crate) mod fakes;
+pub mod job;
 pub mod rest;
 pub mod retry;
 pub mod table_resource;

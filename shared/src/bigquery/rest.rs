@@ -1,9 +1,7 @@
-//! BigQuery's REST API: datasets, tables, and query jobs that are run once.
+//! BigQuery's REST API: datasets and tables here, jobs in [`super::job`].
 //! gcp_bigquery_client makes the calls whose answers its models hold; the calls whose answers it cuts short (a table's
-//! declared key, a job's DML counts) are made here.
-//! It must never start a job twice: an id is taken once, and a lost answer is answered by attaching to it.
+//! declared key, a job's DML counts) are made here. It must never quote an answer: it may hold row values.
 
-use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,14 +9,6 @@ use gcp_bigquery_client::Client;
 use gcp_bigquery_client::client_builder::ClientBuilder;
 use gcp_bigquery_client::error::BQError;
 use gcp_bigquery_client::model::dataset::Dataset;
-use gcp_bigquery_client::model::get_query_results_parameters::GetQueryResultsParameters;
-use gcp_bigquery_client::model::get_query_results_response::GetQueryResultsResponse;
-use gcp_bigquery_client::model::job::Job;
-use gcp_bigquery_client::model::job_configuration::JobConfiguration;
-use gcp_bigquery_client::model::job_configuration_query::JobConfigurationQuery;
-use gcp_bigquery_client::model::job_reference::JobReference;
-use gcp_bigquery_client::model::table_reference::TableReference;
-use gcp_bigquery_client::model::table_row::TableRow;
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -27,7 +17,7 @@ use tokio::time::Instant;
 
 use super::auth::{RestAuthenticator, TokenSource};
 use super::error::{Error, ErrorKind};
-use super::retry::{Retries, with_retries};
+use super::retry::with_retries;
 use super::table_resource::Table;
 use super::table_spec::TableSpec;
 use crate::names::TableName;
@@ -36,24 +26,17 @@ use crate::names::TableName;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// One call; longer than a poll waits, shorter than an invocation.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long one poll waits inside BigQuery for the job to end.
-const POLL: Duration = Duration::from_secs(10);
 /// Connections that were idle this long are not used again: a frozen function's may be dead.
 const POOL_IDLE: Duration = Duration::from_secs(50);
-/// Jobs started by one call for one statement: the first and two more after failures that BigQuery calls transient.
-const MAX_ATTEMPTS: u32 = 3;
-/// Ids of earlier, failed runs of the same statement that are stepped over before giving up.
-const MAX_FAILED_BEFORE: u32 = 32;
-
 /// The REST API of one project in one location.
 #[derive(Clone)]
 pub struct BigQuery {
-    client: Client,
+    pub(super) client: Client,
     http: reqwest::Client,
     base_url: String,
-    project: String,
-    location: String,
-    tokens: Arc<dyn TokenSource>,
+    pub(super) project: String,
+    pub(super) location: String,
+    pub(super) tokens: Arc<dyn TokenSource>,
 }
 
 /// Whether [`BigQuery::ensure_table`] found or made it.
@@ -63,90 +46,6 @@ pub enum Ensured {
     Existed,
     /// It is new: appends may not see it for some seconds.
     Created,
-}
-
-/// A statement to run as a job.
-#[derive(Debug, Clone)]
-pub struct JobRequest {
-    /// GoogleSQL.
-    pub sql: String,
-    /// What the job ids are made of: the n-th attempt's is `{job_id}_{n}`. Letters, digits, `_` and `-`; the same for
-    /// the same work, so that a second caller attaches instead of working again.
-    pub job_id: String,
-    /// For the bill.
-    pub labels: BTreeMap<String, String>,
-    /// The job fails, without cost, if it would bill more.
-    pub max_bytes_billed: Option<i64>,
-    /// Where the result goes instead of an anonymous table; replaced if it exists.
-    pub destination: Option<TableName>,
-    /// Rows of the answer at most; `Some(0)` reads none. `None` reads them all.
-    pub max_results: Option<u64>,
-}
-
-impl JobRequest {
-    /// A statement whose whole answer is wanted.
-    #[must_use]
-    pub fn new(sql: impl Into<String>, job_id: impl Into<String>) -> Self {
-        Self {
-            sql: sql.into(),
-            job_id: job_id.into(),
-            labels: BTreeMap::new(),
-            max_bytes_billed: None,
-            destination: None,
-            max_results: None,
-        }
-    }
-}
-
-/// A finished job's answer.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct QueryAnswer {
-    /// The job that gave it.
-    pub job_id: String,
-    /// The answer's columns.
-    pub columns: Vec<String>,
-    /// Its rows as BigQuery renders them: scalars are text, NULL is null, records and arrays are nested `f`/`v` objects.
-    pub rows: Vec<Vec<Value>>,
-    /// Rows in all, also those not read.
-    pub total_rows: u64,
-    /// What it took.
-    pub stats: JobStats,
-}
-
-impl QueryAnswer {
-    /// A cell as text; `None` for NULL and for what is not there.
-    #[must_use]
-    pub fn text(&self, row: usize, column: &str) -> Option<&str> {
-        let place = self.columns.iter().position(|name| name == column)?;
-        self.rows.get(row)?.get(place)?.as_str()
-    }
-
-    /// A cell as an integer; `None` also for what is no integer.
-    #[must_use]
-    pub fn integer(&self, row: usize, column: &str) -> Option<i64> {
-        self.text(row, column)?.parse().ok()
-    }
-}
-
-/// What a job took and did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct JobStats {
-    /// Bytes on the bill.
-    pub bytes_billed: i64,
-    /// Bytes read.
-    pub bytes_processed: i64,
-    /// Slot milliseconds.
-    pub slot_ms: i64,
-    /// Rows that DML inserted.
-    pub inserted: i64,
-    /// Rows that DML updated.
-    pub updated: i64,
-    /// Rows that DML deleted.
-    pub deleted: i64,
-    /// Start of the work, milliseconds since 1970.
-    pub start_ms: Option<i64>,
-    /// End of the work, milliseconds since 1970.
-    pub end_ms: Option<i64>,
 }
 
 impl BigQuery {
@@ -228,7 +127,20 @@ impl BigQuery {
     /// As the policy leaves them.
     pub async fn get_table(&self, name: &TableName, deadline: Instant) -> Result<Option<Table>, Error> {
         let path = format!("/datasets/{}/tables/{}", name.dataset, name.table);
-        match self.call(deadline, "tables.get", &name.to_string(), Method::GET, &path, &[], None).await {
+        match self
+            .call(
+                deadline,
+                Call {
+                    name: "tables.get",
+                    target: &name.to_string(),
+                    method: Method::GET,
+                    path: &path,
+                    query: &[],
+                    body: None,
+                },
+            )
+            .await
+        {
             Ok(table) => Ok(Some(table)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -245,8 +157,19 @@ impl BigQuery {
         let body = serde_json::to_value(table).map_err(|error| {
             Error::new(ErrorKind::InvalidRequest, "tables.insert", name.to_string()).with_source(error)
         })?;
-        let result: Result<Value, Error> =
-            self.call(deadline, "tables.insert", &name.to_string(), Method::POST, &path, &[], Some(&body)).await;
+        let result: Result<Value, Error> = self
+            .call(
+                deadline,
+                Call {
+                    name: "tables.insert",
+                    target: &name.to_string(),
+                    method: Method::POST,
+                    path: &path,
+                    query: &[],
+                    body: Some(&body),
+                },
+            )
+            .await;
         existing_is_fine(result)
     }
 
@@ -266,192 +189,8 @@ impl BigQuery {
         }
     }
 
-    /// Runs a statement as a job, or attaches to the job that already runs it, and reads its answer.
-    ///
-    /// A job of this id that failed before this call is stepped over: whatever it failed of may have been mended.
-    ///
-    /// # Errors
-    /// `JobFailed` with BigQuery's reason and the job's id; `JobRunning` when the deadline comes first: the job goes
-    /// on, and the same request attaches to it; `InvalidRequest` for a statement that BigQuery does not take.
-    pub async fn run_query(&self, request: &JobRequest, deadline: Instant) -> Result<QueryAnswer, Error> {
-        let mut started = 0;
-        let mut suffix = 0;
-        loop {
-            let job_id = format!("{}_{suffix}", request.job_id);
-            suffix += 1;
-            let start = self.start_job(request, &job_id, deadline).await?;
-            let job = self.finished_job(&job_id, deadline).await?;
-            let Some(failure) = job.failure() else {
-                return self.read_answer(request, &job_id, &job, deadline).await;
-            };
-            let error = Error::new(ErrorKind::JobFailed, "jobs.get", &self.project)
-                .with_reason(failure.reason.as_str())
-                .with_remote_message(&failure.message)
-                .with_job_id(&job_id);
-            if start == Start::FoundFinished {
-                if suffix >= MAX_FAILED_BEFORE {
-                    return Err(error);
-                }
-                continue;
-            }
-            started += 1;
-            if started >= MAX_ATTEMPTS || !is_transient_job_failure(&failure.reason, &failure.message) {
-                return Err(error);
-            }
-            Retries::until(deadline).pause(error).await?;
-        }
-    }
-
-    /// Starts a job under `job_id`, or finds the one that has this id.
-    async fn start_job(&self, request: &JobRequest, job_id: &str, deadline: Instant) -> Result<Start, Error> {
-        let mut retries = Retries::until(deadline);
-        let mut may_be_ours = false;
-        loop {
-            let insert = self.client.job().insert(&self.project, self.job(request, job_id));
-            let error = match self.library_call(deadline, "jobs.insert", job_id, insert).await {
-                Ok(_) => return Ok(Start::Started),
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                    let job: JobAnswer = self.get_job(job_id, deadline).await?;
-                    return Ok(if job.is_done() && !may_be_ours { Start::FoundFinished } else { Start::Attached });
-                }
-                Err(error) => error,
-            };
-            may_be_ours |= error.is_ambiguous();
-            retries.wait_after(error.with_job_id(job_id), self.tokens.as_ref()).await?;
-        }
-    }
-
-    fn job(&self, request: &JobRequest, job_id: &str) -> Job {
-        let labels: HashMap<String, String> = request.labels.clone().into_iter().collect();
-        let destination = request.destination.as_ref();
-        Job {
-            job_reference: Some(JobReference {
-                job_id: Some(job_id.to_owned()),
-                location: Some(self.location.clone()),
-                project_id: Some(self.project.clone()),
-            }),
-            configuration: Some(JobConfiguration {
-                labels: (!labels.is_empty()).then_some(labels),
-                query: Some(JobConfigurationQuery {
-                    query: request.sql.clone(),
-                    use_legacy_sql: Some(false),
-                    maximum_bytes_billed: request.max_bytes_billed.map(|bytes| bytes.to_string()),
-                    destination_table: destination
-                        .map(|table| TableReference::new(&self.project, &table.dataset, &table.table)),
-                    create_disposition: destination.map(|_| "CREATE_IF_NEEDED".to_owned()),
-                    write_disposition: destination.map(|_| "WRITE_TRUNCATE".to_owned()),
-                    ..JobConfigurationQuery::default()
-                }),
-                ..JobConfiguration::default()
-            }),
-            ..Job::default()
-        }
-    }
-
-    async fn get_job(&self, job_id: &str, deadline: Instant) -> Result<JobAnswer, Error> {
-        let path = format!("/jobs/{job_id}");
-        let query = [("location", self.location.as_str())];
-        self.call(deadline, "jobs.get", job_id, Method::GET, &path, &query, None)
-            .await
-            .map_err(|error| error.with_job_id(job_id))
-    }
-
-    /// Waits until the job is done, successfully or not.
-    async fn finished_job(&self, job_id: &str, deadline: Instant) -> Result<JobAnswer, Error> {
-        let running = || Error::new(ErrorKind::JobRunning, "jobs.get", &self.project).with_job_id(job_id);
-        let mut retries = Retries::until(deadline);
-        loop {
-            let asked = Instant::now();
-            let wait = POLL.min(deadline.saturating_duration_since(asked));
-            let poll = self.results_page(job_id, wait, Some(0), None);
-            let polled = self.library_call(deadline, "jobs.getQueryResults", job_id, poll).await;
-            // A failed job's results are an HTTP error that may look like any other: the job itself knows.
-            if !matches!(&polled, Ok(page) if page.job_complete != Some(true)) {
-                match self.get_job(job_id, deadline).await {
-                    Ok(job) if job.is_done() => return Ok(job),
-                    Ok(_) => {}
-                    Err(error) if error.kind() == ErrorKind::DeadlinePassed => {
-                        return Err(running());
-                    }
-                    Err(error) => return Err(error),
-                }
-            }
-            if Instant::now() >= deadline {
-                return Err(running());
-            }
-            match polled {
-                // The poll itself has waited; a server that does not wait is not asked again without a pause.
-                Ok(_) if asked.elapsed() >= wait / 2 => {}
-                Ok(_) => retries.pause(running()).await.map_err(|_| running())?,
-                Err(error) => match retries.wait_after(error, self.tokens.as_ref()).await {
-                    Ok(()) => {}
-                    Err(error) if error.kind() == ErrorKind::DeadlinePassed => {
-                        return Err(running());
-                    }
-                    Err(error) => return Err(error.with_job_id(job_id)),
-                },
-            }
-        }
-    }
-
-    async fn results_page(
-        &self,
-        job_id: &str,
-        wait: Duration,
-        max_results: Option<u64>,
-        page_token: Option<String>,
-    ) -> Result<GetQueryResultsResponse, BQError> {
-        let parameters = GetQueryResultsParameters {
-            location: Some(self.location.clone()),
-            max_results: max_results.map(|max| i32::try_from(max).unwrap_or(i32::MAX)),
-            page_token,
-            timeout_ms: Some(i32::try_from(wait.as_millis()).unwrap_or(i32::MAX)),
-            ..GetQueryResultsParameters::default()
-        };
-        self.client.job().get_query_results(&self.project, job_id, parameters).await
-    }
-
-    async fn read_answer(
-        &self,
-        request: &JobRequest,
-        job_id: &str,
-        job: &JobAnswer,
-        deadline: Instant,
-    ) -> Result<QueryAnswer, Error> {
-        let mut answer = QueryAnswer { job_id: job_id.to_owned(), stats: job.stats(), ..QueryAnswer::default() };
-        let mut page_token = None;
-        loop {
-            let read = u64::try_from(answer.rows.len()).unwrap_or(u64::MAX);
-            let wanted = request.max_results.map(|max| max.saturating_sub(read));
-            let page = self
-                .retrying(deadline, "jobs.getQueryResults", job_id, || {
-                    self.results_page(job_id, POLL, wanted, page_token.clone())
-                })
-                .await
-                .map_err(|error| error.with_job_id(job_id))?;
-            if answer.columns.is_empty() {
-                let fields = page.schema.and_then(|schema| schema.fields).unwrap_or_default();
-                answer.columns = fields.into_iter().map(|field| field.name).collect();
-            }
-            answer.total_rows = page.total_rows.and_then(|rows| rows.parse().ok()).unwrap_or(answer.total_rows);
-            let rows = page.rows.unwrap_or_default();
-            let is_last = rows.is_empty() || page.page_token.is_none();
-            answer.rows.extend(rows.into_iter().map(cells));
-            if let Some(max) = request.max_results {
-                answer.rows.truncate(usize::try_from(max).unwrap_or(usize::MAX));
-                if answer.rows.len() >= usize::try_from(max).unwrap_or(usize::MAX) {
-                    return Ok(answer);
-                }
-            }
-            if is_last {
-                return Ok(answer);
-            }
-            page_token = page.page_token;
-        }
-    }
-
     /// A call of gcp_bigquery_client's, retried by the policy.
-    async fn retrying<T, F, Fut>(
+    pub(super) async fn retrying<T, F, Fut>(
         &self,
         deadline: Instant,
         call: &'static str,
@@ -470,7 +209,7 @@ impl BigQuery {
     }
 
     /// One call of gcp_bigquery_client's.
-    async fn library_call<T>(
+    pub(super) async fn library_call<T>(
         &self,
         deadline: Instant,
         call: &'static str,
@@ -485,50 +224,45 @@ impl BigQuery {
         }
     }
 
-    /// A call of our own, retried by the policy. `path` is below the project and holds names that need no escape.
-    #[allow(clippy::too_many_arguments)] // It is one HTTP request, spelled out.
-    async fn call<T: DeserializeOwned>(
-        &self,
-        deadline: Instant,
-        call: &'static str,
-        target: &str,
-        method: Method,
-        path: &str,
-        query: &[(&str, &str)],
-        body: Option<&Value>,
-    ) -> Result<T, Error> {
-        let url = format!("{}/projects/{}{path}", self.base_url, self.project);
-        with_retries(deadline, self.tokens.as_ref(), (call, target), || async {
-            let mut request = self.http.request(method.clone(), &url).query(query);
-            if let Some(token) = self.tokens.token().await? {
-                request = request.bearer_auth(token);
-            }
-            if let Some(body) = body {
-                request = request.json(body);
-            }
-            let response = request.send().await.map_err(|error| transport_error(call, target, error))?;
-            let status = response.status();
-            let bytes = response.bytes().await.map_err(|error| transport_error(call, target, error))?;
-            if !status.is_success() {
-                return Err(http_error(call, target, status, &bytes));
-            }
-            // serde's text quotes the answer, which may hold row values: it is not kept.
-            serde_json::from_slice(&bytes)
-                .map_err(|_| Error::new(ErrorKind::UnexpectedAnswer, call, target).with_detail("not the JSON expected"))
+    /// A call of our own, retried by the policy.
+    pub(super) async fn call<T: DeserializeOwned>(&self, deadline: Instant, call: Call<'_>) -> Result<T, Error> {
+        with_retries(deadline, self.tokens.as_ref(), (call.name, call.target), || self.call_once(&call)).await
+    }
+
+    pub(super) async fn call_once<T: DeserializeOwned>(&self, call: &Call<'_>) -> Result<T, Error> {
+        let url = format!("{}/projects/{}{}", self.base_url, self.project, call.path);
+        let mut request = self.http.request(call.method.clone(), &url).query(call.query);
+        if let Some(token) = self.tokens.token().await? {
+            request = request.bearer_auth(token);
+        }
+        if let Some(body) = call.body {
+            request = request.json(body);
+        }
+        let lost = |error| transport_error(call.name, call.target, error);
+        let response = request.send().await.map_err(lost)?;
+        let status = response.status();
+        let bytes = response.bytes().await.map_err(lost)?;
+        if !status.is_success() {
+            return Err(http_error(call.name, call.target, status, &bytes));
+        }
+        // serde's text quotes the answer, which may hold row values: it is not kept.
+        serde_json::from_slice(&bytes).map_err(|_| {
+            Error::new(ErrorKind::UnexpectedAnswer, call.name, call.target).with_detail("not the JSON expected")
         })
-        .await
     }
 }
 
-/// How a job of an id came to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Start {
-    /// By this call.
-    Started,
-    /// By this call or another one that is still at it.
-    Attached,
-    /// It had ended before this call.
-    FoundFinished,
+/// One HTTP request of our own.
+pub(super) struct Call<'a> {
+    /// Its name in errors.
+    pub(super) name: &'static str,
+    /// What it is about, in errors.
+    pub(super) target: &'a str,
+    pub(super) method: Method,
+    /// Below the project; of names that need no escape.
+    pub(super) path: &'a str,
+    pub(super) query: &'a [(&'a str, &'a str)],
+    pub(super) body: Option<&'a Value>,
 }
 
 fn existing_is_fine<T>(result: Result<T, Error>) -> Result<Ensured, Error> {
@@ -536,108 +270,6 @@ fn existing_is_fine<T>(result: Result<T, Error>) -> Result<Ensured, Error> {
         Ok(_) => Ok(Ensured::Created),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(Ensured::Existed),
         Err(error) => Err(error),
-    }
-}
-
-fn cells(row: TableRow) -> Vec<Value> {
-    let columns = row.columns.unwrap_or_default();
-    columns.into_iter().map(|cell| cell.value.unwrap_or(Value::Null)).collect()
-}
-
-/// Whether the same statement may succeed under a new job id: an error inside BigQuery, or another statement that
-/// changed the table meanwhile (<https://cloud.google.com/bigquery/docs/error-messages>). BigQuery gives the second
-/// as `invalidQuery`, so only its text tells it from a wrong statement.
-#[must_use]
-pub fn is_transient_job_failure(reason: &str, message: &str) -> bool {
-    matches!(
-        reason,
-        "backendError"
-            | "internalError"
-            | "rateLimitExceeded"
-            | "jobBackendError"
-            | "jobInternalError"
-            | "jobRateLimitExceeded"
-            | "tableUnavailable"
-    ) || message.contains("Could not serialize access to")
-        || message.contains("due to concurrent update")
-}
-
-/// The part of a job that matters here. gcp_bigquery_client's model has no DML counts.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct JobAnswer {
-    status: StatusAnswer,
-    statistics: StatisticsAnswer,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct StatusAnswer {
-    state: String,
-    error_result: Option<JobFailure>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct JobFailure {
-    reason: String,
-    message: String,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct StatisticsAnswer {
-    start_time: Option<String>,
-    end_time: Option<String>,
-    total_slot_ms: Option<String>,
-    total_bytes_processed: Option<String>,
-    query: Option<QueryStatisticsAnswer>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct QueryStatisticsAnswer {
-    total_bytes_billed: Option<String>,
-    total_bytes_processed: Option<String>,
-    total_slot_ms: Option<String>,
-    dml_stats: Option<DmlStatsAnswer>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct DmlStatsAnswer {
-    inserted_row_count: Option<String>,
-    updated_row_count: Option<String>,
-    deleted_row_count: Option<String>,
-}
-
-impl JobAnswer {
-    fn is_done(&self) -> bool {
-        self.status.state == "DONE"
-    }
-
-    fn failure(&self) -> Option<&JobFailure> {
-        self.status.error_result.as_ref()
-    }
-
-    fn stats(&self) -> JobStats {
-        let number = |text: Option<&String>| text.and_then(|text| text.parse::<i64>().ok());
-        let statistics = &self.statistics;
-        let query = statistics.query.as_ref();
-        let dml = query.and_then(|query| query.dml_stats.as_ref());
-        let processed =
-            query.and_then(|query| query.total_bytes_processed.as_ref()).or(statistics.total_bytes_processed.as_ref());
-        let slot = statistics.total_slot_ms.as_ref().or(query.and_then(|query| query.total_slot_ms.as_ref()));
-        JobStats {
-            bytes_billed: number(query.and_then(|query| query.total_bytes_billed.as_ref())).unwrap_or(0),
-            bytes_processed: number(processed).unwrap_or(0),
-            slot_ms: number(slot).unwrap_or(0),
-            inserted: number(dml.and_then(|dml| dml.inserted_row_count.as_ref())).unwrap_or(0),
-            updated: number(dml.and_then(|dml| dml.updated_row_count.as_ref())).unwrap_or(0),
-            deleted: number(dml.and_then(|dml| dml.deleted_row_count.as_ref())).unwrap_or(0),
-            start_ms: number(statistics.start_time.as_ref()),
-            end_ms: number(statistics.end_time.as_ref()),
-        }
     }
 }
 
@@ -694,7 +326,7 @@ fn http_error(call: &'static str, target: &str, status: StatusCode, body: &[u8])
 }
 
 fn answered_error(call: &'static str, target: &str, status: u16, reason: &str, message: &str) -> Error {
-    let shown = if reason.is_empty() { format!("HTTP {status}") } else { format!("HTTP {status} {reason}") };
+    let shown = if reason.is_empty() { format!("HTTP {status}") } else { reason.to_owned() };
     Error::new(http_kind(status, reason), call, target).with_reason(shown).with_remote_message(message)
 }
 

@@ -145,6 +145,9 @@ pub struct Field {
     /// Of them behind the point, as text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scale: Option<String>,
+    /// How text is compared; `None`: by code point.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub collation: Option<String>,
     /// How NUMERIC and BIGNUMERIC round.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rounding_mode: Option<String>,

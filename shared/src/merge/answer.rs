@@ -44,6 +44,10 @@ impl Asked {
                 Err(_) => Err(NotAMergeEvent { what: "it has a detail-type but is not of EventBridge's form" }),
             };
         }
+        // serde reads a struct from an array too.
+        if !event.is_object() {
+            return Err(NotAMergeEvent { what: "it is no JSON object" });
+        }
         let by_hand: ByHand =
             serde_json::from_value(event).map_err(|_| NotAMergeEvent { what: "its members are not known" })?;
         Ok(by_hand.tables.map_or(Self::All, Self::Tables))

@@ -37,6 +37,8 @@ pub struct FinalColumn {
     pub column_type: ColumnType,
     /// Whether it is part of the key.
     pub is_key: bool,
+    /// Whether BigQuery compares it other than by code point, so that a range over it means something else.
+    pub is_collated: bool,
 }
 
 /// Why a table cannot be merged until a person acts. The text says what to do.
@@ -129,6 +131,7 @@ impl FinalTable {
                 member: member_of(field, definition),
                 column_type,
                 is_key: false,
+                is_collated: field.collation.as_deref().is_some_and(|collation| !collation.is_empty()),
             });
         }
 

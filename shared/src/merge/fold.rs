@@ -128,13 +128,7 @@ pub(super) fn timestamp_literal(us: i64) -> String {
 pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
     let FoldRequest { project, log, source, table, .. } = *request;
     let parts = Parts::of(request);
-    let expiry = format!(
-        "OPTIONS (expiration_timestamp = TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL {FOLD_EXPIRY_HOURS} HOUR))"
-    );
-    let key_texts = parts.key_texts.join(", ");
-    let typed_keys = parts.typed_keys.join(", ");
-    let key_columns = parts.key_columns.join(", ");
-    let by_key = format!("PARTITION BY `flaw` IS NULL, {key_columns}");
+    let by_key = format!("PARTITION BY `flaw` IS NULL, {}", parts.keys.join(", "));
     let newest_first = "ORDER BY `position` DESC, `deleted`, `kafka_offset` DESC";
     let whole_key = "ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING";
     let carried = parts
@@ -145,7 +139,9 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
         })
         .collect::<String>();
     Ok(format!(
-        "CREATE OR REPLACE TABLE {fold}\n{expiry}\nAS\n\
+        "CREATE OR REPLACE TABLE {fold}\n\
+         OPTIONS (expiration_timestamp = TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL {FOLD_EXPIRY_HOURS} HOUR))\n\
+         AS\n\
          WITH `read` AS (\n\
          SELECT `operation`, `position`, `data`, `before`, `error`, `kafka_topic`, `kafka_partition`, `kafka_offset`, {is_new} AS `is_new`\n\
          FROM {log}\n\
@@ -154,29 +150,39 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
          AND `operation` IN ('load', 'insert', 'update', 'delete')\n\
          QUALIFY ROW_NUMBER() OVER (PARTITION BY `kafka_topic`, `kafka_partition`, `kafka_offset`, `position` ORDER BY `ingested_at`) = 1\n\
          ),\n\
+         `text` AS (\n\
+         SELECT * EXCEPT (`before`), {texts}\n\
+         FROM `read`\n\
+         ),\n\
          `split` AS (\n\
-         SELECT `read`.*, `is_old_key`, `is_old_key` OR `operation` = 'delete' AS `deleted`, {key_texts}\n\
-         FROM `read`, UNNEST(IF(`operation` = 'update' AND ({key_changed}), [FALSE, TRUE], [FALSE])) AS `is_old_key`\n\
+         SELECT `text`.*, `is_old_key`, `is_old_key` OR `operation` = 'delete' AS `deleted`, {key_texts}\n\
+         FROM `text`, UNNEST(IF(`operation` = 'update' AND ({key_changed}), [FALSE, TRUE], [FALSE])) AS `is_old_key`\n\
          ),\n\
          `typed` AS (\n\
-         SELECT *, {typed_keys},\n{flaw} AS `flaw`\n\
+         SELECT *,\n{typed}\n\
          FROM `split`\n\
          ),\n\
+         `checked` AS (\n\
+         SELECT *, CASE {flaws} END AS `flaw`\n\
+         FROM `typed`\n\
+         ),\n\
          `ranked` AS (\n\
-         SELECT `operation`, `position`, `data`, `deleted`, `error`, `flaw`, {key_text_columns}, {key_columns}, `kafka_topic`, `kafka_partition`, `kafka_offset`,\n\
+         SELECT *,\n\
          COUNTIF(`is_new` AND NOT `is_old_key`) OVER ({by_key}) AS `key_records`,\n\
          MAX(IF(`is_new`, `position`, NULL)) OVER ({by_key}) AS `key_newest`,\n\
          MIN(IF(`is_new`, `position`, NULL)) OVER ({by_key}) AS `key_lowest_new`,\n\
-         MAX(IF(`is_new`, NULL, `position`)) OVER ({by_key}) AS `key_highest_old`{carried}\n\
-         FROM `typed`\n\
+         MAX(IF(`is_new`, NULL, `position`)) OVER ({by_key}) AS `key_highest_old`,\n\
+         MAX(`position`) OVER ({by_key}) AS `key_position`,\n\
+         FIRST_VALUE(`deleted`) OVER ({by_key} {newest_first} {whole_key}) AS `key_deleted`{carried}\n\
+         FROM `checked`\n\
          WHERE TRUE\n\
-         QUALIFY IF(`flaw` IS NULL, `key_newest` IS NOT NULL AND ROW_NUMBER() OVER ({by_key} {newest_first}) = 1, `is_new` AND NOT `is_old_key`)\n\
+         QUALIFY IF(`flaw` IS NULL, `key_newest` IS NOT NULL AND ROW_NUMBER() OVER ({by_key} ORDER BY {survivor}) = 1, `is_new` AND NOT `is_old_key`)\n\
          )\n\
          SELECT {values},\n\
-         `position`, `deleted`, {has_image} AS `has_image`,\n\
+         IF(`flaw` IS NULL, `key_position`, `position`) AS `position`, `key_deleted` AS `deleted`, NOT `deleted` AS `has_image`,\n\
          IF(`flaw` IS NULL, `key_records`, 1) AS `records`, `key_newest` AS `newest`,\n\
          `flaw` IS NULL AND COALESCE(`key_highest_old` >= `key_lowest_new`, FALSE) AS `late`,\n\
-         {flaw_column} AS `flaw_column`,\n{flaw_reason} AS `flaw_reason`,\n{key_text} AS `key_text`,\n\
+         CASE `flaw`{flaw_columns} END AS `flaw_column`,\nCASE {flaw_reasons} END AS `flaw_reason`,\n{key_text} AS `key_text`,\n\
          `kafka_topic`, `kafka_partition`, `kafka_offset`\n\
          FROM `ranked`",
         fold = request.fold.quoted(project)?,
@@ -185,13 +191,19 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
         bounds = parts.bounds,
         schema = string_literal(&source.schema),
         source_table = string_literal(&source.table),
+        texts = parts.texts.join(", "),
+        key_texts = parts.key_texts.join(", "),
         key_changed = parts.key_changed.join(" OR "),
-        flaw = parts.flaw,
-        key_text_columns = parts.key_text_columns.join(", "),
+        typed = parts.typed.join(",\n"),
+        flaws = parts.flaws.join(" "),
+        // The row that stands for the key is the one whose image it takes: the newest that has one.
+        survivor = match request.absent {
+            AbsentColumns::Null => "`deleted`, `position` DESC, `kafka_offset` DESC",
+            AbsentColumns::Unchanged => "`position` DESC, `deleted`, `kafka_offset` DESC",
+        },
         values = parts.values.join(", "),
-        has_image = parts.has_image,
-        flaw_column = parts.flaw_column,
-        flaw_reason = parts.flaw_reason,
+        flaw_columns = parts.flaw_columns,
+        flaw_reasons = parts.flaw_reasons,
         key_text = key_text(table),
     ))
 }
@@ -223,6 +235,7 @@ pub(super) fn range_column(table: &FinalTable) -> Option<(usize, ColumnType)> {
         .iter()
         .enumerate()
         .find(|(_, column)| column.is_key)
+        .filter(|(_, column)| !column.is_collated)
         .map(|(place, column)| (place, column.column_type))
         .filter(|(_, column_type)| {
             matches!(column_type, ColumnType::Int64 | ColumnType::String | ColumnType::Date | ColumnType::DateTime)
@@ -230,140 +243,122 @@ pub(super) fn range_column(table: &FinalTable) -> Option<(usize, ColumnType)> {
 }
 
 /// The parts of the statement that depend on the table's columns and on the two modes.
+///
+/// Column names in the statement: `v0`, … are the texts of an image's members, `b0`, … those of the before-image's key,
+/// `t0`, … the texts of the key that a row is about, `c0`, … the typed values.
 struct Parts {
     is_new: String,
     bounds: String,
-    key_changed: Vec<String>,
+    texts: Vec<String>,
     key_texts: Vec<String>,
-    key_text_columns: Vec<String>,
-    typed_keys: Vec<String>,
-    key_columns: Vec<String>,
-    flaw: String,
+    key_changed: Vec<String>,
+    typed: Vec<String>,
+    flaws: Vec<String>,
+    keys: Vec<String>,
     /// Expressions whose newest value that is not NULL is carried to the key's row, with their names.
     carried: Vec<(String, String)>,
     values: Vec<String>,
-    has_image: String,
-    flaw_column: String,
-    flaw_reason: String,
+    flaw_columns: String,
+    flaw_reasons: String,
 }
 
 impl Parts {
     fn of(request: &FoldRequest<'_>) -> Self {
         let FoldRequest { table, absent, deletes, .. } = *request;
         let (is_new, bounds) = window(request);
-
-        let mut key_changed = Vec::new();
-        let mut key_texts = Vec::new();
-        let mut key_text_columns = Vec::new();
-        let mut typed_keys = Vec::new();
-        let mut key_columns = Vec::new();
-        let mut flaws = vec!["WHEN `error` IS NOT NULL THEN -1".to_owned()];
-        for (place, column) in table.columns.iter().enumerate() {
-            let text = image_text(column.column_type, "`data`", &column.member);
-            if column.is_key {
-                let before = format!(
-                    "COALESCE({}, {})",
-                    image_text(column.column_type, "`before`", &column.member),
-                    image_text(column.column_type, "`data`", &format!("{BEFORE_IMAGE_PREFIX}{}", column.member)),
-                );
-                let (key_text, key) = (format!("`t{place}`"), value_column(place));
-                key_changed.push(format!("COALESCE({before} <> {text}, FALSE)"));
-                key_texts.push(format!("IF(`is_old_key`, COALESCE({before}, {text}), {text}) AS {key_text}"));
-                typed_keys.push(format!("{} AS {key}", column.column_type.value_of(&key_text)));
-                // An alias of the same SELECT cannot be used, so the flaw repeats the conversion.
-                flaws.push(format!(
-                    "WHEN ({}) IS NULL OR ({}) IS NULL THEN {place}",
-                    column.column_type.value_of(&key_text),
-                    column.column_type.value_of(&text)
-                ));
-                key_text_columns.push(key_text);
-                key_columns.push(key);
-            } else if column.column_type != ColumnType::String {
-                flaws.push(format!(
-                    "WHEN `operation` <> 'delete' AND {} IS NOT NULL AND ({}) IS NULL THEN {place}",
-                    json_query("`data`", &column.member),
-                    column.column_type.value_of(&text)
-                ));
-            }
-        }
-        if absent == AbsentColumns::Unchanged {
-            flaws.push(partial_key_change(request));
-        }
-
-        let mut carried = Vec::new();
-        let mut values = Vec::new();
-        let has_image = match absent {
-            AbsentColumns::Null => {
-                carried.push(("IF(`deleted`, NULL, `data`)".to_owned(), "`image`".to_owned()));
-                "`image` IS NOT NULL"
-            }
-            AbsentColumns::Unchanged => "NOT `deleted`",
-        };
-        for (place, column) in table.columns.iter().enumerate() {
-            let value = value_column(place);
-            if column.is_key {
-                values.push(value);
-                continue;
-            }
-            match absent {
-                AbsentColumns::Null => {
-                    let text = image_text(column.column_type, "`image`", &column.member);
-                    values.push(format!("{} AS {value}", column.column_type.value_of(&text)));
-                }
-                AbsentColumns::Unchanged => {
-                    // A text that tells three states apart: NULL is absent, `0` is null, `=…` is a value. An insert, a load
-                    // and a (hard) delete say something of every column, so nothing older shows through them.
-                    let text = image_text(column.column_type, "`data`", &column.member);
-                    let of_delete = if deletes == Deletes::Hard { "'0'" } else { "NULL" };
-                    let state = format!("`state{place}`");
-                    carried.push((
-                        format!(
-                            "CASE WHEN `deleted` THEN {of_delete} WHEN {text} IS NOT NULL THEN CONCAT('=', {text}) \
-                             WHEN `operation` IN ('insert', 'load') OR {} THEN '0' END",
-                            is_present(&column.member)
-                        ),
-                        state.clone(),
-                    ));
-                    let known_text = format!("IF(STARTS_WITH({state}, '='), SUBSTR({state}, 2), NULL)");
-                    values.push(format!("{} AS {value}", column.column_type.value_of(&known_text)));
-                    values.push(format!("{state} IS NOT NULL AS {}", known_column(place)));
-                }
-            }
-        }
-
-        let mut flaw_columns = String::new();
-        let mut flaw_reasons = String::from("CASE WHEN `flaw` = -1 THEN `error`");
-        for (place, column) in table.columns.iter().enumerate() {
-            flaw_columns.push_str(&format!(" WHEN {place} THEN {}", string_literal(&column.name)));
-            if column.is_key {
-                flaw_reasons.push_str(&format!(
-                    " WHEN `flaw` = {place} AND `t{place}` IS NULL THEN 'the key column is missing or NULL'"
-                ));
-            }
-            flaw_reasons.push_str(&format!(
-                " WHEN `flaw` = {place} THEN '{} cannot hold the value exactly'",
-                column.column_type.name()
-            ));
-        }
-        flaw_reasons.push_str(
-            " WHEN `flaw` = -2 THEN 'the key changed in an image that lacks columns, so the new row cannot be completed' END",
-        );
-
-        Self {
+        let mut parts = Self {
             is_new,
             bounds,
-            key_changed,
-            key_texts,
-            key_text_columns,
-            typed_keys,
-            key_columns,
-            flaw: format!("CASE {} END", flaws.join("\n")),
-            carried,
-            values,
-            has_image: has_image.to_owned(),
-            flaw_column: format!("CASE `flaw`{flaw_columns} END"),
-            flaw_reason: flaw_reasons,
+            texts: Vec::new(),
+            key_texts: Vec::new(),
+            key_changed: Vec::new(),
+            typed: Vec::new(),
+            flaws: vec!["WHEN `error` IS NOT NULL THEN -1".to_owned()],
+            keys: Vec::new(),
+            carried: Vec::new(),
+            values: Vec::new(),
+            flaw_columns: String::new(),
+            flaw_reasons: "WHEN `flaw` = -1 THEN `error`".to_owned(),
+        };
+        let mut absent_beside_key = Vec::new();
+        for (place, column) in table.columns.iter().enumerate() {
+            let (member, column_type) = (column.member.as_str(), column.column_type);
+            let (text, value) = (format!("`v{place}`"), value_column(place));
+            parts.texts.push(format!("{} AS {text}", member_text("`data`", member)));
+            parts.flaw_columns.push_str(&format!(" WHEN {place} THEN {}", string_literal(&column.name)));
+            if column.is_key {
+                let (before, key_text) = (format!("`b{place}`"), format!("`t{place}`"));
+                let beside = format!("{BEFORE_IMAGE_PREFIX}{member}");
+                parts.texts.push(format!(
+                    "COALESCE({}, {}) AS {before}",
+                    member_text("`before`", member),
+                    member_text("`data`", &beside)
+                ));
+                parts.key_changed.push(format!("COALESCE({before} <> {text}, FALSE)"));
+                parts.key_texts.push(format!("IF(`is_old_key`, COALESCE({before}, {text}), {text}) AS {key_text}"));
+                parts.typed.push(format!("{} AS {value}", column_type.value_of(&key_text)));
+                // A key change whose new key cannot be read must not remove the old row either.
+                parts.flaws.push(format!(
+                    "WHEN {value} IS NULL OR `is_old_key` AND ({}) IS NULL THEN {place}",
+                    column_type.value_of(&text)
+                ));
+                parts.flaw_reasons.push_str(&format!(
+                    " WHEN `flaw` = {place} AND {key_text} IS NULL THEN 'the key column is missing or NULL'"
+                ));
+                parts.keys.push(value.clone());
+                parts.values.push(value);
+            } else {
+                if column_type != ColumnType::String {
+                    parts.flaws.push(format!(
+                        "WHEN {text} IS NOT NULL AND {value} IS NULL AND `operation` <> 'delete' THEN {place}"
+                    ));
+                }
+                parts.typed.push(format!("{} AS {value}", column_type.value_of(&text)));
+                match absent {
+                    AbsentColumns::Null => parts.values.push(value),
+                    AbsentColumns::Unchanged => {
+                        let is_present = format!("`present{place}`");
+                        parts.texts.push(format!("{} AS {is_present}", is_present_in_image(member)));
+                        absent_beside_key.push(format!("NOT {is_present}"));
+                        parts.carry_partial(place, column_type, deletes);
+                    }
+                }
+            }
+            parts.flaw_reasons.push_str(&format!(
+                " WHEN `flaw` = {place} THEN '{} cannot hold the value exactly'",
+                column_type.name()
+            ));
         }
+        if !absent_beside_key.is_empty() {
+            // The absent column's value is in the old key's row, which the fold of the new key does not see.
+            parts.flaws.push(format!(
+                "WHEN `operation` = 'update' AND ({}) AND ({}) THEN -2",
+                parts.key_changed.join(" OR "),
+                absent_beside_key.join(" OR ")
+            ));
+            parts.flaw_reasons.push_str(
+                " WHEN `flaw` = -2 THEN 'the key changed in an image that lacks columns, so the new row cannot be completed'",
+            );
+        }
+        parts
+    }
+
+    /// A column whose value may stand in an older image: its newest state is carried to the key's row, as a text that
+    /// tells three apart: NULL is absent, `0` is null, `=…` is a value. An insert, a load and a (hard) delete say
+    /// something of every column, so nothing older shows through them.
+    fn carry_partial(&mut self, place: usize, column_type: ColumnType, deletes: Deletes) {
+        let of_delete = if deletes == Deletes::Hard { "'0'" } else { "NULL" };
+        let (text, state, value) = (format!("`v{place}`"), format!("`state{place}`"), value_column(place));
+        self.carried.push((
+            format!(
+                "CASE WHEN `deleted` THEN {of_delete} WHEN {text} IS NOT NULL THEN CONCAT('=', {text}) \
+                 WHEN `operation` IN ('insert', 'load') OR `present{place}` THEN '0' END"
+            ),
+            state.clone(),
+        ));
+        let known_text = format!("IF(STARTS_WITH({state}, '='), SUBSTR({state}, 2), NULL)");
+        self.values.push(format!("{} AS {value}", column_type.value_of(&known_text)));
+        self.values.push(format!("{state} IS NOT NULL AS {}", known_column(place)));
     }
 }
 
@@ -389,56 +384,21 @@ fn window(request: &FoldRequest<'_>) -> (String, String) {
     }
 }
 
-/// The text of one member of an image. A nested object or array is its JSON text, for the types that can hold it.
-fn image_text(column_type: ColumnType, image: &str, member: &str) -> String {
-    let scalar = format!("JSON_VALUE({image}, {})", member_path_literal(member));
-    match column_type {
-        ColumnType::String | ColumnType::Json => format!("COALESCE({scalar}, {})", json_query(image, member)),
-        _ => scalar,
-    }
+/// The text of one member of an image: a scalar's own, a nested value's JSON; NULL where it is null or absent.
+///
+/// JSON_QUERY of a STRING is NULL for a null in BigQuery; the embedded one returns a JSON value, and `null` for a null,
+/// which the two functions around it make the same.
+fn member_text(image: &str, member: &str) -> String {
+    let path = member_path_literal(member);
+    format!("COALESCE(JSON_VALUE({image}, {path}), NULLIF(CONCAT(JSON_QUERY({image}, {path}), ''), 'null'))")
 }
 
-/// The JSON text of one member; NULL where it is null or absent. In BigQuery JSON_QUERY of a STRING is that already; the
-/// embedded one returns a JSON value, and `null` for a null, which the two outer functions make the same.
-fn json_query(image: &str, member: &str) -> String {
-    format!("NULLIF(CONCAT(JSON_QUERY({image}, {}), ''), 'null')", member_path_literal(member))
-}
-
-/// Whether an image has a member at all, null included. Only a JSON value tells null and absent apart.
-fn is_present(member: &str) -> String {
+/// Whether the image has a member at all, null included. Only a JSON value tells null and absent apart.
+fn is_present_in_image(member: &str) -> String {
     format!(
         "JSON_QUERY(SAFE.PARSE_JSON(`data`, wide_number_mode => 'round'), {}) IS NOT NULL",
         member_path_literal(member)
     )
-}
-
-/// A key change whose image lacks a column: the column's value is in the old key's row, which the fold of the new key
-/// does not see.
-fn partial_key_change(request: &FoldRequest<'_>) -> String {
-    let lacks: Vec<String> = request
-        .table
-        .columns
-        .iter()
-        .filter(|column| !column.is_key)
-        .map(|column| format!("NOT ({})", is_present(&column.member)))
-        .collect();
-    let changed: Vec<String> = request
-        .table
-        .columns
-        .iter()
-        .filter(|column| column.is_key)
-        .map(|column| {
-            let text = image_text(column.column_type, "`data`", &column.member);
-            let before = image_text(column.column_type, "`before`", &column.member);
-            let before_beside =
-                image_text(column.column_type, "`data`", &format!("{BEFORE_IMAGE_PREFIX}{}", column.member));
-            format!("COALESCE(COALESCE({before}, {before_beside}) <> {text}, FALSE)")
-        })
-        .collect();
-    if lacks.is_empty() {
-        return "WHEN FALSE THEN -2".to_owned();
-    }
-    format!("WHEN `operation` = 'update' AND ({}) AND ({}) THEN -2", changed.join(" OR "), lacks.join(" OR "))
 }
 
 /// A record's key as a JSON object's text, for the quarantine.

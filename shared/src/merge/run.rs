@@ -11,7 +11,8 @@ use tokio::time::Instant;
 
 use crate::bigquery::append::{AppendClient, WriteStream};
 use crate::bigquery::connect::Connections;
-use crate::bigquery::rest::{BigQuery, JobRequest, JobStats, QueryAnswer};
+use crate::bigquery::job::{JobRequest, JobStats, QueryAnswer};
+use crate::bigquery::rest::BigQuery;
 use crate::bigquery::retry::Backoff;
 use crate::bigquery::table_resource::Table;
 use crate::bigquery::{Error, ErrorKind};
@@ -33,6 +34,8 @@ use super::statement::{self, MergeRequest, QUARANTINE};
 /// Tables merged at a time. BigQuery runs the jobs; more at once only shortens the run, and its limit on
 /// concurrent DML statements per table is not touched.
 const TABLES_AT_ONCE: usize = 8;
+/// Hexadecimal digits of a key of work: 96 bits, so that no two ever meet.
+const WORK_KEY_DIGITS: usize = 24;
 
 /// `merge`, set up once per cold start.
 pub struct MergeHandler {
@@ -63,6 +66,13 @@ struct Work {
     highest_position: Option<String>,
 }
 
+/// A final table that a run may merge into.
+struct Found {
+    table: FinalTable,
+    /// Whether this run made it.
+    is_new: bool,
+}
+
 /// What a run holds beside its tables.
 struct Run<'a> {
     handler: &'a MergeHandler,
@@ -80,6 +90,7 @@ struct Merged {
     highest_position: Option<String>,
     slot_ms: i64,
     job_id: Option<String>,
+    fold: TableName,
 }
 
 impl MergeHandler {
@@ -159,15 +170,28 @@ impl MergeHandler {
                 waiting("not asked for in the last run".to_owned())
             } else {
                 match finals.get(&source) {
-                    Some(Ok(table)) => {
-                        let entry = Entry {
+                    Some(Ok(found)) => {
+                        let table = found.table.clone();
+                        // A final table that somebody removed is filled anew from all that the log retains.
+                        let is_anew = found.is_new && highest_position.is_some();
+                        if is_anew {
+                            tracing::warn!(
+                                table = %source,
+                                final_table = %name,
+                                "the final table was gone and is made anew from the retained log; rows that did not change \
+                                 within the retention need a reload of the table in DMS"
+                            );
+                        }
+                        let (coverage, highest_position) =
+                            if is_anew { (Coverage::default(), None) } else { (coverage, highest_position) };
+                        held_back.push(Entry {
                             final_table: Some(name.to_string()),
                             highest_position: highest_position.clone(),
                             ..Entry::new(run_id, run.recorded_at, &source, Outcome::Running, &coverage)
-                        };
-                        held_back.push(entry);
-                        let news = plan.tables.get(&source).filter(|_| behind(&source).is_none()).cloned();
-                        to_do.push(Work { source, table: table.clone(), coverage, news, highest_position });
+                        });
+                        let is_behind = behind(&source).is_some() || is_anew;
+                        let news = plan.tables.get(&source).filter(|_| !is_behind).cloned();
+                        to_do.push(Work { source, table, coverage, news, highest_position });
                         continue;
                     }
                     Some(Err(TableError::Problem(problem))) => {
@@ -306,7 +330,7 @@ impl Run<'_> {
         concerned: &BTreeSet<SourceTable>,
         state: &LedgerState,
         asked: &Asked,
-    ) -> Result<BTreeMap<SourceTable, Result<FinalTable, TableError>>, TableError> {
+    ) -> Result<BTreeMap<SourceTable, Result<Found, TableError>>, TableError> {
         let config = &self.handler.config;
         let bigquery = &self.handler.bigquery;
         let candidates: Vec<&SourceTable> = concerned
@@ -343,20 +367,24 @@ impl Run<'_> {
             .collect();
         let definitions = self.definitions(&wants_definition).await?;
 
-        let mut finals = BTreeMap::new();
-        for (source, table) in existing {
-            let definition = definitions.get(source);
-            let result = match table {
-                Err(error) => Err(error),
-                Ok(Some(table)) => self.take_table(source, &table, definition).await,
-                Ok(None) => match definition {
-                    Some(definition) => self.create_final(source, definition).await,
-                    None => continue,
-                },
-            };
-            finals.insert(source.clone(), result);
-        }
-        Ok(finals)
+        let definitions = &definitions;
+        let taken: Vec<(SourceTable, Option<Result<Found, TableError>>)> = stream::iter(existing)
+            .map(|(source, table)| async move {
+                let definition = definitions.get(source);
+                let is_new = matches!(table, Ok(None));
+                let result = match (table, definition) {
+                    (Err(error), _) => Some(Err(error)),
+                    (Ok(Some(table)), definition) => Some(self.take_table(source, &table, definition).await),
+                    (Ok(None), Some(definition)) => Some(self.create_final(source, definition).await),
+                    (Ok(None), None) => None,
+                };
+                let result = result.map(|result| result.map(|table| Found { table, is_new }));
+                (source.clone(), result)
+            })
+            .buffer_unordered(TABLES_AT_ONCE)
+            .collect()
+            .await;
+        Ok(taken.into_iter().filter_map(|(source, result)| Some((source, result?))).collect())
     }
 
     async fn definitions(
@@ -466,7 +494,14 @@ impl Run<'_> {
                     ..entry(Outcome::Merged, &covered)
                 };
                 match self.handler.record(&[entry], self.deadline).await {
-                    Ok(()) => answer,
+                    Ok(()) => {
+                        // Not before: until the ledger has it, another run would attach to this fold. If it cannot be
+                        // deleted, BigQuery expires it.
+                        if let Err(error) = self.handler.bigquery.delete_table(&merged.fold, self.deadline).await {
+                            tracing::debug!(table = %work.source, reason = %error, "a fold was left to expire");
+                        }
+                        answer
+                    }
                     // The rows are merged; the next run finds the same work and attaches to its jobs.
                     Err(error) => failed(format!("merged, but not recorded: {}", describe(&error.into()))),
                 }
@@ -487,7 +522,19 @@ impl Run<'_> {
         }
     }
 
+    /// Folds and merges one table. Work that was begun before is attached to; a fold of it that is gone (BigQuery expires
+    /// it after a day) is made anew under another id.
     async fn merge(&self, work: &Work) -> Result<Merged, TableError> {
+        match self.merge_under(work, None).await {
+            Err(TableError::BigQuery(error)) if is_missing(&error) => {
+                tracing::warn!(table = %work.source, reason = %error, "the fold of earlier work is gone; folding again");
+                self.merge_under(work, Some(&self.id)).await
+            }
+            other => other,
+        }
+    }
+
+    async fn merge_under(&self, work: &Work, salt: Option<&str>) -> Result<Merged, TableError> {
         let config = &self.handler.config;
         let project = config.project.as_str();
         let deletes = work.table.deletes.unwrap_or(config.deletes);
@@ -508,7 +555,10 @@ impl Run<'_> {
             absent: config.absent_columns,
             deletes,
         };
-        let key = fold::work_key(&request, &self.plan.seen)?;
+        let mut key = fold::work_key(&request, &self.plan.seen)?;
+        if let Some(salt) = salt {
+            key = fingerprint(&format!("{key}\0{salt}"), WORK_KEY_DIGITS);
+        }
         let fold_name = fold::fold_table(&config.log_table, &key);
         let mut stats = JobStats::default();
 
@@ -530,6 +580,7 @@ impl Run<'_> {
             highest_position: survey.newest.max(work.highest_position.clone()),
             slot_ms: 0,
             job_id: None,
+            fold: fold_name.clone(),
         };
         if survey.keys > 0 {
             let sql = statement::merge(&MergeRequest {
@@ -548,10 +599,6 @@ impl Run<'_> {
         }
         merged.answer.bytes_billed = stats.bytes_billed;
         merged.slot_ms = stats.slot_ms;
-        // Left for BigQuery to expire if it fails: the rows are merged.
-        if let Err(error) = self.handler.bigquery.delete_table(&fold_name, self.deadline).await {
-            tracing::debug!(table = %work.source, reason = %error, "a fold was left to expire");
-        }
         Ok(merged)
     }
 

@@ -50,7 +50,8 @@ pub struct MergeRequest<'a> {
     pub key_range: Option<(&'a str, &'a str)>,
 }
 
-/// The MERGE of a fold into its final table. A row changes only if the fold's position is above its own; a late key of
+/// The MERGE of a fold into its final table. The aliases have the prefix that no source column keeps: an alias that equals
+/// a column's name but for case would hide it. A row changes only if the fold's position is above its own; a late key of
 /// partial images may complete a row at its own position.
 pub fn merge(request: &MergeRequest<'_>) -> Result<String, NameError> {
     let MergeRequest { project, fold, table, absent, deletes, .. } = *request;
@@ -59,17 +60,17 @@ pub fn merge(request: &MergeRequest<'_>) -> Result<String, NameError> {
     let mut values = Vec::new();
     let mut updates = Vec::new();
     for (place, column) in table.columns.iter().enumerate() {
-        let (name, value) = (quote_column(&column.name)?, format!("S.{}", value_column(place)));
+        let (name, value) = (quote_column(&column.name)?, format!("`_strait_new`.{}", value_column(place)));
         if column.is_key {
-            on.push(format!("T.{name} = {value}"));
+            on.push(format!("`_strait_old`.{name} = {value}"));
         } else {
             let kept = match (absent, deletes) {
-                (AbsentColumns::Unchanged, _) => Some(format!("S.{}", known_column(place))),
-                (AbsentColumns::Null, Deletes::Soft) => Some("S.`has_image`".to_owned()),
+                (AbsentColumns::Unchanged, _) => Some(format!("`_strait_new`.{}", known_column(place))),
+                (AbsentColumns::Null, Deletes::Soft) => Some("`_strait_new`.`has_image`".to_owned()),
                 (AbsentColumns::Null, Deletes::Hard) => None,
             };
             updates.push(match kept {
-                Some(is_known) => format!("{name} = IF({is_known}, {value}, T.{name})"),
+                Some(is_known) => format!("{name} = IF({is_known}, {value}, `_strait_old`.{name})"),
                 None => format!("{name} = {value}"),
             });
         }
@@ -81,32 +82,36 @@ pub fn merge(request: &MergeRequest<'_>) -> Result<String, NameError> {
         && let (Some(lowest), Some(highest)) = (column_type.range_literal(lowest), column_type.range_literal(highest))
         && let Some(column) = table.columns.get(place)
     {
-        on.push(format!("T.{} BETWEEN {lowest} AND {highest}", quote_column(&column.name)?));
+        on.push(format!("`_strait_old`.{} BETWEEN {lowest} AND {highest}", quote_column(&column.name)?));
     }
 
     let position = quote_column(POSITION_COLUMN)?;
     let merged_at = quote_column(MERGED_AT_COLUMN)?;
-    updates.push(format!("{position} = S.`position`"));
+    updates.push(format!("{position} = `_strait_new`.`position`"));
     updates.push(format!("{merged_at} = CURRENT_TIMESTAMP()"));
     names.extend([position.clone(), merged_at]);
-    values.extend(["S.`position`".to_owned(), "CURRENT_TIMESTAMP()".to_owned()]);
-    let mut is_newer = format!("S.`position` > COALESCE(T.{position}, '')");
+    values.extend(["`_strait_new`.`position`".to_owned(), "CURRENT_TIMESTAMP()".to_owned()]);
+    let mut is_newer = format!("`_strait_new`.`position` > COALESCE(`_strait_old`.{position}, '')");
     if absent == AbsentColumns::Unchanged {
-        is_newer = format!("({is_newer} OR S.`late` AND S.`position` = T.{position})");
+        is_newer =
+            format!("({is_newer} OR `_strait_new`.`late` AND `_strait_new`.`position` = `_strait_old`.{position})");
     }
     let (on_delete, insert_if) = match deletes {
-        Deletes::Hard => (format!("WHEN MATCHED AND {is_newer} AND S.`deleted` THEN DELETE\n"), " AND NOT S.`deleted`"),
+        Deletes::Hard => (
+            format!("WHEN MATCHED AND {is_newer} AND `_strait_new`.`deleted` THEN DELETE\n"),
+            " AND NOT `_strait_new`.`deleted`",
+        ),
         Deletes::Soft => {
             let deleted = quote_column(DELETED_COLUMN)?;
-            updates.push(format!("{deleted} = S.`deleted`"));
+            updates.push(format!("{deleted} = `_strait_new`.`deleted`"));
             names.push(deleted);
-            values.push("S.`deleted`".to_owned());
+            values.push("`_strait_new`.`deleted`".to_owned());
             (String::new(), "")
         }
     };
     Ok(format!(
-        "MERGE {target} T\n\
-         USING (SELECT * FROM {fold} WHERE `flaw_reason` IS NULL) S\n\
+        "MERGE {target} `_strait_old`\n\
+         USING (SELECT * FROM {fold} WHERE `flaw_reason` IS NULL) `_strait_new`\n\
          ON {on}\n\
          {on_delete}WHEN MATCHED AND {is_newer} THEN UPDATE SET {updates}\n\
          WHEN NOT MATCHED{insert_if} THEN INSERT ({names}) VALUES ({values})",

@@ -1,4 +1,4 @@
-CREATE OR REPLACE TABLE `project`.`cdc`.`_strait_fold_0123456789abcdef`
+CREATE OR REPLACE TABLE `project`.`cdc`.`_strait_fold_by_hand`
 OPTIONS (expiration_timestamp = TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL 24 HOUR))
 AS
 WITH `read` AS (
@@ -9,36 +9,44 @@ AND `source_schema` = 'shop' AND `source_table` = 'order'
 AND `operation` IN ('load', 'insert', 'update', 'delete')
 QUALIFY ROW_NUMBER() OVER (PARTITION BY `kafka_topic`, `kafka_partition`, `kafka_offset`, `position` ORDER BY `ingested_at`) = 1
 ),
+`text` AS (
+SELECT * EXCEPT (`before`), COALESCE(JSON_VALUE(`data`, '$."code"'), NULLIF(CONCAT(JSON_QUERY(`data`, '$."code"'), ''), 'null')) AS `v0`, COALESCE(COALESCE(JSON_VALUE(`before`, '$."code"'), NULLIF(CONCAT(JSON_QUERY(`before`, '$."code"'), ''), 'null')), COALESCE(JSON_VALUE(`data`, '$."BI_code"'), NULLIF(CONCAT(JSON_QUERY(`data`, '$."BI_code"'), ''), 'null'))) AS `b0`, COALESCE(JSON_VALUE(`data`, '$."doc"'), NULLIF(CONCAT(JSON_QUERY(`data`, '$."doc"'), ''), 'null')) AS `v1`, COALESCE(JSON_VALUE(`data`, '$."t"'), NULLIF(CONCAT(JSON_QUERY(`data`, '$."t"'), ''), 'null')) AS `v2`, COALESCE(JSON_VALUE(`data`, '$."price"'), NULLIF(CONCAT(JSON_QUERY(`data`, '$."price"'), ''), 'null')) AS `v3`
+FROM `read`
+),
 `split` AS (
-SELECT `read`.*, `is_old_key`, `is_old_key` OR `operation` = 'delete' AS `deleted`, IF(`is_old_key`, COALESCE(COALESCE(COALESCE(JSON_VALUE(`before`, '$."code"'), NULLIF(CONCAT(JSON_QUERY(`before`, '$."code"'), ''), 'null')), COALESCE(JSON_VALUE(`data`, '$."BI_code"'), NULLIF(CONCAT(JSON_QUERY(`data`, '$."BI_code"'), ''), 'null'))), COALESCE(JSON_VALUE(`data`, '$."code"'), NULLIF(CONCAT(JSON_QUERY(`data`, '$."code"'), ''), 'null'))), COALESCE(JSON_VALUE(`data`, '$."code"'), NULLIF(CONCAT(JSON_QUERY(`data`, '$."code"'), ''), 'null'))) AS `t0`
-FROM `read`, UNNEST(IF(`operation` = 'update' AND (COALESCE(COALESCE(COALESCE(JSON_VALUE(`before`, '$."code"'), NULLIF(CONCAT(JSON_QUERY(`before`, '$."code"'), ''), 'null')), COALESCE(JSON_VALUE(`data`, '$."BI_code"'), NULLIF(CONCAT(JSON_QUERY(`data`, '$."BI_code"'), ''), 'null'))) <> COALESCE(JSON_VALUE(`data`, '$."code"'), NULLIF(CONCAT(JSON_QUERY(`data`, '$."code"'), ''), 'null')), FALSE)), [FALSE, TRUE], [FALSE])) AS `is_old_key`
+SELECT `text`.*, `is_old_key`, `is_old_key` OR `operation` = 'delete' AS `deleted`, IF(`is_old_key`, COALESCE(`b0`, `v0`), `v0`) AS `t0`
+FROM `text`, UNNEST(IF(`operation` = 'update' AND (COALESCE(`b0` <> `v0`, FALSE)), [FALSE, TRUE], [FALSE])) AS `is_old_key`
 ),
 `typed` AS (
-SELECT *, `t0` AS `c0`,
-CASE WHEN `error` IS NOT NULL THEN -1
-WHEN (`t0`) IS NULL OR (COALESCE(JSON_VALUE(`data`, '$."code"'), NULLIF(CONCAT(JSON_QUERY(`data`, '$."code"'), ''), 'null'))) IS NULL THEN 0
-WHEN `operation` <> 'delete' AND NULLIF(CONCAT(JSON_QUERY(`data`, '$."doc"'), ''), 'null') IS NOT NULL AND (SAFE.PARSE_JSON(COALESCE(JSON_VALUE(`data`, '$."doc"'), NULLIF(CONCAT(JSON_QUERY(`data`, '$."doc"'), ''), 'null')))) IS NULL THEN 1
-WHEN `operation` <> 'delete' AND NULLIF(CONCAT(JSON_QUERY(`data`, '$."t"'), ''), 'null') IS NOT NULL AND (IF(REGEXP_CONTAINS(JSON_VALUE(`data`, '$."t"'), r'^[0-9]{2}:[0-9]{2}:[0-5][0-9](\.[0-9]{1,6}0*)?$'), SAFE_CAST(REGEXP_EXTRACT(JSON_VALUE(`data`, '$."t"'), r'^[^.]+(?:\.[0-9]{1,6})?') AS TIME), NULL)) IS NULL THEN 2
-WHEN `operation` <> 'delete' AND NULLIF(CONCAT(JSON_QUERY(`data`, '$."price"'), ''), 'null') IS NOT NULL AND (CASE WHEN REGEXP_CONTAINS(JSON_VALUE(`data`, '$."price"'), r'^-?0*[0-9]{0,8}(\.[0-9]{0,2}0*)?$') THEN SAFE_CAST(JSON_VALUE(`data`, '$."price"') AS NUMERIC) WHEN REGEXP_CONTAINS(JSON_VALUE(`data`, '$."price"'), r'^-?[0-9](\.[0-9]{1,16})?[eE][+-]?[0-9]{1,2}$') AND ROUND(SAFE_CAST(JSON_VALUE(`data`, '$."price"') AS BIGNUMERIC), 2) = SAFE_CAST(JSON_VALUE(`data`, '$."price"') AS BIGNUMERIC) THEN SAFE_CAST(JSON_VALUE(`data`, '$."price"') AS NUMERIC) END) IS NULL THEN 3 END AS `flaw`
+SELECT *,
+`t0` AS `c0`,
+SAFE.PARSE_JSON(`v1`) AS `c1`,
+IF(REGEXP_CONTAINS(`v2`, r'^[0-9]{2}:[0-9]{2}:[0-5][0-9](\.[0-9]{1,6}0*)?$'), SAFE_CAST(REGEXP_EXTRACT(`v2`, r'^[^.]+(?:\.[0-9]{1,6})?') AS TIME), NULL) AS `c2`,
+CASE WHEN REGEXP_CONTAINS(`v3`, r'^-?0*[0-9]{0,8}(\.[0-9]{0,2}0*)?$') THEN SAFE_CAST(`v3` AS NUMERIC) WHEN REGEXP_CONTAINS(`v3`, r'^-?[0-9](\.[0-9]{1,16})?[eE][+-]?[0-9]{1,2}$') AND ROUND(SAFE_CAST(`v3` AS BIGNUMERIC), 2) = SAFE_CAST(`v3` AS BIGNUMERIC) THEN SAFE_CAST(`v3` AS NUMERIC) END AS `c3`
 FROM `split`
 ),
+`checked` AS (
+SELECT *, CASE WHEN `error` IS NOT NULL THEN -1 WHEN `c0` IS NULL OR `is_old_key` AND (`v0`) IS NULL THEN 0 WHEN `v1` IS NOT NULL AND `c1` IS NULL AND `operation` <> 'delete' THEN 1 WHEN `v2` IS NOT NULL AND `c2` IS NULL AND `operation` <> 'delete' THEN 2 WHEN `v3` IS NOT NULL AND `c3` IS NULL AND `operation` <> 'delete' THEN 3 END AS `flaw`
+FROM `typed`
+),
 `ranked` AS (
-SELECT `operation`, `position`, `data`, `deleted`, `error`, `flaw`, `t0`, `c0`, `kafka_topic`, `kafka_partition`, `kafka_offset`,
+SELECT *,
 COUNTIF(`is_new` AND NOT `is_old_key`) OVER (PARTITION BY `flaw` IS NULL, `c0`) AS `key_records`,
 MAX(IF(`is_new`, `position`, NULL)) OVER (PARTITION BY `flaw` IS NULL, `c0`) AS `key_newest`,
 MIN(IF(`is_new`, `position`, NULL)) OVER (PARTITION BY `flaw` IS NULL, `c0`) AS `key_lowest_new`,
 MAX(IF(`is_new`, NULL, `position`)) OVER (PARTITION BY `flaw` IS NULL, `c0`) AS `key_highest_old`,
-FIRST_VALUE(IF(`deleted`, NULL, `data`) IGNORE NULLS) OVER (PARTITION BY `flaw` IS NULL, `c0` ORDER BY `position` DESC, `deleted`, `kafka_offset` DESC ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS `image`
-FROM `typed`
+MAX(`position`) OVER (PARTITION BY `flaw` IS NULL, `c0`) AS `key_position`,
+FIRST_VALUE(`deleted`) OVER (PARTITION BY `flaw` IS NULL, `c0` ORDER BY `position` DESC, `deleted`, `kafka_offset` DESC ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS `key_deleted`
+FROM `checked`
 WHERE TRUE
-QUALIFY IF(`flaw` IS NULL, `key_newest` IS NOT NULL AND ROW_NUMBER() OVER (PARTITION BY `flaw` IS NULL, `c0` ORDER BY `position` DESC, `deleted`, `kafka_offset` DESC) = 1, `is_new` AND NOT `is_old_key`)
+QUALIFY IF(`flaw` IS NULL, `key_newest` IS NOT NULL AND ROW_NUMBER() OVER (PARTITION BY `flaw` IS NULL, `c0` ORDER BY `deleted`, `position` DESC, `kafka_offset` DESC) = 1, `is_new` AND NOT `is_old_key`)
 )
-SELECT `c0`, SAFE.PARSE_JSON(COALESCE(JSON_VALUE(`image`, '$."doc"'), NULLIF(CONCAT(JSON_QUERY(`image`, '$."doc"'), ''), 'null'))) AS `c1`, IF(REGEXP_CONTAINS(JSON_VALUE(`image`, '$."t"'), r'^[0-9]{2}:[0-9]{2}:[0-5][0-9](\.[0-9]{1,6}0*)?$'), SAFE_CAST(REGEXP_EXTRACT(JSON_VALUE(`image`, '$."t"'), r'^[^.]+(?:\.[0-9]{1,6})?') AS TIME), NULL) AS `c2`, CASE WHEN REGEXP_CONTAINS(JSON_VALUE(`image`, '$."price"'), r'^-?0*[0-9]{0,8}(\.[0-9]{0,2}0*)?$') THEN SAFE_CAST(JSON_VALUE(`image`, '$."price"') AS NUMERIC) WHEN REGEXP_CONTAINS(JSON_VALUE(`image`, '$."price"'), r'^-?[0-9](\.[0-9]{1,16})?[eE][+-]?[0-9]{1,2}$') AND ROUND(SAFE_CAST(JSON_VALUE(`image`, '$."price"') AS BIGNUMERIC), 2) = SAFE_CAST(JSON_VALUE(`image`, '$."price"') AS BIGNUMERIC) THEN SAFE_CAST(JSON_VALUE(`image`, '$."price"') AS NUMERIC) END AS `c3`,
-`position`, `deleted`, `image` IS NOT NULL AS `has_image`,
+SELECT `c0`, `c1`, `c2`, `c3`,
+IF(`flaw` IS NULL, `key_position`, `position`) AS `position`, `key_deleted` AS `deleted`, NOT `deleted` AS `has_image`,
 IF(`flaw` IS NULL, `key_records`, 1) AS `records`, `key_newest` AS `newest`,
 `flaw` IS NULL AND COALESCE(`key_highest_old` >= `key_lowest_new`, FALSE) AS `late`,
 CASE `flaw` WHEN 0 THEN 'code' WHEN 1 THEN 'doc' WHEN 2 THEN 't' WHEN 3 THEN 'price' END AS `flaw_column`,
-CASE WHEN `flaw` = -1 THEN `error` WHEN `flaw` = 0 AND `t0` IS NULL THEN 'the key column is missing or NULL' WHEN `flaw` = 0 THEN 'STRING cannot hold the value exactly' WHEN `flaw` = 1 THEN 'JSON cannot hold the value exactly' WHEN `flaw` = 2 THEN 'TIME cannot hold the value exactly' WHEN `flaw` = 3 THEN 'NUMERIC cannot hold the value exactly' WHEN `flaw` = -2 THEN 'the key changed in an image that lacks columns, so the new row cannot be completed' END AS `flaw_reason`,
+CASE WHEN `flaw` = -1 THEN `error` WHEN `flaw` = 0 AND `t0` IS NULL THEN 'the key column is missing or NULL' WHEN `flaw` = 0 THEN 'STRING cannot hold the value exactly' WHEN `flaw` = 1 THEN 'JSON cannot hold the value exactly' WHEN `flaw` = 2 THEN 'TIME cannot hold the value exactly' WHEN `flaw` = 3 THEN 'NUMERIC cannot hold the value exactly' END AS `flaw_reason`,
 CONCAT('{', '"code":', COALESCE(TO_JSON_STRING(`t0`), 'null'), '}') AS `key_text`,
 `kafka_topic`, `kafka_partition`, `kafka_offset`
 FROM `ranked`

@@ -1,6 +1,6 @@
-MERGE `project`.`replica`.`shop_order` T
-USING (SELECT * FROM `project`.`cdc`.`_strait_fold_0123456789abcdef` WHERE `flaw_reason` IS NULL) S
-ON T.`code` = S.`c0` AND T.`code` BETWEEN 'it\'s' AND 'z'
-WHEN MATCHED AND S.`position` > COALESCE(T.`_strait_position`, '') AND S.`deleted` THEN DELETE
-WHEN MATCHED AND S.`position` > COALESCE(T.`_strait_position`, '') THEN UPDATE SET `doc` = S.`c1`, `t` = S.`c2`, `price` = S.`c3`, `_strait_position` = S.`position`, `_strait_merged_at` = CURRENT_TIMESTAMP()
-WHEN NOT MATCHED AND NOT S.`deleted` THEN INSERT (`code`, `doc`, `t`, `price`, `_strait_position`, `_strait_merged_at`) VALUES (S.`c0`, S.`c1`, S.`c2`, S.`c3`, S.`position`, CURRENT_TIMESTAMP())
+MERGE `project`.`replica`.`made_by_hand` `_strait_old`
+USING (SELECT * FROM `project`.`cdc`.`_strait_fold_by_hand` WHERE `flaw_reason` IS NULL) `_strait_new`
+ON `_strait_old`.`code` = `_strait_new`.`c0` AND `_strait_old`.`code` BETWEEN 'it\'s' AND 'z'
+WHEN MATCHED AND `_strait_new`.`position` > COALESCE(`_strait_old`.`_strait_position`, '') AND `_strait_new`.`deleted` THEN DELETE
+WHEN MATCHED AND `_strait_new`.`position` > COALESCE(`_strait_old`.`_strait_position`, '') THEN UPDATE SET `doc` = `_strait_new`.`c1`, `t` = `_strait_new`.`c2`, `price` = `_strait_new`.`c3`, `_strait_position` = `_strait_new`.`position`, `_strait_merged_at` = CURRENT_TIMESTAMP()
+WHEN NOT MATCHED AND NOT `_strait_new`.`deleted` THEN INSERT (`code`, `doc`, `t`, `price`, `_strait_position`, `_strait_merged_at`) VALUES (`_strait_new`.`c0`, `_strait_new`.`c1`, `_strait_new`.`c2`, `_strait_new`.`c3`, `_strait_new`.`position`, CURRENT_TIMESTAMP())

@@ -1,0 +1,39 @@
+# Everything a developer runs. `make test` is what CI runs before its own checks.
+CARGO ?= cargo
+PYTHON ?= python3
+# Tests and the demo run the code as deployed, without the minutes that fat LTO takes.
+PROFILE ?= ci
+BIN := target/$(PROFILE)
+ZIPS := target/zips
+
+.PHONY: help demo test lint build functions clean-embedded
+
+help: ## What there is.
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+functions: ## Build the two functions and the command.
+	$(CARGO) build --profile $(PROFILE) --bins
+
+demo: functions ## A small shop's history through the built functions into an embedded BigQuery, compared row by row.
+	$(BIN)/strait demo
+
+test: functions ## Everything that can be checked on one machine.
+	$(PYTHON) events/generate.py --check
+	$(CARGO) test --profile $(PROFILE) --workspace
+
+lint: ## Formatting, lints, dependencies, one TLS provider.
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --profile $(PROFILE) --workspace --all-targets -- -D warnings
+	$(CARGO) deny --offline check bans licenses sources
+	./.ci/one-tls-provider
+
+build: ## Deployable zips, one per function (TARGET=aarch64-unknown-linux-gnu for Graviton, with its toolchain installed).
+	$(CARGO) build --release $(if $(TARGET),--target $(TARGET)) -p strait-ingest -p strait-merge
+	@mkdir -p $(ZIPS)
+	@for function in ingest merge; do \
+	  cp target/$(if $(TARGET),$(TARGET)/)release/$$function $(ZIPS)/bootstrap && \
+	  (cd $(ZIPS) && rm -f $$function.zip && $(PYTHON) -m zipfile -c $$function.zip bootstrap && ls -l $$function.zip) || exit 1; \
+	done; rm -f $(ZIPS)/bootstrap
+
+clean-embedded: ## Remove the embedded BigQuery's virtual environment.
+	rm -rf target/*/embedded-bigquery target/embedded-bigquery
