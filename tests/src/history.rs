@@ -188,6 +188,10 @@ impl Message {
         self.position.is_some()
     }
 
+    pub(crate) fn set_schema(&mut self, schema: &str) {
+        schema.clone_into(&mut self.schema);
+    }
+
     pub(crate) fn partition(&self) -> i32 {
         self.partition
     }

@@ -304,12 +304,13 @@ impl Pipeline {
     }
 
     async fn final_rows(&self, table: &Table, deleted: bool) -> Vec<Vec<Option<String>>> {
-        let result = match self.result(&format!("SELECT * FROM `{}`", self.final_table(table))).await {
-            Ok(result) => result,
-            Err(error) => panic!("{}", with_causes(&error)),
-        };
-        let place = |name: &str| result.columns.iter().position(|column| column.name == name);
-        let deleted_place = place("_strait_deleted");
+        self.try_rows(table, deleted).await.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    pub(crate) async fn try_rows(&self, table: &Table, deleted: bool) -> Result<Vec<Vec<Option<String>>>, String> {
+        let sql = format!("SELECT * FROM `{}`", self.final_table(table));
+        let result = self.result(&sql).await.map_err(|error| with_causes(&error))?;
+        let deleted_place = result.columns.iter().position(|column| column.name == "_strait_deleted");
         let mut rows: Vec<Vec<Option<String>>> = result
             .rows
             .iter()
@@ -320,7 +321,7 @@ impl Pipeline {
             })
             .collect();
         rows.sort();
-        rows
+        Ok(rows)
     }
 
     /// Every cell of a final table, Strait's own columns included: equal before and after means that nothing was touched.

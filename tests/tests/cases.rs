@@ -2,9 +2,12 @@
 //! suffix of its records.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
 use serde_json::json;
 use strait_cli::runtime_api::InvocationOutcome;
-use strait_tests::case::Case;
+use strait_tests::case::{Case, Outcome, play};
 use strait_tests::history::{Message, Table};
 use strait_tests::pipeline::{Pipeline, Setup, of};
 use strait_tests::{NULL, run};
@@ -13,93 +16,105 @@ fn row(id: u32, v: &str) -> String {
     json!({"id": id, "v": v}).to_string()
 }
 
-#[test]
-fn case_01_insert_delete_insert_in_one_millisecond() {
+fn with_lob() -> Table {
+    Table::orders().column("l", "NCLOB")
+}
+
+/// Names cases, and makes a test of each. The first test that runs plays all of them.
+macro_rules! cases {
+    ($($name:ident $case:block)*) => {
+        static PLAYED: LazyLock<BTreeMap<&'static str, Outcome>> =
+            LazyLock::new(|| run(play(&[$(($case).named(stringify!($name))),*])));
+
+        $(
+            #[test]
+            fn $name() {
+                let wrong = &PLAYED[stringify!($name)];
+                assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+            }
+        )*
+    };
+}
+
+cases! {
+    case_01_insert_delete_insert_in_one_millisecond {
     let orders = Table::orders();
-    run(Case::of(&orders)
+    Case::of(&orders)
         .deliver([
             orders.insert(row(1, "a")).at(10),
             orders.delete(row(1, "a")).at(11),
             orders.insert(row(1, "b")).at(12),
         ])
-        .ends_with(&[&["1", "b"]], 0));
-}
+        .ends_with(&[&["1", "b"]], 0)
+    }
 
-#[test]
-fn case_02_two_updates_whose_times_tie() {
+    case_02_two_updates_whose_times_tie {
     let orders = Table::orders();
     // In the order of arrival that a sort by time alone would get wrong.
-    run(Case::of(&orders)
+    Case::of(&orders)
         .deliver([orders.update(row(1, "b")).at(11), orders.update(row(1, "a")).at(10)])
-        .ends_with(&[&["1", "b"]], 0));
-}
+        .ends_with(&[&["1", "b"]], 0)
+    }
 
-#[test]
-fn case_02_two_updates_of_one_transaction() {
+    case_02_two_updates_of_one_transaction {
     let orders = Table::orders();
-    run(Case::of(&orders)
+    Case::of(&orders)
         .deliver([orders.update(row(1, "b")).at(10).record(10), orders.update(row(1, "a")).at(10).record(9)])
-        .ends_with(&[&["1", "b"]], 0));
-}
+        .ends_with(&[&["1", "b"]], 0)
+    }
 
-#[test]
-fn case_03_an_insert_delivered_twice_and_again() {
+    case_03_an_insert_delivered_twice_and_again {
     let orders = Table::orders();
-    run(Case::of(&orders)
+    Case::of(&orders)
         .deliver([orders.insert(row(1, "a")).at(10)])
         .redeliver(0..1)
         .merge()
         .redeliver(0..1)
-        .ends_with(&[&["1", "a"]], 0));
-}
+        .ends_with(&[&["1", "a"]], 0)
+    }
 
-#[test]
-fn case_04_a_stale_update_arrives_late() {
+    case_04_a_stale_update_arrives_late {
     let orders = Table::orders();
-    run(Case::of(&orders)
+    Case::of(&orders)
         .deliver([orders.update(row(1, "b")).at(20)])
         .merge()
         .deliver([orders.update(row(1, "a")).at(15).on_partition(1)])
-        .ends_with(&[&["1", "b"]], 0));
-}
+        .ends_with(&[&["1", "b"]], 0)
+    }
 
-#[test]
-fn case_05_a_redelivered_insert_does_not_bring_a_deleted_row_back() {
+    case_05_a_redelivered_insert_does_not_bring_a_deleted_row_back {
     let orders = Table::orders();
-    run(Case::of(&orders)
+    Case::of(&orders)
         .deliver([orders.insert(row(1, "a")).at(10), orders.delete(row(1, "a")).at(20)])
         .merge()
         .redeliver(0..1)
         .merge()
         // As DMS sends it again: another offset, the same position.
         .deliver([orders.insert(row(1, "a")).at(10)])
-        .ends_with(&[], 1));
-}
+        .ends_with(&[], 1)
+    }
 
-#[test]
-fn case_05_an_insert_that_arrives_only_after_the_delete_was_merged() {
+    case_05_an_insert_that_arrives_only_after_the_delete_was_merged {
     let orders = Table::orders();
-    run(Case::of(&orders)
+    Case::of(&orders)
         .deliver([orders.insert(row(2, "other")).at(30), orders.delete(row(1, "a")).at(20)])
         .merge()
         .deliver([orders.insert(row(1, "a")).at(10).on_partition(1)])
-        .ends_with(&[&["2", "other"]], 1));
-}
+        .ends_with(&[&["2", "other"]], 1)
+    }
 
-#[test]
-fn case_06_a_primary_key_change() {
+    case_06_a_primary_key_change {
     let orders = Table::orders();
-    run(Case::of(&orders)
+    Case::of(&orders)
         .deliver([orders.insert(row(1, "a")).at(10)])
         .merge()
         .deliver([orders.key_change(json!({"id": 1}), row(2, "a")).at(30)])
-        .ends_with(&[&["2", "a"]], 1));
-}
+        .ends_with(&[&["2", "a"]], 1)
+    }
 
-#[test]
-fn case_06_keys_that_swap_within_one_window() {
+    case_06_keys_that_swap_within_one_window {
     let orders = Table::orders();
-    run(Case::of(&orders)
+    Case::of(&orders)
         .deliver([orders.insert(row(1, "one")).at(10), orders.insert(row(2, "two")).at(11)])
         .merge()
         .deliver([
@@ -107,38 +122,31 @@ fn case_06_keys_that_swap_within_one_window() {
             orders.key_change(json!({"id": 2}), row(1, "two")).at(30).record(2),
             orders.key_change(json!({"id": 3}), row(2, "one")).at(30).record(3),
         ])
-        .ends_with(&[&["1", "two"], &["2", "one"]], 1));
-}
+        .ends_with(&[&["1", "two"], &["2", "one"]], 1)
+    }
 
-fn with_lob() -> Table {
-    Table::orders().column("l", "NCLOB")
-}
-
-#[test]
-fn case_07_an_update_without_its_large_column() {
+    case_07_an_update_without_its_large_column {
     let orders = with_lob();
-    run(Case::of(&orders)
-        .with("STRAIT_ABSENT_COLUMNS", "unchanged")
+    Case::of(&orders)
+        .absent_means_unchanged()
         .deliver([orders.insert(json!({"id": 1, "v": "a", "l": "L"})).at(1)])
         .merge()
         .deliver([orders.update(json!({"id": 1, "v": "a'"})).at(2)])
-        .ends_with(&[&["1", "a'", "L"]], 0));
-}
+        .ends_with(&[&["1", "a'", "L"]], 0)
+    }
 
-#[test]
-fn case_08_partial_updates_in_one_window() {
+    case_08_partial_updates_in_one_window {
     let orders = with_lob();
-    run(Case::of(&orders)
-        .with("STRAIT_ABSENT_COLUMNS", "unchanged")
+    Case::of(&orders)
+        .absent_means_unchanged()
         .deliver([orders.update(json!({"id": 1, "l": "x"})).at(2), orders.update(json!({"id": 1, "v": "y"})).at(3)])
-        .ends_with(&[&["1", "y", "x"]], 0));
-}
+        .ends_with(&[&["1", "y", "x"]], 0)
+    }
 
-#[test]
-fn case_09_a_partial_update_after_a_redelivered_insert() {
+    case_09_a_partial_update_after_a_redelivered_insert {
     let orders = with_lob();
-    run(Case::of(&orders)
-        .with("STRAIT_ABSENT_COLUMNS", "unchanged")
+    Case::of(&orders)
+        .absent_means_unchanged()
         .deliver([
             orders.insert(json!({"id": 1, "v": "a", "l": "L"})).at(1),
             orders.update(json!({"id": 1, "v": "b"})).at(2),
@@ -146,11 +154,10 @@ fn case_09_a_partial_update_after_a_redelivered_insert() {
         .merge()
         .redeliver(0..1)
         .deliver([orders.update(json!({"id": 1, "v": "c"})).at(3)])
-        .ends_with(&[&["1", "c", "L"]], 0));
-}
+        .ends_with(&[&["1", "c", "L"]], 0)
+    }
 
-#[test]
-fn case_11_text_that_looks_like_something_else() {
+    case_11_text_that_looks_like_something_else {
     let orders = Table::orders();
     let texts = [
         "'; DROP TABLE orders; --",
@@ -170,7 +177,80 @@ fn case_11_text_that_looks_like_something_else() {
     let ids: Vec<String> = (1..=texts.len()).map(|id| id.to_string()).collect();
     let expected: Vec<[&str; 2]> = ids.iter().zip(texts).map(|(id, text)| [id.as_str(), text]).collect();
     let expected: Vec<&[&str]> = expected.iter().map(|row| row.as_slice()).collect();
-    run(Case::of(&orders).deliver(messages).ends_with(&expected, 0));
+    Case::of(&orders).deliver(messages).ends_with(&expected, 0)
+    }
+
+    case_16_false_zero_empty_null_and_absent_where_absent_means_null {
+    let flags = five_kinds();
+    let full = |id: u32| flags.insert(json!({"id": id, "b": true, "n": 7, "s": "x"})).at(id);
+    Case::of(&flags)
+        .deliver([
+            flags.insert(json!({"id": 1, "b": false, "n": 0, "s": ""})).at(1),
+            flags.insert(json!({"id": 2, "b": null, "n": null, "s": null})).at(2),
+            flags.insert(json!({"id": 3})).at(3),
+            full(4),
+            full(5),
+            full(6),
+        ])
+        .merge()
+        .deliver([
+            flags.update(json!({"id": 4, "b": false, "n": 0, "s": ""})).at(14),
+            flags.update(json!({"id": 5, "b": null, "n": null, "s": null})).at(15),
+            flags.update(json!({"id": 6})).at(16),
+        ])
+        .ends_with(
+            &[
+                &["1", "false", "0", ""],
+                &["2", NULL, NULL, NULL],
+                &["3", NULL, NULL, NULL],
+                &["4", "false", "0", ""],
+                &["5", NULL, NULL, NULL],
+                &["6", NULL, NULL, NULL],
+            ],
+            0,
+        )
+    }
+
+    case_16_false_zero_empty_null_and_absent_where_absent_means_unchanged {
+    let flags = five_kinds();
+    let full = |id: u32| flags.insert(json!({"id": id, "b": true, "n": 7, "s": "x"})).at(id);
+    Case::of(&flags)
+        .absent_means_unchanged()
+        .deliver([full(4), full(5), full(6), flags.insert(json!({"id": 7})).at(7)])
+        .merge()
+        .deliver([
+            flags.update(json!({"id": 4, "b": false, "n": 0, "s": ""})).at(14),
+            flags.update(json!({"id": 5, "b": null, "n": null, "s": null})).at(15),
+            flags.update(json!({"id": 6})).at(16),
+        ])
+        .ends_with(
+            &[&["4", "false", "0", ""], &["5", NULL, NULL, NULL], &["6", "true", "7", "x"], &["7", NULL, NULL, NULL]],
+            0,
+        )
+    }
+
+    case_18_the_same_offset_on_two_topics {
+    let orders = Table::orders();
+    Case::of(&orders)
+        .deliver([
+            orders.insert(row(1, "a")).at(10).on_topic("cdc.shop-a").on_partition(3),
+            orders.insert(row(2, "b")).at(11).on_topic("cdc.shop-b").on_partition(3),
+        ])
+        .merge()
+        .deliver([orders.insert(row(3, "c")).at(12).on_topic("cdc.shop-b").on_partition(3)])
+        .merge()
+        .deliver([orders.insert(row(4, "d")).at(13).on_topic("cdc.shop-a").on_partition(3)])
+        .ends_with(&[&["1", "a"], &["2", "b"], &["3", "c"], &["4", "d"]], 0)
+    }
+
+    case_19_a_key_that_changes_by_case_only {
+    let names = Table::new("shop", "names").column("id", "WSTRING").column("v", "WSTRING").key(&["id"]);
+    Case::of(&names)
+        .deliver([names.insert(json!({"id": "abc", "v": "x"})).at(10)])
+        .merge()
+        .deliver([names.key_change(json!({"id": "abc"}), json!({"id": "ABC", "v": "x"})).at(11)])
+        .ends_with(&[&["ABC", "x"]], 1)
+    }
 }
 
 #[test]
@@ -237,57 +317,6 @@ fn five_kinds() -> Table {
 }
 
 #[test]
-fn case_16_false_zero_empty_null_and_absent_where_absent_means_null() {
-    let flags = five_kinds();
-    let full = |id: u32| flags.insert(json!({"id": id, "b": true, "n": 7, "s": "x"})).at(id);
-    run(Case::of(&flags)
-        .deliver([
-            flags.insert(json!({"id": 1, "b": false, "n": 0, "s": ""})).at(1),
-            flags.insert(json!({"id": 2, "b": null, "n": null, "s": null})).at(2),
-            flags.insert(json!({"id": 3})).at(3),
-            full(4),
-            full(5),
-            full(6),
-        ])
-        .merge()
-        .deliver([
-            flags.update(json!({"id": 4, "b": false, "n": 0, "s": ""})).at(14),
-            flags.update(json!({"id": 5, "b": null, "n": null, "s": null})).at(15),
-            flags.update(json!({"id": 6})).at(16),
-        ])
-        .ends_with(
-            &[
-                &["1", "false", "0", ""],
-                &["2", NULL, NULL, NULL],
-                &["3", NULL, NULL, NULL],
-                &["4", "false", "0", ""],
-                &["5", NULL, NULL, NULL],
-                &["6", NULL, NULL, NULL],
-            ],
-            0,
-        ));
-}
-
-#[test]
-fn case_16_false_zero_empty_null_and_absent_where_absent_means_unchanged() {
-    let flags = five_kinds();
-    let full = |id: u32| flags.insert(json!({"id": id, "b": true, "n": 7, "s": "x"})).at(id);
-    run(Case::of(&flags)
-        .with("STRAIT_ABSENT_COLUMNS", "unchanged")
-        .deliver([full(4), full(5), full(6), flags.insert(json!({"id": 7})).at(7)])
-        .merge()
-        .deliver([
-            flags.update(json!({"id": 4, "b": false, "n": 0, "s": ""})).at(14),
-            flags.update(json!({"id": 5, "b": null, "n": null, "s": null})).at(15),
-            flags.update(json!({"id": 6})).at(16),
-        ])
-        .ends_with(
-            &[&["4", "false", "0", ""], &["5", NULL, NULL, NULL], &["6", "true", "7", "x"], &["7", NULL, NULL, NULL]],
-            0,
-        ));
-}
-
-#[test]
 fn case_17_a_column_is_added_in_the_middle_of_a_batch() {
     run(async {
         let old = Table::orders();
@@ -306,31 +335,6 @@ fn case_17_a_column_is_added_in_the_middle_of_a_batch() {
         pipeline.merge().await;
         pipeline.assert_rows(&new, &[&["1", "d", "new"]]).await;
     });
-}
-
-#[test]
-fn case_18_the_same_offset_on_two_topics() {
-    let orders = Table::orders();
-    run(Case::of(&orders)
-        .deliver([
-            orders.insert(row(1, "a")).at(10).on_topic("cdc.shop-a").on_partition(3),
-            orders.insert(row(2, "b")).at(11).on_topic("cdc.shop-b").on_partition(3),
-        ])
-        .merge()
-        .deliver([orders.insert(row(3, "c")).at(12).on_topic("cdc.shop-b").on_partition(3)])
-        .merge()
-        .deliver([orders.insert(row(4, "d")).at(13).on_topic("cdc.shop-a").on_partition(3)])
-        .ends_with(&[&["1", "a"], &["2", "b"], &["3", "c"], &["4", "d"]], 0));
-}
-
-#[test]
-fn case_19_a_key_that_changes_by_case_only() {
-    let names = Table::new("shop", "names").column("id", "WSTRING").column("v", "WSTRING").key(&["id"]);
-    run(Case::of(&names)
-        .deliver([names.insert(json!({"id": "abc", "v": "x"})).at(10)])
-        .merge()
-        .deliver([names.key_change(json!({"id": "abc"}), json!({"id": "ABC", "v": "x"})).at(11)])
-        .ends_with(&[&["ABC", "x"]], 1));
 }
 
 #[test]

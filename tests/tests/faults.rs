@@ -51,9 +51,9 @@ async fn append_fault(pipeline: &Pipeline, action: Value, skip: u32, times: u32)
     pipeline.fault(rule).await;
 }
 
-/// Spoils the jobs whose statement matches.
+/// Spoils the jobs whose statement matches; `@` stands for what this test's datasets begin with.
 async fn job_fault(pipeline: &Pipeline, statement: &str, action: Value, times: u32) {
-    let body = format!("{statement}.*{}_", pipeline.prefix());
+    let body = statement.replace('@', &format!("{}_", pipeline.prefix()));
     pipeline.fault(json!({"side": "rest", "match": {"api": "jobs.insert", "body_regex": body}, "action": action, "times": times})).await;
 }
 
@@ -212,13 +212,13 @@ fn a_job_that_meets_a_passing_error_is_asked_for_again() {
         let (mut pipeline, orders) = working().await;
         let html = "<html><title>502 Bad Gateway</title></html>";
         for (statement, action) in [
-            ("MERGE ", json!({"kind": "status", "http": 502, "body": html, "content_type": "text/html"})),
-            ("MERGE ", json!({"kind": "status", "http": 429})),
-            ("CREATE ", json!({"kind": "status", "http": 503})),
-            ("CREATE ", json!({"kind": "after_effect", "http": 502, "body": html, "content_type": "text/html"})),
-            ("CREATE ", json!({"kind": "close"})),
+            ("MERGE .*@", json!({"kind": "status", "http": 502, "body": html, "content_type": "text/html"})),
+            ("MERGE .*@", json!({"kind": "status", "http": 429})),
+            ("CREATE .*@", json!({"kind": "status", "http": 503})),
+            ("CREATE .*@", json!({"kind": "after_effect", "http": 502, "body": html, "content_type": "text/html"})),
+            ("CREATE .*@", json!({"kind": "close"})),
             // No credentials here: a fresh token is the same, but it is asked for once.
-            ("GROUPING SETS", json!({"kind": "status", "http": 401})),
+            ("@.*GROUPING SETS", json!({"kind": "status", "http": 401})),
         ] {
             job_fault(&pipeline, statement, action, 1).await;
         }
@@ -235,7 +235,7 @@ fn a_job_that_is_forbidden_fails_its_table_and_is_made_good() {
         let other = Table::new("shop", "other").column("id", "INT64").key(&["id"]);
         let denied = json!({"error": {"code": 403, "message": "Access Denied", "errors": [{"reason": "accessDenied", "message": "Access Denied"}]}});
         let action = json!({"kind": "status", "http": 403, "body": denied.to_string()});
-        job_fault(&pipeline, "MERGE .*shop_orders", action, 1).await;
+        job_fault(&pipeline, "MERGE .*@replica.*shop_orders", action, 1).await;
         pipeline.send(&five(&orders)).await;
         pipeline.send(&[other.create(), other.insert(json!({"id": 1})).at(20)]).await;
         let outcome = pipeline.invoke_merge("{}").await;
@@ -256,7 +256,7 @@ fn a_job_that_is_forbidden_fails_its_table_and_is_made_good() {
 fn an_unauthenticated_merge_says_so() {
     run(async {
         let (mut pipeline, orders) = working().await;
-        job_fault(&pipeline, "GROUPING SETS", json!({"kind": "status", "http": 401}), 2).await;
+        job_fault(&pipeline, "@.*GROUPING SETS", json!({"kind": "status", "http": 401}), 2).await;
         pipeline.send(&five(&orders)).await;
         let outcome = pipeline.invoke_merge("{}").await;
         let (error_type, message) = failure(&outcome);
@@ -315,7 +315,7 @@ fn ingest_is_killed_in_the_middle_of_an_invocation() {
 #[test]
 fn merge_is_killed_while_its_job_works() {
     run(async {
-        for statement in ["MERGE ", "CREATE "] {
+        for statement in ["MERGE .*@", "CREATE .*@"] {
             let (mut pipeline, orders) = working().await;
             pipeline.send(&five(&orders)).await;
             job_fault(&pipeline, statement, json!({"kind": "after_effect", "seconds": 2.0}), 1).await;
@@ -334,7 +334,7 @@ fn a_merge_that_runs_out_of_time_leaves_its_job_to_the_next_run() {
     run(async {
         let (mut pipeline, orders) = working_with(Setup::default().merge_timeout(Duration::from_secs(15))).await;
         pipeline.send(&five(&orders)).await;
-        job_fault(&pipeline, "MERGE ", json!({"kind": "after_effect", "seconds": 14.0}), 1).await;
+        job_fault(&pipeline, "MERGE .*@", json!({"kind": "after_effect", "seconds": 14.0}), 1).await;
         let answers = pipeline.merge().await;
         let running = of(&answers, &orders);
         assert_eq!(running.outcome, "running", "{running:?}");
