@@ -82,7 +82,7 @@ fn an_event_of_another_kind_is_an_error_that_says_what_it_is() {
         let mut pipeline = Pipeline::start().await;
         for (payload, found) in [
             (event("not-msk-sqs.json"), "SQS"),
-            (event("scheduled.json"), "aws.events"),
+            (event("scheduled.json"), "EventBridge"),
             (event("merge-one-table.json"), ""),
             (b"garbage".to_vec(), "JSON"),
             (b"[1,2]".to_vec(), ""),
