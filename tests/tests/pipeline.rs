@@ -217,7 +217,7 @@ fn a_value_that_its_column_cannot_hold_is_quarantined_until_a_later_change_mends
         // A row that was sound keeps its last sound state; the others come back with a value that fits.
         pipeline
             .send(&[
-                prices.update(image(5, "1e-30", "2024-01-01")).at(20),
+                prices.update(image(5, "1.00000000001", "2024-01-01")).at(20),
                 prices.update(image(1, "1.25", "2024-02-29")).at(21),
                 prices.update(image(2, "1.5", "2024-02-28")).at(22),
                 prices.delete(image(3, "99999999999999999999999999999999999999999", "2024-02-29")).at(23),
