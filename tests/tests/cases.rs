@@ -1,0 +1,437 @@
+//! The cases of histories that broke real systems, each under hard and soft deletes, and each again after every redelivery of any
+//! suffix of its records.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use serde_json::json;
+use strait_cli::runtime_api::InvocationOutcome;
+use strait_tests::case::{Case, Outcome, play};
+use strait_tests::history::{Message, Table};
+use strait_tests::pipeline::{Pipeline, Setup, of};
+use strait_tests::{NULL, run};
+
+fn row(id: u32, v: &str) -> String {
+    json!({"id": id, "v": v}).to_string()
+}
+
+fn with_lob() -> Table {
+    Table::orders().column("l", "NCLOB")
+}
+
+/// Names cases, and makes a test of each. The first test that runs plays all of them.
+macro_rules! cases {
+    ($($name:ident $case:block)*) => {
+        static PLAYED: LazyLock<BTreeMap<&'static str, Outcome>> =
+            LazyLock::new(|| run(play(&[$(($case).named(stringify!($name))),*])));
+
+        $(
+            #[test]
+            fn $name() {
+                let wrong = &PLAYED[stringify!($name)];
+                assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+            }
+        )*
+    };
+}
+
+cases! {
+    case_01_insert_delete_insert_in_one_millisecond {
+    let orders = Table::orders();
+    Case::of(&orders)
+        .deliver([
+            orders.insert(row(1, "a")).at(10),
+            orders.delete(row(1, "a")).at(11),
+            orders.insert(row(1, "b")).at(12),
+        ])
+        .ends_with(&[&["1", "b"]], 0)
+    }
+
+    case_02_two_updates_whose_times_tie {
+    let orders = Table::orders();
+    // In the order of arrival that a sort by time alone would get wrong.
+    Case::of(&orders)
+        .deliver([orders.update(row(1, "b")).at(11), orders.update(row(1, "a")).at(10)])
+        .ends_with(&[&["1", "b"]], 0)
+    }
+
+    case_02_two_updates_of_one_transaction {
+    let orders = Table::orders();
+    Case::of(&orders)
+        .deliver([orders.update(row(1, "b")).at(10).record(10), orders.update(row(1, "a")).at(10).record(9)])
+        .ends_with(&[&["1", "b"]], 0)
+    }
+
+    case_03_an_insert_delivered_twice_and_again {
+    let orders = Table::orders();
+    Case::of(&orders)
+        .deliver([orders.insert(row(1, "a")).at(10)])
+        .redeliver(0..1)
+        .merge()
+        .redeliver(0..1)
+        .ends_with(&[&["1", "a"]], 0)
+    }
+
+    case_04_a_stale_update_arrives_late {
+    let orders = Table::orders();
+    Case::of(&orders)
+        .deliver([orders.update(row(1, "b")).at(20)])
+        .merge()
+        .deliver([orders.update(row(1, "a")).at(15).on_partition(1)])
+        .ends_with(&[&["1", "b"]], 0)
+    }
+
+    case_05_a_redelivered_insert_does_not_bring_a_deleted_row_back {
+    let orders = Table::orders();
+    Case::of(&orders)
+        .deliver([orders.insert(row(1, "a")).at(10), orders.delete(row(1, "a")).at(20)])
+        .merge()
+        .redeliver(0..1)
+        .merge()
+        // As DMS sends it again: another offset, the same position.
+        .deliver([orders.insert(row(1, "a")).at(10)])
+        .ends_with(&[], 1)
+    }
+
+    case_05_an_insert_that_arrives_only_after_the_delete_was_merged {
+    let orders = Table::orders();
+    Case::of(&orders)
+        .deliver([orders.insert(row(2, "other")).at(30), orders.delete(row(1, "a")).at(20)])
+        .merge()
+        .deliver([orders.insert(row(1, "a")).at(10).on_partition(1)])
+        .ends_with(&[&["2", "other"]], 1)
+    }
+
+    case_06_a_primary_key_change {
+    let orders = Table::orders();
+    Case::of(&orders)
+        .deliver([orders.insert(row(1, "a")).at(10)])
+        .merge()
+        .deliver([orders.key_change(json!({"id": 1}), row(2, "a")).at(30)])
+        .ends_with(&[&["2", "a"]], 1)
+    }
+
+    case_06_keys_that_swap_within_one_window {
+    let orders = Table::orders();
+    Case::of(&orders)
+        .deliver([orders.insert(row(1, "one")).at(10), orders.insert(row(2, "two")).at(11)])
+        .merge()
+        .deliver([
+            orders.key_change(json!({"id": 1}), row(3, "one")).at(30).record(1),
+            orders.key_change(json!({"id": 2}), row(1, "two")).at(30).record(2),
+            orders.key_change(json!({"id": 3}), row(2, "one")).at(30).record(3),
+        ])
+        .ends_with(&[&["1", "two"], &["2", "one"]], 1)
+    }
+
+    case_07_an_update_without_its_large_column {
+    let orders = with_lob();
+    Case::of(&orders)
+        .absent_means_unchanged()
+        .deliver([orders.insert(json!({"id": 1, "v": "a", "l": "L"})).at(1)])
+        .merge()
+        .deliver([orders.update(json!({"id": 1, "v": "a'"})).at(2)])
+        .ends_with(&[&["1", "a'", "L"]], 0)
+    }
+
+    case_08_partial_updates_in_one_window {
+    let orders = with_lob();
+    Case::of(&orders)
+        .absent_means_unchanged()
+        .deliver([orders.update(json!({"id": 1, "l": "x"})).at(2), orders.update(json!({"id": 1, "v": "y"})).at(3)])
+        .ends_with(&[&["1", "y", "x"]], 0)
+    }
+
+    case_09_a_partial_update_after_a_redelivered_insert {
+    let orders = with_lob();
+    Case::of(&orders)
+        .absent_means_unchanged()
+        .deliver([
+            orders.insert(json!({"id": 1, "v": "a", "l": "L"})).at(1),
+            orders.update(json!({"id": 1, "v": "b"})).at(2),
+        ])
+        .merge()
+        .redeliver(0..1)
+        .deliver([orders.update(json!({"id": 1, "v": "c"})).at(3)])
+        .ends_with(&[&["1", "c", "L"]], 0)
+    }
+
+    case_11_text_that_looks_like_something_else {
+    let orders = Table::orders();
+    let texts = [
+        "'; DROP TABLE orders; --",
+        "{{schema}}_{table} ${v} %s @v ? $1 `v`",
+        r#"{"id": 2, "v": "json"}"#,
+        r#"\" \\ \n \u0041 \ud83d\ude00"#,
+        "\u{1}\t\n\r\u{7f}\u{2028}",
+        "NULL",
+        "null",
+        "true",
+        "0x41",
+        "=x",
+        "'''\"\"\"`",
+        "  spaces kept  ",
+    ];
+    let messages: Vec<Message> = (1..).zip(texts).map(|(id, text)| orders.insert(row(id, text)).at(10 + id)).collect();
+    let ids: Vec<String> = (1..=texts.len()).map(|id| id.to_string()).collect();
+    let expected: Vec<[&str; 2]> = ids.iter().zip(texts).map(|(id, text)| [id.as_str(), text]).collect();
+    let expected: Vec<&[&str]> = expected.iter().map(|row| row.as_slice()).collect();
+    Case::of(&orders).deliver(messages).ends_with(&expected, 0)
+    }
+
+    case_16_false_zero_empty_null_and_absent_where_absent_means_null {
+    let flags = five_kinds();
+    let full = |id: u32| flags.insert(json!({"id": id, "b": true, "n": 7, "s": "x"})).at(id);
+    Case::of(&flags)
+        .deliver([
+            flags.insert(json!({"id": 1, "b": false, "n": 0, "s": ""})).at(1),
+            flags.insert(json!({"id": 2, "b": null, "n": null, "s": null})).at(2),
+            flags.insert(json!({"id": 3})).at(3),
+            full(4),
+            full(5),
+            full(6),
+        ])
+        .merge()
+        .deliver([
+            flags.update(json!({"id": 4, "b": false, "n": 0, "s": ""})).at(14),
+            flags.update(json!({"id": 5, "b": null, "n": null, "s": null})).at(15),
+            flags.update(json!({"id": 6})).at(16),
+        ])
+        .ends_with(
+            &[
+                &["1", "false", "0", ""],
+                &["2", NULL, NULL, NULL],
+                &["3", NULL, NULL, NULL],
+                &["4", "false", "0", ""],
+                &["5", NULL, NULL, NULL],
+                &["6", NULL, NULL, NULL],
+            ],
+            0,
+        )
+    }
+
+    case_16_false_zero_empty_null_and_absent_where_absent_means_unchanged {
+    let flags = five_kinds();
+    let full = |id: u32| flags.insert(json!({"id": id, "b": true, "n": 7, "s": "x"})).at(id);
+    Case::of(&flags)
+        .absent_means_unchanged()
+        .deliver([full(4), full(5), full(6), flags.insert(json!({"id": 7})).at(7)])
+        .merge()
+        .deliver([
+            flags.update(json!({"id": 4, "b": false, "n": 0, "s": ""})).at(14),
+            flags.update(json!({"id": 5, "b": null, "n": null, "s": null})).at(15),
+            flags.update(json!({"id": 6})).at(16),
+        ])
+        .ends_with(
+            &[&["4", "false", "0", ""], &["5", NULL, NULL, NULL], &["6", "true", "7", "x"], &["7", NULL, NULL, NULL]],
+            0,
+        )
+    }
+
+    case_18_the_same_offset_on_two_topics {
+    let orders = Table::orders();
+    Case::of(&orders)
+        .deliver([
+            orders.insert(row(1, "a")).at(10).on_topic("cdc.shop-a").on_partition(3),
+            orders.insert(row(2, "b")).at(11).on_topic("cdc.shop-b").on_partition(3),
+        ])
+        .merge()
+        .deliver([orders.insert(row(3, "c")).at(12).on_topic("cdc.shop-b").on_partition(3)])
+        .merge()
+        .deliver([orders.insert(row(4, "d")).at(13).on_topic("cdc.shop-a").on_partition(3)])
+        .ends_with(&[&["1", "a"], &["2", "b"], &["3", "c"], &["4", "d"]], 0)
+    }
+
+    case_19_a_key_that_changes_by_case_only {
+    let names = Table::new("shop", "names").column("id", "WSTRING").column("v", "WSTRING").key(&["id"]);
+    Case::of(&names)
+        .deliver([names.insert(json!({"id": "abc", "v": "x"})).at(10)])
+        .merge()
+        .deliver([names.key_change(json!({"id": "abc"}), json!({"id": "ABC", "v": "x"})).at(11)])
+        .ends_with(&[&["ABC", "x"]], 1)
+    }
+}
+
+#[test]
+fn case_12_the_answer_to_the_merge_is_lost() {
+    run(async {
+        for deletes in ["hard", "soft"] {
+            let orders = Table::orders();
+            let mut pipeline = Setup::default().with("STRAIT_DELETES", deletes).start().await;
+            pipeline.send(&[orders.create(), orders.insert(row(1, "a")).at(10)]).await;
+            pipeline.merge().await;
+            pipeline.send(&[orders.delete(row(1, "a")).at(11), orders.insert(row(2, "b")).at(12)]).await;
+            let final_dataset = format!("MERGE .*{}_replica", pipeline.prefix());
+            pipeline
+                .fault(json!({"side": "rest", "match": {"api": "jobs.insert", "body_regex": final_dataset},
+                              "action": {"kind": "after_effect", "close": true}}))
+                .await;
+            let answers = pipeline.merge().await;
+            assert!(pipeline.faults_are_used_up().await);
+            let answer = of(&answers, &orders);
+            assert_eq!((answer.outcome.as_str(), answer.records), ("merged", 2), "{answer:?}");
+            pipeline.assert_rows(&orders, &[&["2", "b"]]).await;
+            let before = pipeline.snapshot(&orders).await;
+            pipeline.merge().await;
+            assert_eq!(pipeline.snapshot(&orders).await, before);
+        }
+    });
+}
+
+#[test]
+fn case_12_the_merge_took_effect_and_its_run_died() {
+    run(async {
+        let orders = Table::orders();
+        let mut pipeline = Pipeline::start().await;
+        pipeline.send(&[orders.create(), orders.insert(row(1, "a")).at(10)]).await;
+        pipeline.merge().await;
+        pipeline.send(&[orders.update(row(1, "b")).at(11), orders.insert(row(2, "c")).at(12)]).await;
+        // The second entry of this run says that the table is merged; the first one only holds it back.
+        let ledger = format!("{}_cdc/tables/merges", pipeline.prefix());
+        pipeline
+            .fault(json!({"side": "grpc", "match": {"rpc": "AppendRows", "stream_regex": ledger}, "skip": 1,
+                          "action": {"kind": "grpc_status", "code": "PERMISSION_DENIED"}}))
+            .await;
+        let outcome = pipeline.invoke_merge("{}").await;
+        assert!(
+            matches!(&outcome, InvocationOutcome::Error { error_type, .. } if error_type == "TablesFailed"),
+            "{outcome:?}"
+        );
+        let merged = pipeline.snapshot(&orders).await;
+
+        let answers = pipeline.merge().await;
+        assert_eq!(of(&answers, &orders).outcome, "merged");
+        pipeline.assert_rows(&orders, &[&["1", "b"], &["2", "c"]]).await;
+        assert_eq!(pipeline.snapshot(&orders).await, merged, "the second run wrote again");
+    });
+}
+
+fn five_kinds() -> Table {
+    Table::new("shop", "flags")
+        .column("id", "INT64")
+        .column("b", "BOOL")
+        .column("n", "INT32")
+        .column("s", "WSTRING")
+        .key(&["id"])
+}
+
+#[test]
+fn case_17_a_column_is_added_in_the_middle_of_a_batch() {
+    run(async {
+        let old = Table::orders();
+        let new = Table::orders().column("w", "WSTRING");
+        let mut pipeline = Pipeline::start().await;
+        pipeline.send(&[old.create(), old.insert(row(1, "a")).at(10)]).await;
+        pipeline.merge().await;
+        pipeline
+            .send(&[
+                old.update(row(1, "b")).at(20),
+                new.update(json!({"id": 1, "v": "d", "w": "new"})).at(22),
+                old.update(row(1, "c")).at(21),
+                new.create(),
+            ])
+            .await;
+        pipeline.merge().await;
+        pipeline.assert_rows(&new, &[&["1", "d", "new"]]).await;
+    });
+}
+
+#[test]
+fn case_21_names_that_are_no_plain_identifiers() {
+    run(async {
+        let sources = ["id", "a.b", "a`c", "select", "with space", "이름", "Note", "note", "1st", "_partitiontime"];
+        let mut table = Table::new("shop", "order").key(&["id"]);
+        for source in sources {
+            table = table.column(source, "WSTRING");
+        }
+        let mut pipeline = Pipeline::start().await;
+        let image: serde_json::Map<String, serde_json::Value> =
+            sources.iter().map(|source| ((*source).to_owned(), json!(format!("value of {source}")))).collect();
+        let image = serde_json::Value::Object(image);
+        pipeline.send(&[table.create(), table.insert(&image).at(10)]).await;
+        let answers = pipeline.merge().await;
+        assert_eq!(of(&answers, &table).outcome, "merged", "{answers:?}");
+
+        // The documented rule, and the description by which a renamed column is read back.
+        let sql = format!(
+            "SELECT column_name, description FROM `{}_replica`.INFORMATION_SCHEMA.COLUMN_FIELD_PATHS WHERE table_name = 'shop_order'",
+            pipeline.prefix()
+        );
+        let names = strait::names::column_names(sources);
+        let described = pipeline.query(&sql).await;
+        let columns =
+            pipeline.bigquery.query(&format!("SELECT * FROM `{}`", pipeline.final_table(&table))).await.unwrap();
+        for (source, name) in sources.into_iter().zip(&names) {
+            let place = columns.columns.iter().position(|column| column.name == *name);
+            let place = place.unwrap_or_else(|| panic!("{source} is not in the column {name}: {:?}", columns.columns));
+            assert_eq!(columns.rows[0][place].as_deref(), Some(format!("value of {source}").as_str()), "{name}");
+            if source != name {
+                let description =
+                    described.iter().find(|row| row[0].as_deref() == Some(name)).and_then(|row| row[1].clone());
+                let read_back = description.as_deref().and_then(strait::names::source_column);
+                assert_eq!(read_back.as_deref(), Some(source), "{name}");
+            }
+        }
+        // An update finds the columns again by their descriptions alone.
+        let mut changed = image;
+        changed["a`c"] = json!("changed");
+        pipeline.send(&[table.update(&changed).at(11)]).await;
+        pipeline.merge().await;
+        let place = columns.columns.iter().position(|column| column.name == names[2]).unwrap();
+        assert_eq!(pipeline.rows(&table).await[0][place].as_deref(), Some("changed"));
+    });
+}
+
+#[test]
+fn case_24_emoji_in_both_spellings_and_half_of_one() {
+    run(async {
+        for deletes in ["hard", "soft"] {
+            let orders = Table::orders();
+            let mut pipeline = Setup::default().with("STRAIT_DELETES", deletes).start().await;
+            let records = pipeline
+                .send(&[
+                    orders.create(),
+                    orders.insert(r#"{"id":1,"v":"😀"}"#).at(10),
+                    orders.insert(r#"{"id":2,"v":"\ud83d\ude00"}"#).at(11),
+                    orders.insert(r#"{"id":3,"v":"half \ud83d only"}"#).at(12),
+                    orders.insert(r#"{"id":4,"v":"sound"}"#).at(13),
+                ])
+                .await;
+            let expected: &[&[&str]] = &[&["1", "😀"], &["2", "😀"], &["4", "sound"]];
+            for from in 0..=records.len() {
+                let answers = pipeline.merge().await;
+                if from == 0 {
+                    assert_eq!(of(&answers, &orders).quarantined, 1);
+                }
+                pipeline.assert_rows(&orders, expected).await;
+                let sql = format!("SELECT key, kafka_offset FROM `{}`", pipeline.quarantine());
+                assert_eq!(pipeline.texts(&sql).await, [r#"{"id":"3"}|3"#]);
+                if from < records.len() {
+                    pipeline.deliver(&records[from..]).await;
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn case_25_columns_that_differ_by_case_and_one_is_missing() {
+    run(async {
+        let table = Table::new("shop", "twins")
+            .column("id", "INT64")
+            .column("V", "WSTRING")
+            .column("v", "WSTRING")
+            .key(&["id"]);
+        let mut pipeline = Pipeline::start().await;
+        pipeline
+            .send(&[
+                table.create(),
+                table.insert(json!({"id": 1, "V": "upper"})).at(10),
+                table.insert(json!({"id": 2, "v": "lower"})).at(11),
+            ])
+            .await;
+        pipeline.merge().await;
+        pipeline.assert_rows(&table, &[&["1", "upper", NULL], &["2", NULL, "lower"]]).await;
+    });
+}

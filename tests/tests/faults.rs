@@ -1,0 +1,361 @@
+//! BigQuery fails in every way that it can, and processes die: nothing is lost, nothing is doubled, and what is said names the cause.
+//! Each fault names the datasets of its own test, so that tests run side by side.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use strait_cli::msk;
+use strait_cli::runtime_api::InvocationOutcome;
+use strait_tests::history::{Message, Table};
+use strait_tests::pipeline::{NOTHING_FAILED, Pipeline, Setup, answer, failure, of};
+use strait_tests::run;
+
+/// Far above what any condition takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(20);
+
+fn row(id: u32, v: &str) -> String {
+    json!({"id": id, "v": v}).to_string()
+}
+
+/// Five rows, in the log and the final table of a pipeline that has worked so far.
+async fn working() -> (Pipeline, Table) {
+    working_with(Setup::default()).await
+}
+
+async fn working_with(setup: Setup) -> (Pipeline, Table) {
+    let orders = Table::orders();
+    let mut pipeline = setup.start().await;
+    pipeline.send(&[orders.create(), orders.insert(row(1, "old")).at(1)]).await;
+    pipeline.merge().await;
+    (pipeline, orders)
+}
+
+fn five(orders: &Table) -> [Message; 5] {
+    [
+        orders.update(row(1, "new")).at(10),
+        orders.insert(row(2, "b")).at(11),
+        orders.insert(row(3, "c")).at(12),
+        orders.delete(row(2, "b")).at(13),
+        orders.insert(row(4, "d")).at(14),
+    ]
+}
+
+const AFTER_FIVE: &[&[&str]] = &[&["1", "new"], &["3", "c"], &["4", "d"]];
+
+async fn append_fault(pipeline: &Pipeline, action: Value, skip: u32, times: u32) {
+    let stream = format!("{}_cdc/tables/log", pipeline.prefix());
+    let rule = json!({"side": "grpc", "match": {"rpc": "AppendRows", "stream_regex": stream}, "action": action, "skip": skip, "times": times});
+    pipeline.fault(rule).await;
+}
+
+/// Spoils the jobs whose statement matches; `@` stands for what this test's datasets begin with.
+async fn job_fault(pipeline: &Pipeline, statement: &str, action: Value, times: u32) {
+    let body = statement.replace('@', &format!("{}_", pipeline.prefix()));
+    pipeline.fault(json!({"side": "rest", "match": {"api": "jobs.insert", "body_regex": body}, "action": action, "times": times})).await;
+}
+
+async fn until_faults_are_used_up(pipeline: &Pipeline) {
+    let started = Instant::now();
+    while !pipeline.faults_are_used_up().await {
+        assert!(started.elapsed() < PATIENCE, "the fault never took place");
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Merges, twice, and holds the outcome against the source.
+async fn ends_equal(pipeline: &Pipeline, orders: &Table) {
+    pipeline.merge().await;
+    pipeline.assert_rows(orders, AFTER_FIVE).await;
+    let logged = pipeline.logged().await;
+    let changes: u32 =
+        logged.iter().filter(|(operation, _)| *operation != "create-table").map(|(_, count)| count).sum();
+    assert_eq!(changes, 6, "{logged:?}");
+    let before = pipeline.snapshot(orders).await;
+    pipeline.merge().await;
+    assert_eq!(pipeline.snapshot(orders).await, before);
+}
+
+async fn log_rows(pipeline: &Pipeline) -> String {
+    pipeline.texts(&format!("SELECT COUNT(*) FROM `{}`", pipeline.log())).await.concat()
+}
+
+#[test]
+fn an_append_that_is_refused_twice_is_made_at_the_third_attempt() {
+    run(async {
+        for code in ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "UNAUTHENTICATED"] {
+            let (mut pipeline, orders) = working().await;
+            // A refused token is exchanged once.
+            let times = if code == "UNAUTHENTICATED" { 1 } else { 2 };
+            append_fault(&pipeline, json!({"kind": "grpc_status", "code": code}), 0, times).await;
+            pipeline.send(&five(&orders)).await;
+            assert!(pipeline.faults_are_used_up().await);
+            assert_eq!(log_rows(&pipeline).await, "7", "{code}: each row once");
+            ends_equal(&pipeline, &orders).await;
+        }
+    });
+}
+
+#[test]
+fn a_stream_that_closes_without_an_answer() {
+    run(async {
+        for action in [json!({"kind": "end"}), json!({"kind": "close"})] {
+            let (mut pipeline, orders) = working().await;
+            append_fault(&pipeline, action, 0, 1).await;
+            pipeline.send(&five(&orders)).await;
+            assert!(pipeline.faults_are_used_up().await);
+            ends_equal(&pipeline, &orders).await;
+        }
+    });
+}
+
+#[test]
+fn an_append_took_effect_and_its_answer_was_lost() {
+    run(async {
+        for action in
+            [json!({"kind": "after_effect", "close": true}), json!({"kind": "after_effect", "code": "INTERNAL"})]
+        {
+            let (mut pipeline, orders) = working().await;
+            append_fault(&pipeline, action, 0, 1).await;
+            pipeline.send(&five(&orders)).await;
+            assert_eq!(log_rows(&pipeline).await, "12", "the log is at-least-once: the five rows stand twice");
+            ends_equal(&pipeline, &orders).await;
+        }
+    });
+}
+
+#[test]
+fn rows_that_are_refused_become_poison_and_the_others_are_written() {
+    run(async {
+        let (mut pipeline, orders) = working().await;
+        append_fault(&pipeline, json!({"kind": "row_errors", "indexes": [0, 3]}), 0, 1).await;
+        pipeline.send(&five(&orders)).await;
+        let logged = pipeline.logged().await;
+        assert_eq!(json!(logged), json!({"create-table": 1, "insert": 4, "poison": 2}));
+        let sql =
+            format!("SELECT kafka_offset, source_table, error FROM `{}` WHERE operation = 'poison'", pipeline.log());
+        let poison = pipeline.texts(&sql).await;
+        assert!(poison[0].starts_with("2|orders|BigQuery refused the row"), "{poison:?}");
+        assert!(poison[1].starts_with("5|orders|BigQuery refused the row"), "{poison:?}");
+        assert!(pipeline.ingest.log().contains(r#""refused":2"#));
+        pipeline.merge().await;
+        pipeline.assert_rows(&orders, &[&["1", "old"], &["2", "b"], &["3", "c"], &["4", "d"]]).await;
+
+        // DMS sends the lost changes again.
+        pipeline.send(&five(&orders)).await;
+        pipeline.merge().await;
+        pipeline.assert_rows(&orders, AFTER_FIVE).await;
+    });
+}
+
+#[test]
+fn rows_that_are_refused_even_as_poison_are_given_back_by_name() {
+    run(async {
+        let (mut pipeline, orders) = working().await;
+        append_fault(&pipeline, json!({"kind": "row_errors", "indexes": [0, 3]}), 0, 1).await;
+        // After it the sound rows are sent, then the refused ones as poison.
+        append_fault(&pipeline, json!({"kind": "row_errors", "indexes": [0, 1]}), 1, 1).await;
+        let records = pipeline.produce(&five(&orders));
+        let outcome = pipeline.invoke_ingest(msk::event(&records)).await;
+        let failed = msk::failed_items(answer(&outcome).as_bytes(), &records).unwrap();
+        let offsets: BTreeSet<i64> = failed.iter().map(|record| record.offset).collect();
+        assert_eq!(offsets, BTreeSet::from([2, 5]));
+        pipeline.merge().await;
+
+        // Lambda delivers them again, after later records of their partition.
+        let again: Vec<_> = failed.into_iter().cloned().collect();
+        pipeline.deliver(&again).await;
+        ends_equal(&pipeline, &orders).await;
+    });
+}
+
+#[test]
+fn a_missing_permission_fails_the_invocation_with_advice() {
+    run(async {
+        let (mut pipeline, orders) = working().await;
+        append_fault(&pipeline, json!({"kind": "grpc_status", "code": "PERMISSION_DENIED"}), 0, 1).await;
+        let records = pipeline.produce(&five(&orders));
+        let outcome = pipeline.invoke_ingest(msk::event(&records)).await;
+        let (error_type, message) = failure(&outcome);
+        assert_eq!(error_type, "BigQueryPermissionDenied");
+        assert!(message.contains(&pipeline.log()) && message.contains("What to do: grant"), "{message}");
+        assert_eq!(log_rows(&pipeline).await, "2", "nothing may be written, nothing was reported as written");
+        pipeline.deliver(&records).await;
+        ends_equal(&pipeline, &orders).await;
+    });
+}
+
+#[test]
+fn bigquery_out_of_reach_is_said_before_the_function_is_stopped() {
+    run(async {
+        let orders = Table::orders();
+        let nowhere = Setup::default()
+            .with("STRAIT_BIGQUERY_REST_URL", "http://127.0.0.1:9/bigquery/v2")
+            .with("STRAIT_BIGQUERY_GRPC_URL", "http://127.0.0.1:9")
+            .ingest_timeout(Duration::from_secs(5))
+            .merge_timeout(Duration::from_secs(5));
+        let mut pipeline = nowhere.start().await;
+        let records = pipeline.produce(&[orders.create(), orders.insert(row(1, "a")).at(1)]);
+        for outcome in [pipeline.invoke_ingest(msk::event(&records)).await, pipeline.invoke_merge("{}").await] {
+            let (error_type, message) = failure(&outcome);
+            assert!(["BigQueryUnreachable", "BigQueryDeadlinePassed"].contains(&error_type), "{error_type}");
+            assert!(message.contains("could not be reached"), "{message}");
+        }
+    });
+}
+
+#[test]
+fn a_job_that_meets_a_passing_error_is_asked_for_again() {
+    run(async {
+        let (mut pipeline, orders) = working().await;
+        let html = "<html><title>502 Bad Gateway</title></html>";
+        for (statement, action) in [
+            ("MERGE .*@", json!({"kind": "status", "http": 502, "body": html, "content_type": "text/html"})),
+            ("MERGE .*@", json!({"kind": "status", "http": 429})),
+            ("CREATE .*@", json!({"kind": "status", "http": 503})),
+            ("CREATE .*@", json!({"kind": "after_effect", "http": 502, "body": html, "content_type": "text/html"})),
+            ("CREATE .*@", json!({"kind": "close"})),
+            // No credentials here: a fresh token is the same, but it is asked for once.
+            ("@.*GROUPING SETS", json!({"kind": "status", "http": 401})),
+        ] {
+            job_fault(&pipeline, statement, action, 1).await;
+        }
+        pipeline.send(&five(&orders)).await;
+        ends_equal(&pipeline, &orders).await;
+        assert!(pipeline.faults_are_used_up().await);
+    });
+}
+
+#[test]
+fn a_job_that_is_forbidden_fails_its_table_and_is_made_good() {
+    run(async {
+        let (mut pipeline, orders) = working().await;
+        let other = Table::new("shop", "other").column("id", "INT64").key(&["id"]);
+        let denied = json!({"error": {"code": 403, "message": "Access Denied", "errors": [{"reason": "accessDenied", "message": "Access Denied"}]}});
+        let action = json!({"kind": "status", "http": 403, "body": denied.to_string()});
+        job_fault(&pipeline, "MERGE .*@replica.*shop_orders", action, 1).await;
+        pipeline.send(&five(&orders)).await;
+        pipeline.send(&[other.create(), other.insert(json!({"id": 1})).at(20)]).await;
+        let outcome = pipeline.invoke_merge("{}").await;
+        let (error_type, message) = failure(&outcome);
+        assert_eq!(error_type, "TablesFailed");
+        assert!(message.contains("1 of 2") && message.contains("shop.orders: "), "{message}");
+        assert!(message.contains("denied permission") && message.contains("What to do: grant"), "{message}");
+        pipeline.assert_rows(&other, &[&["1"]]).await;
+        let failed = format!("SELECT source_table FROM `{}` WHERE outcome = 'failed'", pipeline.merges());
+        assert_eq!(pipeline.texts(&failed).await, ["orders"]);
+        let answers = pipeline.merge().await;
+        assert_eq!((of(&answers, &orders).outcome.as_str(), of(&answers, &orders).records), ("merged", 5));
+        pipeline.assert_rows(&orders, AFTER_FIVE).await;
+    });
+}
+
+#[test]
+fn an_unauthenticated_merge_says_so() {
+    run(async {
+        let (mut pipeline, orders) = working().await;
+        job_fault(&pipeline, "@.*GROUPING SETS", json!({"kind": "status", "http": 401}), 2).await;
+        pipeline.send(&five(&orders)).await;
+        let outcome = pipeline.invoke_merge("{}").await;
+        let (error_type, message) = failure(&outcome);
+        assert_eq!(error_type, "BigQueryUnauthenticated");
+        assert!(message.contains("STRAIT_CREDENTIALS"), "{message}");
+        ends_equal(&pipeline, &orders).await;
+    });
+}
+
+#[test]
+fn a_final_table_is_made_in_spite_of_passing_errors() {
+    run(async {
+        let orders = Table::orders();
+        let mut pipeline = Pipeline::start().await;
+        let path = format!("/datasets/{}_replica/tables$", pipeline.prefix());
+        for action in [
+            json!({"kind": "status", "http": 502, "body": "<html>", "content_type": "text/html"}),
+            json!({"kind": "status", "http": 429}),
+            json!({"kind": "after_effect", "http": 503}),
+        ] {
+            pipeline
+                .fault(json!({"side": "rest", "match": {"api": "tables.insert", "path_regex": path}, "action": action}))
+                .await;
+        }
+        pipeline.send(&[orders.create(), orders.insert(row(1, "a")).at(1)]).await;
+        pipeline.merge().await;
+        pipeline.assert_rows(&orders, &[&["1", "a"]]).await;
+    });
+}
+
+#[test]
+fn ingest_is_killed_in_the_middle_of_an_invocation() {
+    run(async {
+        let (mut pipeline, orders) = working().await;
+        // The append is carried out although nobody waits for it any more.
+        append_fault(&pipeline, json!({"kind": "delay", "seconds": 1.0}), 0, 1).await;
+        let records = pipeline.produce(&five(&orders));
+        let (outcome, ()) = tokio::join!(pipeline.invoke_ingest(msk::event(&records)), async {
+            until_faults_are_used_up(&pipeline).await;
+            pipeline.ingest.kill().await;
+        });
+        assert!(matches!(outcome, InvocationOutcome::Exited { .. }), "{outcome:?}");
+        pipeline.deliver(&records).await;
+        assert_eq!(pipeline.ingest.starts(), 2);
+        ends_equal(&pipeline, &orders).await;
+        // The rows of the process that died arrive only now.
+        let started = Instant::now();
+        while log_rows(&pipeline).await != "12" {
+            assert!(started.elapsed() < PATIENCE, "the append of the killed process never took effect");
+            tokio::time::sleep(POLL).await;
+        }
+        ends_equal(&pipeline, &orders).await;
+    });
+}
+
+#[test]
+fn merge_is_killed_while_its_job_works() {
+    run(async {
+        for statement in ["MERGE .*@", "CREATE .*@"] {
+            let (mut pipeline, orders) = working().await;
+            pipeline.send(&five(&orders)).await;
+            job_fault(&pipeline, statement, json!({"kind": "after_effect", "seconds": 2.0}), 1).await;
+            let (outcome, ()) = tokio::join!(pipeline.invoke_merge("{}"), async {
+                until_faults_are_used_up(&pipeline).await;
+                pipeline.merge.kill().await;
+            });
+            assert!(matches!(outcome, InvocationOutcome::Exited { .. }), "{outcome:?}");
+            ends_equal(&pipeline, &orders).await;
+        }
+    });
+}
+
+#[test]
+fn a_merge_that_runs_out_of_time_leaves_its_job_to_the_next_run() {
+    run(async {
+        let (mut pipeline, orders) = working_with(Setup::default().merge_timeout(Duration::from_secs(15))).await;
+        pipeline.send(&five(&orders)).await;
+        job_fault(&pipeline, "MERGE .*@", json!({"kind": "after_effect", "seconds": 14.0}), 1).await;
+        let answers = pipeline.merge().await;
+        let running = of(&answers, &orders);
+        assert_eq!(running.outcome, "running", "{running:?}");
+        assert!(running.reason.is_some());
+        let answers = pipeline.merge().await;
+        assert_eq!(of(&answers, &orders).outcome, "merged");
+        ends_equal(&pipeline, &orders).await;
+    });
+}
+
+#[test]
+fn an_ingest_that_cannot_write_in_time_gives_its_records_back() {
+    run(async {
+        let (mut pipeline, orders) = working_with(Setup::default().ingest_timeout(Duration::from_secs(4))).await;
+        append_fault(&pipeline, json!({"kind": "delay", "seconds": 4.0}), 0, 1).await;
+        let records = pipeline.produce(&five(&orders));
+        let outcome = pipeline.invoke_ingest(msk::event(&records)).await;
+        let (error_type, message) = failure(&outcome);
+        assert_eq!(error_type, "BigQueryDeadlinePassed");
+        assert!(message.contains(&pipeline.log()), "{message}");
+        assert_eq!(answer(&pipeline.invoke_ingest(msk::event(&records)).await), NOTHING_FAILED);
+        ends_equal(&pipeline, &orders).await;
+    });
+}
