@@ -13,7 +13,7 @@ use strait::config::{AbsentColumns, Deletes};
 use strait::log::table::LOG;
 use strait::merge::coverage::{Coverage, OffsetRange};
 use strait::merge::definition::SourceDefinition;
-use strait::merge::final_table::{FinalTable, new_table};
+use strait::merge::final_table::{FinalTable, NewColumn, new_table};
 use strait::merge::fold::{self, FoldRequest, LookBack};
 use strait::merge::ledger::{LedgerState, MERGES};
 use strait::merge::plan;
@@ -83,7 +83,11 @@ fn statements() -> BTreeMap<String, String> {
     );
     let other = SourceTable { schema: "crm".into(), table: "o'brien".into() };
     add("definitions".into(), statement::newest_definitions(PROJECT, &log, &[&order(), &other]).unwrap());
-    add("add_own_columns".into(), statement::add_own_columns(PROJECT, &made_by_hand()).unwrap().unwrap());
+    let by_hand = made_by_hand();
+    let mut lacking = by_hand.missing_columns;
+    let description = Some(strait::names::renamed_column_description("it's \"b\""));
+    lacking.push(NewColumn { name: "it_s_b".into(), sql_type: "BIGNUMERIC", description });
+    add("add_columns".into(), statement::add_columns(PROJECT, &by_hand.name, &lacking).unwrap());
 
     for (deletes, deletes_name) in [(Deletes::Hard, "hard"), (Deletes::Soft, "soft")] {
         for (absent, absent_name) in [(AbsentColumns::Null, "null"), (AbsentColumns::Unchanged, "unchanged")] {

@@ -5,7 +5,7 @@ use crate::bigquery::table_resource::{Clustering, Field, PrimaryKey, Table, Tabl
 use crate::config::Deletes;
 use crate::names::{self, SourceTable, TableName};
 
-use super::definition::SourceDefinition;
+use super::definition::{SourceColumn, SourceDefinition};
 use super::types::ColumnType;
 
 /// The label by which a final table chooses its own delete mode: `hard` or `soft`.
@@ -27,8 +27,19 @@ pub struct FinalTable {
     pub columns: Vec<FinalColumn>,
     /// Its own delete mode, if a label sets one.
     pub deletes: Option<Deletes>,
-    /// Those of Strait's own columns that it lacks, with their types.
-    pub missing_own_columns: Vec<(&'static str, &'static str)>,
+    /// Columns that it lacks: Strait's own, and, where Strait made the table, those that the source has added.
+    pub missing_columns: Vec<NewColumn>,
+}
+
+/// A column that is to be added to a final table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewColumn {
+    /// Its name in BigQuery.
+    pub name: String,
+    /// Its type in SQL.
+    pub sql_type: &'static str,
+    /// The description by which its source's name is read back, if it was renamed.
+    pub description: Option<String>,
 }
 
 /// One column of a final table.
@@ -110,7 +121,11 @@ pub enum FinalTableProblem {
 /// Whether a table says of itself all that a merge needs: Strait made it, so that its columns name their members, and its
 /// key is declared. Any other needs the source's definition beside it.
 pub fn is_self_describing(table: &Table) -> bool {
-    table.description.as_deref().and_then(names::source_of_final).is_some() && !table.primary_key().is_empty()
+    made_by_strait(table) && !table.primary_key().is_empty()
+}
+
+fn made_by_strait(table: &Table) -> bool {
+    table.description.as_deref().and_then(names::source_of_final).is_some()
 }
 
 impl FinalTable {
@@ -169,9 +184,31 @@ impl FinalTable {
             _ => None,
         };
         let has = |own: &str| resource.schema.fields.iter().any(|field| field.name.eq_ignore_ascii_case(own));
-        let missing_own_columns =
-            own_columns(deletes.unwrap_or(default_deletes)).into_iter().filter(|(own, _)| !has(own)).collect();
-        Ok(Self { name, columns, deletes, missing_own_columns })
+        let missing_columns = own_columns(deletes.unwrap_or(default_deletes))
+            .into_iter()
+            .filter(|(own, _)| !has(own))
+            .map(|(own, sql_type)| NewColumn { name: own.to_owned(), sql_type, description: None })
+            .collect();
+        let mut table = Self { name, columns, deletes, missing_columns };
+        if let Some(definition) = definition.filter(|_| made_by_strait(resource)) {
+            table.take_added_columns(definition);
+        }
+        Ok(table)
+    }
+
+    /// Takes the source's columns that the table lacks, after those that it has: theirs are the names that stay.
+    fn take_added_columns(&mut self, definition: &SourceDefinition) {
+        let has = |member: &str| self.columns.iter().any(|column| column.member == member);
+        let added: Vec<&SourceColumn> = definition.columns.iter().filter(|column| !has(&column.name)).collect();
+        let members = self.columns.iter().map(|column| column.member.as_str());
+        let names = names::column_names(members.chain(added.iter().map(|column| column.name.as_str())));
+        let new_names: Vec<String> = names.into_iter().skip(self.columns.len()).collect();
+        for (column, name) in added.into_iter().zip(new_names) {
+            let column_type = ColumnType::from_source(column).unwrap_or_else(|fallback| fallback);
+            let description = (name != column.name).then(|| names::renamed_column_description(&column.name));
+            self.missing_columns.push(NewColumn { name: name.clone(), sql_type: column_type.name(), description });
+            self.columns.push(FinalColumn { name, member: column.name.clone(), column_type, is_key: false });
+        }
     }
 
     /// The key columns, in the table's order.
@@ -330,7 +367,7 @@ mod tests {
         let members: Vec<_> = table.columns.iter().map(|column| column.member.as_str()).collect();
         assert_eq!(members, ["orderId", "a.b", "A", "a"]);
         assert_eq!(table.key().map(|column| column.member.as_str()).collect::<Vec<_>>(), ["orderId", "a.b"]);
-        assert!(table.missing_own_columns.is_empty());
+        assert!(table.missing_columns.is_empty());
     }
 
     #[test]
@@ -342,7 +379,26 @@ mod tests {
         let table = FinalTable::existing(name(), &orders(), &resource, Some(&definition()), Deletes::Hard).unwrap();
         let members: Vec<_> = table.columns.iter().map(|column| (column.member.as_str(), column.is_key)).collect();
         assert_eq!(members, [("orderId", true), ("a", false)]);
-        assert_eq!(table.missing_own_columns.len(), 3);
+        assert_eq!(table.missing_columns.len(), 3);
+    }
+
+    #[test]
+    fn a_column_that_the_source_added_is_added_but_never_to_a_table_that_a_person_made() {
+        let (resource, _) = new_table("p", &name(), &orders(), &definition(), Deletes::Hard).unwrap();
+        let newer = SourceDefinition::from_control(
+            r#"{"table-def":{"columns":{"orderId":{"type":"INT64"},"a.b":{"type":"WSTRING"},"A":{"type":"INT8"},"a":{"type":"CUBE"},"ORDERID":{"type":"DATE"}},"primary-key":["orderId","a.b"]}}"#,
+        )
+        .unwrap();
+        let table = FinalTable::existing(name(), &orders(), &resource, Some(&newer), Deletes::Hard).unwrap();
+        let [added] = table.missing_columns.as_slice() else { unreachable!("{:?}", table.missing_columns) };
+        assert!(added.name.starts_with("ORDERID_"), "{added:?}");
+        assert_eq!(added.sql_type, "DATE");
+        assert_eq!(added.description.as_deref().and_then(names::source_column).as_deref(), Some("ORDERID"));
+        assert_eq!(table.columns.last().unwrap().member, "ORDERID");
+
+        let by_hand = Table { description: None, ..resource };
+        let table = FinalTable::existing(name(), &orders(), &by_hand, Some(&newer), Deletes::Hard).unwrap();
+        assert!(table.missing_columns.is_empty());
     }
 
     #[test]

@@ -66,12 +66,14 @@ impl Run<'_> {
             .collect()
             .await;
 
-        // A definition is looked up for a table that does not exist, unless it waited for one before and none has come,
-        // and for one that a person made, whose columns' spelling may not be the source's.
+        // A definition is looked up for a table that does not exist, unless it waited for one before and none has come; for
+        // one that a person made, whose columns' spelling may not be the source's; and when there is a new one.
         let wants_definition: Vec<&SourceTable> = existing
             .iter()
             .filter(|(source, table)| match table {
-                Ok(Some(table)) => !is_self_describing(table),
+                Ok(Some(table)) => {
+                    !is_self_describing(table) || self.plan.tables.get(source).is_some_and(|news| news.definitions > 0)
+                }
                 Ok(None) => {
                     let reason = no_definition(&config.final_table.name_of(source));
                     let looked_before = state.tables.get(source).is_some_and(|table| {
@@ -169,7 +171,7 @@ impl Run<'_> {
         self.take_table(source, &table, Some(definition)).await
     }
 
-    /// Takes a table as it stands; Strait's own columns are added if it lacks them.
+    /// Takes a table as it stands; columns that it lacks are added.
     async fn take_table(
         &self,
         source: &SourceTable,
@@ -179,9 +181,12 @@ impl Run<'_> {
         let config = &self.handler.config;
         let name = config.final_table.name_of(source);
         let table = FinalTable::existing(name, source, table, definition, config.deletes)?;
-        if let Some(sql) = statement::add_own_columns(&config.project, &table)? {
+        if !table.missing_columns.is_empty() {
+            let sql = statement::add_columns(&config.project, &table.name, &table.missing_columns)?;
             let id = format!("strait_alter_{}", fingerprint(&format!("{}\0{sql}", self.id), 24));
             self.handler.bigquery.run_query(&self.handler.job(&sql, id, "alter"), self.deadline).await?;
+            let added: Vec<&str> = table.missing_columns.iter().map(|column| column.name.as_str()).collect();
+            tracing::info!(table = %source, columns = added.join(", "), "added columns to a final table");
         }
         Ok(table)
     }

@@ -144,7 +144,7 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
          OPTIONS (expiration_timestamp = TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL {FOLD_EXPIRY_HOURS} HOUR))\n\
          AS\n\
          WITH `read` AS (\n\
-         SELECT `operation`, `position`, `data`, `before`, `error`, `kafka_topic`, `kafka_partition`, `kafka_offset`, {is_new} AS `is_new`\n\
+         SELECT `operation`, `position`, {data} AS `data`, {before} AS `before`, `error`, `kafka_topic`, `kafka_partition`, `kafka_offset`, {is_new} AS `is_new`\n\
          FROM {log}\n\
          WHERE {bounds}\n\
          AND `source_schema` = {schema} AND `source_table` = {source_table}\n\
@@ -188,6 +188,8 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
          FROM `ranked`",
         fold = request.fold.quoted(project)?,
         log = log.quoted(project)?,
+        data = readable("`data`"),
+        before = readable("`before`"),
         is_new = parts.is_new,
         bounds = parts.bounds,
         schema = string_literal(&source.schema),
@@ -384,6 +386,12 @@ fn window(request: &FoldRequest<'_>) -> (String, String) {
         }
         LookBack::Everything => (format!("{} AND {not_covered}", at_least(request.window_from_us)), until),
     }
+}
+
+/// An image that can be read. One with an error holds half of a surrogate pair, which the embedded BigQuery refuses and
+/// BigQuery replaces; its members are needed only for its key, so every such escape is replaced beforehand.
+fn readable(image: &str) -> String {
+    format!(r"IF(`error` IS NULL, {image}, REGEXP_REPLACE({image}, r'\\u[dD][89a-fA-F][0-9a-fA-F]{{2}}', r'\\uFFFD'))")
 }
 
 /// The text of one member of an image: a scalar's own, a nested value's JSON; NULL where it is null or absent.

@@ -24,9 +24,9 @@ pub struct Plan {
 pub struct News {
     /// Changes that are not merged yet.
     pub changes: i64,
-    /// `create-table` records among the news.
+    /// Records among the news that define the table or add to it.
     pub definitions: i64,
-    /// Control records among the news that alter the table, such as `add-column`.
+    /// Records among the news that alter what is there, such as `rename-column`.
     pub alterations: i64,
     /// `drop-table` records among the news.
     pub drops: i64,
@@ -40,9 +40,10 @@ pub struct News {
     pub newest_commit_us: Option<i64>,
 }
 
-/// Control records that change a table's definition (AWS DMS user guide, "Control records").
-const ALTERATIONS: [&str; 6] =
-    ["add-column", "drop-column", "rename-column", "column-type-change", "change-columns", "rename-table"];
+/// Control records that define a table or add to it (AWS DMS user guide, "Control records").
+pub const DEFINITIONS: [&str; 2] = ["create-table", "add-column"];
+/// Control records that alter what is there (same page).
+const ALTERATIONS: [&str; 5] = ["drop-column", "rename-column", "column-type-change", "change-columns", "rename-table"];
 
 /// A plan row that is not of the form that the query yields.
 #[derive(Debug, thiserror::Error)]
@@ -81,7 +82,7 @@ pub fn query(
          SELECT `source_schema`, `source_table`, `kafka_topic`, `kafka_partition`, \
          MIN(`kafka_offset`) AS `first`, MAX(`kafka_offset`) AS `last`, \
          COUNTIF({is_change}) AS `changes`, \
-         COUNTIF(`is_new` AND `operation` = 'create-table') AS `definitions`, \
+         COUNTIF(`is_new` AND `operation` IN ({definitions})) AS `definitions`, \
          COUNTIF(`is_new` AND `operation` IN ({alterations})) AS `alterations`, \
          COUNTIF(`is_new` AND `operation` = 'drop-table') AS `drops`, \
          UNIX_MICROS(MIN(IF(`is_new`, `ingested_at`, NULL))) AS `from_us`, \
@@ -93,6 +94,7 @@ pub fn query(
          FROM `recent`\n\
          GROUP BY GROUPING SETS ((`source_schema`, `source_table`), (`kafka_topic`, `kafka_partition`, `island`))",
         not_covered = not_covered(covered),
+        definitions = DEFINITIONS.map(string_literal).join(", "),
         alterations = ALTERATIONS.map(string_literal).join(", "),
         log = log.quoted(project)?,
     ))

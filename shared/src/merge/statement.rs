@@ -7,8 +7,9 @@ use crate::names::{
     DELETED_COLUMN, MERGED_AT_COLUMN, NameError, POSITION_COLUMN, SourceTable, TableName, quote_column, string_literal,
 };
 
-use super::final_table::FinalTable;
+use super::final_table::{FinalTable, NewColumn};
 use super::fold::{known_column, range_column, value_column};
+use super::plan::DEFINITIONS;
 
 const fn column(name: &'static str, column_type: SpecType, mode: Mode, description: &'static str) -> Column {
     Column { name, column_type, mode, description }
@@ -160,19 +161,19 @@ pub fn quarantine(
     ))
 }
 
-/// The ALTER that adds those of Strait's own columns that a table lacks; `None` if it lacks none.
-pub fn add_own_columns(project: &str, table: &FinalTable) -> Result<Option<String>, NameError> {
-    if table.missing_own_columns.is_empty() {
-        return Ok(None);
+/// The ALTER that adds columns to a final table.
+pub fn add_columns(project: &str, table: &TableName, additions: &[NewColumn]) -> Result<String, NameError> {
+    let mut added = Vec::with_capacity(additions.len());
+    for NewColumn { name, sql_type, description } in additions {
+        let options = description
+            .as_deref()
+            .map_or_else(String::new, |text| format!(" OPTIONS (description = {})", string_literal(text)));
+        added.push(format!("ADD COLUMN IF NOT EXISTS {} {sql_type}{options}", quote_column(name)?));
     }
-    let mut additions = Vec::with_capacity(table.missing_own_columns.len());
-    for (name, own_type) in &table.missing_own_columns {
-        additions.push(format!("ADD COLUMN IF NOT EXISTS {} {own_type}", quote_column(name)?));
-    }
-    Ok(Some(format!("ALTER TABLE {} {}", table.name.quoted(project)?, additions.join(", "))))
+    Ok(format!("ALTER TABLE {} {}", table.quoted(project)?, added.join(", ")))
 }
 
-/// The query for the newest `create-table` record of each of these source tables: schema, table, control text.
+/// The query for the newest record that defines each of these source tables: schema, table, control text.
 pub fn newest_definitions(project: &str, log: &TableName, sources: &[&SourceTable]) -> Result<String, NameError> {
     // Column by column, so that BigQuery skips the other tables' blocks of the clustered log.
     let wanted: Vec<String> = sources
@@ -188,9 +189,10 @@ pub fn newest_definitions(project: &str, log: &TableName, sources: &[&SourceTabl
     Ok(format!(
         "SELECT `source_schema`, `source_table`, `data`\n\
          FROM {}\n\
-         WHERE `operation` = 'create-table' AND `data` IS NOT NULL AND ({})\n\
+         WHERE `operation` IN ({}) AND STRPOS(`data`, '\"table-def\"') > 0 AND ({})\n\
          QUALIFY ROW_NUMBER() OVER (PARTITION BY `source_schema`, `source_table` ORDER BY `emitted_at` DESC, `kafka_offset` DESC) = 1",
         log.quoted(project)?,
+        DEFINITIONS.map(string_literal).join(", "),
         wanted.join(" OR ")
     ))
 }

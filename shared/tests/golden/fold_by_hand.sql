@@ -2,7 +2,7 @@ CREATE OR REPLACE TABLE `project`.`cdc`.`_strait_fold_by_hand`
 OPTIONS (expiration_timestamp = TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL 24 HOUR))
 AS
 WITH `read` AS (
-SELECT `operation`, `position`, `data`, `before`, `error`, `kafka_topic`, `kafka_partition`, `kafka_offset`, TRUE AS `is_new`
+SELECT `operation`, `position`, IF(`error` IS NULL, `data`, REGEXP_REPLACE(`data`, r'\\u[dD][89a-fA-F][0-9a-fA-F]{2}', r'\\uFFFD')) AS `data`, IF(`error` IS NULL, `before`, REGEXP_REPLACE(`before`, r'\\u[dD][89a-fA-F][0-9a-fA-F]{2}', r'\\uFFFD')) AS `before`, `error`, `kafka_topic`, `kafka_partition`, `kafka_offset`, TRUE AS `is_new`
 FROM `project`.`cdc`.`log`
 WHERE TRUE AND `ingested_at` <= TIMESTAMP '2026-01-02 03:04:05.678901+00' AND TRUE
 AND `source_schema` = 'shop' AND `source_table` = 'order'

@@ -2,7 +2,7 @@ CREATE OR REPLACE TABLE `project`.`cdc`.`_strait_fold_soft_unchanged`
 OPTIONS (expiration_timestamp = TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL 24 HOUR))
 AS
 WITH `read` AS (
-SELECT `operation`, `position`, `data`, `before`, `error`, `kafka_topic`, `kafka_partition`, `kafka_offset`, TRUE AS `is_new`
+SELECT `operation`, `position`, IF(`error` IS NULL, `data`, REGEXP_REPLACE(`data`, r'\\u[dD][89a-fA-F][0-9a-fA-F]{2}', r'\\uFFFD')) AS `data`, IF(`error` IS NULL, `before`, REGEXP_REPLACE(`before`, r'\\u[dD][89a-fA-F][0-9a-fA-F]{2}', r'\\uFFFD')) AS `before`, `error`, `kafka_topic`, `kafka_partition`, `kafka_offset`, TRUE AS `is_new`
 FROM `project`.`cdc`.`log`
 WHERE `ingested_at` >= TIMESTAMP '2026-01-02 02:46:40.000000+00' AND `ingested_at` <= TIMESTAMP '2026-01-02 03:04:05.678901+00' AND NOT (`ingested_at` <= TIMESTAMP '2026-01-02 03:04:05.678901+00' AND ((`kafka_topic` = 'cdc' AND `kafka_partition` = 0 AND `kafka_offset` BETWEEN 0 AND 41) OR (`kafka_topic` = 'it\'s' AND `kafka_partition` = 7 AND `kafka_offset` BETWEEN 5 AND 5)))
 AND `source_schema` = 'shop' AND `source_table` = 'order'
