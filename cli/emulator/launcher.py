@@ -760,6 +760,34 @@ def forget_unnamed_rows():
     tabledata._deduplicate = deduplicate
 
 
+def find_tables_by_name():
+    """local-bigquery asks for every table of a statement whether it exists, by a scan over all tables and their sizes: 11 ms
+    without tables, 50 ms with 60. DuckLake's own catalogue answers at once; what it does not know is asked the long way."""
+    from local_bigquery.engine import database
+    from local_bigquery.sql.rules import tables
+
+    class Lookup:
+        def __getattr__(self, name):
+            return getattr(database, name)
+
+        @staticmethod
+        def objects(project_id, dataset_id, table_id=None):
+            if table_id is not None:
+                catalogue = '"__ducklake_metadata_' + project_id.replace('"', '""') + '".main'
+                with contextlib.suppress(Exception):
+                    known = database.fetch(
+                        f"SELECT t.table_name, 'TABLE', 0 FROM {catalogue}.ducklake_table t "
+                        f"JOIN {catalogue}.ducklake_schema s USING (schema_id) WHERE s.schema_name = $1 "
+                        "AND t.table_name = $2 AND t.end_snapshot IS NULL AND s.end_snapshot IS NULL",
+                        [dataset_id, table_id],
+                    )
+                    if known:
+                        return known
+            return database.objects(project_id, dataset_id, table_id)
+
+    tables.database = Lookup()
+
+
 def count_jobs():
     from local_bigquery.jobs import runner
 
@@ -854,6 +882,7 @@ def main():
     ignore_nulls_before_limit()
     keep_number_text()
     count_jobs()
+    find_tables_by_name()
     # Opens the database now: an error here ends the start instead of failing the first call.
     database.connection()
 

@@ -317,7 +317,6 @@ fn five_kinds() -> Table {
 }
 
 #[test]
-#[ignore = "the merge does not yet add a source's new column to a final table"]
 fn case_17_a_column_is_added_in_the_middle_of_a_batch() {
     run(async {
         let old = Table::orders();
@@ -385,7 +384,6 @@ fn case_21_names_that_are_no_plain_identifiers() {
 }
 
 #[test]
-#[ignore = "the embedded BigQuery fails JSON_QUERY on half a surrogate pair, where BigQuery does not"]
 fn case_24_emoji_in_both_spellings_and_half_of_one() {
     run(async {
         for deletes in ["hard", "soft"] {

@@ -55,17 +55,21 @@ fn a_merge_without_news_reads_twice_and_does_nothing_else() {
         pipeline.merge().await;
         let ledger = format!("SELECT COUNT(*) FROM `{}`", pipeline.merges());
         let entries = pipeline.texts(&ledger).await;
-        for redelivered in [false, true] {
-            if redelivered {
-                pipeline.deliver(&records).await;
-            }
-            counters(&pipeline).await;
+        let assert_idle = async |pipeline: &mut Pipeline| {
+            counters(pipeline).await;
             pipeline.merge().await;
-            let counted = counters(&pipeline).await;
-            assert_eq!(counted["jobs"], 2, "redelivered: {redelivered}: {counted}");
-            assert_eq!(counted["append"]["rows"], 0, "redelivered: {redelivered}: {counted}");
-            assert_eq!(counted["rest"]["tables.get"], Value::Null, "redelivered: {redelivered}: {counted}");
-        }
+            let counted = counters(pipeline).await;
+            assert_eq!(counted["jobs"], 2, "{counted}");
+            assert_eq!(counted["append"]["rows"], 0, "{counted}");
+            assert_eq!(counted["rest"]["tables.get"], Value::Null, "{counted}");
+        };
+        assert_idle(&mut pipeline).await;
+        assert_eq!(pipeline.texts(&ledger).await, entries);
+        // What is delivered again is looked at once: its offsets might be those of a topic that was made anew.
+        pipeline.deliver(&records).await;
+        pipeline.merge().await;
+        let entries = pipeline.texts(&ledger).await;
+        assert_idle(&mut pipeline).await;
         assert_eq!(pipeline.texts(&ledger).await, entries);
     });
 }

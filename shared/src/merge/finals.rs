@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt, stream};
 
-use crate::bigquery::ErrorKind;
 use crate::bigquery::table_resource::Table;
 use crate::names::{SourceTable, TableName, fingerprint};
 
@@ -88,6 +87,15 @@ impl Run<'_> {
         let definitions = self.definitions(&wants_definition).await?;
 
         let definitions = &definitions;
+        // Each dataset once, before the tables are made side by side.
+        let datasets: BTreeSet<String> = existing
+            .iter()
+            .filter(|(source, table)| matches!(table, Ok(None)) && definitions.contains_key(source))
+            .map(|(source, _)| config.final_table.name_of(source).dataset)
+            .collect();
+        for dataset in &datasets {
+            bigquery.ensure_dataset(dataset, self.deadline).await?;
+        }
         let taken: Vec<(SourceTable, Option<Result<Found, TableError>>)> = stream::iter(existing)
             .map(|(source, table)| async move {
                 let definition = definitions.get(source);
@@ -156,15 +164,7 @@ impl Run<'_> {
         if !unknown.is_empty() {
             tracing::warn!(table = %source, columns = unknown.join(", "), "types that are not known become STRING");
         }
-        match bigquery.create_table(&table, self.deadline).await {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                bigquery.ensure_dataset(&name.dataset, self.deadline).await?;
-                bigquery.create_table(&table, self.deadline).await?;
-            }
-            other => {
-                other?;
-            }
-        }
+        bigquery.create_table(&table, self.deadline).await?;
         tracing::info!(table = %source, final_table = %name, "created a final table");
         // As it stands now: somebody else may have been first.
         let table = bigquery.get_table(&name, self.deadline).await?.unwrap_or(table);

@@ -143,7 +143,9 @@ impl MergeHandler {
 
     async fn run(&self, asked: &Asked, invocation: &Invocation) -> Result<(Answer, Option<i64>), TableError> {
         let deadline = invocation.deadline;
-        let run_id = invocation.request_id.as_str();
+        // Lambda keeps the request id when it invokes again; the queries of an earlier attempt must not answer this one's.
+        let run_id = &format!("{}/{}", invocation.request_id, now_us());
+        let run_id = run_id.as_str();
         let state = self.ledger_state(run_id, deadline).await?;
         let furthest = state.furthest();
         let plan_sql = plan::query(&self.config.project, &self.config.log_table, &furthest, None)?;
