@@ -53,6 +53,11 @@ pub struct Column {
     pub description: &'static str,
 }
 
+/// One column, for a table's spec.
+pub const fn column(name: &'static str, column_type: ColumnType, mode: Mode, description: &'static str) -> Column {
+    Column { name, column_type, mode, description }
+}
+
 /// The time unit of a table's partitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PartitionUnit {

@@ -1,11 +1,7 @@
 //! How the log looks in BigQuery. [`super::row`] encodes by these columns' places, so a column may only ever be added at
 //! the end.
 
-use crate::bigquery::table_spec::{Column, ColumnType, Mode, PartitionUnit, TableSpec};
-
-const fn column(name: &'static str, column_type: ColumnType, mode: Mode, description: &'static str) -> Column {
-    Column { name, column_type, mode, description }
-}
+use crate::bigquery::table_spec::{ColumnType, Mode, PartitionUnit, TableSpec, column};
 
 /// `cdc.log`.
 pub const LOG: TableSpec = TableSpec {

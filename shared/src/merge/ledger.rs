@@ -5,14 +5,10 @@ use std::collections::BTreeMap;
 
 use prost::Message;
 
-use crate::bigquery::table_spec::{Column, ColumnType, Mode, PartitionUnit, TableSpec};
+use crate::bigquery::table_spec::{Column, ColumnType, Mode, PartitionUnit, TableSpec, column};
 use crate::names::{NameError, SourceTable, TableName};
 
 use super::coverage::{Coverage, OffsetRange};
-
-const fn column(name: &'static str, column_type: ColumnType, mode: Mode, description: &'static str) -> Column {
-    Column { name, column_type, mode, description }
-}
 
 const OFFSET_COLUMNS: &[Column] = &[
     column("topic", ColumnType::String, Mode::Required, "Kafka topic"),

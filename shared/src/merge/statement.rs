@@ -1,7 +1,7 @@
 //! The statements that write: the one MERGE per table, what goes to quarantine, and the columns of Strait's own that a
 //! table lacks. Every statement is idempotent: running it again changes nothing.
 
-use crate::bigquery::table_spec::{Column, ColumnType as SpecType, Mode, PartitionUnit, TableSpec};
+use crate::bigquery::table_spec::{ColumnType as SpecType, Mode, PartitionUnit, TableSpec, column};
 use crate::config::{AbsentColumns, Deletes};
 use crate::names::{
     DELETED_COLUMN, MERGED_AT_COLUMN, NameError, POSITION_COLUMN, SourceTable, TableName, quote_column, string_literal,
@@ -10,10 +10,6 @@ use crate::names::{
 use super::final_table::{FinalTable, NewColumn};
 use super::fold::{known_column, range_column, value_column};
 use super::plan::DEFINITIONS;
-
-const fn column(name: &'static str, column_type: SpecType, mode: Mode, description: &'static str) -> Column {
-    Column { name, column_type, mode, description }
-}
 
 /// How `cdc.quarantine` looks: enough to find the log's row, and no row values but the key.
 pub const QUARANTINE: TableSpec = TableSpec {
