@@ -346,6 +346,29 @@ fn a_merge_that_runs_out_of_time_leaves_its_job_to_the_next_run() {
 }
 
 #[test]
+fn a_merge_that_takes_effect_after_its_run_brings_nothing_back() {
+    run(async {
+        let (mut pipeline, orders) = working_with(Setup::default().merge_timeout(Duration::from_secs(12))).await;
+        pipeline.send(&[orders.insert(row(7, "gone soon")).at(20)]).await;
+        // BigQuery gets to the job only after the run has ended.
+        const LATE: f64 = 18.0;
+        job_fault(&pipeline, "MERGE .*@", json!({"kind": "delay", "seconds": LATE}), 1).await;
+        let started = Instant::now();
+        let answers = pipeline.merge().await;
+        assert_eq!(of(&answers, &orders).outcome, "running", "{answers:?}");
+        pipeline.send(&[orders.delete(row(7, "gone soon")).at(21)]).await;
+        let answers = pipeline.merge().await;
+        assert_eq!(of(&answers, &orders).outcome, "merged", "{answers:?}");
+        // The row stays away while the late job comes and after it, merged again or not.
+        while started.elapsed() < Duration::from_secs_f64(LATE + 4.0) {
+            pipeline.assert_rows(&orders, &[&["1", "old"]]).await;
+            pipeline.merge().await;
+        }
+        pipeline.assert_rows(&orders, &[&["1", "old"]]).await;
+    });
+}
+
+#[test]
 fn an_ingest_that_cannot_write_in_time_gives_its_records_back() {
     run(async {
         let (mut pipeline, orders) = working_with(Setup::default().ingest_timeout(Duration::from_secs(4))).await;

@@ -241,6 +241,46 @@ fn a_value_that_its_column_cannot_hold_is_quarantined_until_a_later_change_mends
 }
 
 #[test]
+fn a_final_table_that_was_removed_is_filled_from_all_that_the_log_retains() {
+    run(async {
+        let orders = Table::orders();
+        let mut pipeline = Pipeline::start().await;
+        let messages = [
+            orders.create(),
+            orders.insert(row(1, "a")).at(10),
+            orders.insert(row(2, "b")).at(11),
+            orders.delete(row(2, "b")).at(12),
+        ];
+        pipeline.send(&messages).await;
+        pipeline.merge().await;
+        pipeline.query(&format!("DROP TABLE `{}`", pipeline.final_table(&orders))).await;
+        pipeline.send(&[orders.insert(row(3, "c")).at(13)]).await;
+        let answers = pipeline.merge().await;
+        assert_eq!(of(&answers, &orders).outcome, "merged", "{answers:?}");
+        pipeline.assert_rows(&orders, &[&["1", "a"], &["3", "c"]]).await;
+        assert!(pipeline.logs().contains("made anew"), "a person is told that older rows may be missing");
+    });
+}
+
+#[test]
+fn two_source_tables_of_one_final_table_are_refused() {
+    run(async {
+        let one = Table::new("a_b", "c").column("id", "INT64").key(&["id"]);
+        let other = Table::new("a", "b_c").column("id", "INT64").key(&["id"]);
+        let mut pipeline = Pipeline::start().await;
+        let messages =
+            [one.create(), other.create(), one.insert(json!({"id": 1})).at(10), other.insert(json!({"id": 1})).at(11)];
+        pipeline.send(&messages).await;
+        let answers = pipeline.merge().await;
+        for table in [&one, &other] {
+            let answer = of(&answers, table);
+            assert_eq!(answer.outcome, "waiting", "{answer:?}");
+            assert!(answer.reason.as_deref().unwrap().contains("STRAIT_FINAL_TABLE"), "{answer:?}");
+        }
+    });
+}
+
+#[test]
 fn the_ledger_tells_what_was_merged() {
     run(async {
         let orders = Table::orders();
