@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use serde_json::json;
+use strait_cli::msk::KafkaRecord;
 use strait_cli::runtime_api::InvocationOutcome;
 use strait_tests::case::{Case, Outcome, play};
 use strait_tests::history::{Message, Table};
@@ -253,15 +254,26 @@ cases! {
     }
 }
 
+/// Delivers every suffix of the records again; no row may be written for it.
+async fn redeliver_every_suffix(pipeline: &Pipeline, records: &[KafkaRecord], table: &Table) {
+    let before = pipeline.snapshot(table).await;
+    for from in 0..records.len() {
+        pipeline.deliver(&records[from..]).await;
+    }
+    pipeline.merge().await;
+    assert_eq!(pipeline.snapshot(table).await, before);
+}
+
 #[test]
 fn case_12_the_answer_to_the_merge_is_lost() {
     run(async {
         for deletes in ["hard", "soft"] {
             let orders = Table::orders();
             let mut pipeline = Setup::default().with("STRAIT_DELETES", deletes).start().await;
-            pipeline.send(&[orders.create(), orders.insert(row(1, "a")).at(10)]).await;
+            let mut records = pipeline.send(&[orders.create(), orders.insert(row(1, "a")).at(10)]).await;
             pipeline.merge().await;
-            pipeline.send(&[orders.delete(row(1, "a")).at(11), orders.insert(row(2, "b")).at(12)]).await;
+            records
+                .extend(pipeline.send(&[orders.delete(row(1, "a")).at(11), orders.insert(row(2, "b")).at(12)]).await);
             let final_dataset = format!("MERGE .*{}_replica", pipeline.prefix());
             pipeline
                 .fault(json!({"side": "rest", "match": {"api": "jobs.insert", "body_regex": final_dataset},
@@ -275,6 +287,7 @@ fn case_12_the_answer_to_the_merge_is_lost() {
             let before = pipeline.snapshot(&orders).await;
             pipeline.merge().await;
             assert_eq!(pipeline.snapshot(&orders).await, before);
+            redeliver_every_suffix(&pipeline, &records, &orders).await;
         }
     });
 }
@@ -282,28 +295,32 @@ fn case_12_the_answer_to_the_merge_is_lost() {
 #[test]
 fn case_12_the_merge_took_effect_and_its_run_died() {
     run(async {
-        let orders = Table::orders();
-        let mut pipeline = Pipeline::start().await;
-        pipeline.send(&[orders.create(), orders.insert(row(1, "a")).at(10)]).await;
-        pipeline.merge().await;
-        pipeline.send(&[orders.update(row(1, "b")).at(11), orders.insert(row(2, "c")).at(12)]).await;
-        // The second entry of this run says that the table is merged; the first one only holds it back.
-        let ledger = format!("{}_cdc/tables/merges", pipeline.prefix());
-        pipeline
-            .fault(json!({"side": "grpc", "match": {"rpc": "AppendRows", "stream_regex": ledger}, "skip": 1,
+        for deletes in ["hard", "soft"] {
+            let orders = Table::orders();
+            let mut pipeline = Setup::default().with("STRAIT_DELETES", deletes).start().await;
+            let mut records = pipeline.send(&[orders.create(), orders.insert(row(1, "a")).at(10)]).await;
+            pipeline.merge().await;
+            records
+                .extend(pipeline.send(&[orders.update(row(1, "b")).at(11), orders.insert(row(2, "c")).at(12)]).await);
+            // The second entry of this run says that the table is merged; the first one only holds it back.
+            let ledger = format!("{}_cdc/tables/merges", pipeline.prefix());
+            pipeline
+                .fault(json!({"side": "grpc", "match": {"rpc": "AppendRows", "stream_regex": ledger}, "skip": 1,
                           "action": {"kind": "grpc_status", "code": "PERMISSION_DENIED"}}))
-            .await;
-        let outcome = pipeline.invoke_merge("{}").await;
-        assert!(
-            matches!(&outcome, InvocationOutcome::Error { error_type, .. } if error_type == "TablesFailed"),
-            "{outcome:?}"
-        );
-        let merged = pipeline.snapshot(&orders).await;
+                .await;
+            let outcome = pipeline.invoke_merge("{}").await;
+            assert!(
+                matches!(&outcome, InvocationOutcome::Error { error_type, .. } if error_type == "TablesFailed"),
+                "{outcome:?}"
+            );
+            let merged = pipeline.snapshot(&orders).await;
 
-        let answers = pipeline.merge().await;
-        assert_eq!(of(&answers, &orders).outcome, "merged");
-        pipeline.assert_rows(&orders, &[&["1", "b"], &["2", "c"]]).await;
-        assert_eq!(pipeline.snapshot(&orders).await, merged, "the second run wrote again");
+            let answers = pipeline.merge().await;
+            assert_eq!(of(&answers, &orders).outcome, "merged");
+            pipeline.assert_rows(&orders, &[&["1", "b"], &["2", "c"]]).await;
+            assert_eq!(pipeline.snapshot(&orders).await, merged, "the second run wrote again");
+            redeliver_every_suffix(&pipeline, &records, &orders).await;
+        }
     });
 }
 
@@ -319,67 +336,75 @@ fn five_kinds() -> Table {
 #[test]
 fn case_17_a_column_is_added_in_the_middle_of_a_batch() {
     run(async {
-        let old = Table::orders();
-        let new = Table::orders().column("w", "WSTRING");
-        let mut pipeline = Pipeline::start().await;
-        pipeline.send(&[old.create(), old.insert(row(1, "a")).at(10)]).await;
-        pipeline.merge().await;
-        pipeline
-            .send(&[
-                old.update(row(1, "b")).at(20),
-                new.update(json!({"id": 1, "v": "d", "w": "new"})).at(22),
-                old.update(row(1, "c")).at(21),
-                new.create(),
-            ])
-            .await;
-        pipeline.merge().await;
-        pipeline.assert_rows(&new, &[&["1", "d", "new"]]).await;
+        for deletes in ["hard", "soft"] {
+            let old = Table::orders();
+            let new = Table::orders().column("w", "WSTRING");
+            let mut pipeline = Setup::default().with("STRAIT_DELETES", deletes).start().await;
+            let mut records = pipeline.send(&[old.create(), old.insert(row(1, "a")).at(10)]).await;
+            pipeline.merge().await;
+            let more = pipeline
+                .send(&[
+                    old.update(row(1, "b")).at(20),
+                    new.update(json!({"id": 1, "v": "d", "w": "new"})).at(22),
+                    old.update(row(1, "c")).at(21),
+                    new.create(),
+                ])
+                .await;
+            records.extend(more);
+            pipeline.merge().await;
+            pipeline.assert_rows(&new, &[&["1", "d", "new"]]).await;
+            redeliver_every_suffix(&pipeline, &records, &new).await;
+        }
     });
 }
 
 #[test]
 fn case_21_names_that_are_no_plain_identifiers() {
     run(async {
-        let sources = ["id", "a.b", "a`c", "select", "with space", "이름", "Note", "note", "1st", "_partitiontime"];
-        let mut table = Table::new("shop", "order").key(&["id"]);
-        for source in sources {
-            table = table.column(source, "WSTRING");
-        }
-        let mut pipeline = Pipeline::start().await;
-        let image: serde_json::Map<String, serde_json::Value> =
-            sources.iter().map(|source| ((*source).to_owned(), json!(format!("value of {source}")))).collect();
-        let image = serde_json::Value::Object(image);
-        pipeline.send(&[table.create(), table.insert(&image).at(10)]).await;
-        let answers = pipeline.merge().await;
-        assert_eq!(of(&answers, &table).outcome, "merged", "{answers:?}");
-
-        // The documented rule, and the description by which a renamed column is read back.
-        let sql = format!(
-            "SELECT column_name, description FROM `{}_replica`.INFORMATION_SCHEMA.COLUMN_FIELD_PATHS WHERE table_name = 'shop_order'",
-            pipeline.prefix()
-        );
-        let names = strait::names::column_names(sources);
-        let described = pipeline.query(&sql).await;
-        let columns =
-            pipeline.bigquery.query(&format!("SELECT * FROM `{}`", pipeline.final_table(&table))).await.unwrap();
-        for (source, name) in sources.into_iter().zip(&names) {
-            let place = columns.columns.iter().position(|column| column.name == *name);
-            let place = place.unwrap_or_else(|| panic!("{source} is not in the column {name}: {:?}", columns.columns));
-            assert_eq!(columns.rows[0][place].as_deref(), Some(format!("value of {source}").as_str()), "{name}");
-            if source != name {
-                let description =
-                    described.iter().find(|row| row[0].as_deref() == Some(name)).and_then(|row| row[1].clone());
-                let read_back = description.as_deref().and_then(strait::names::source_column);
-                assert_eq!(read_back.as_deref(), Some(source), "{name}");
+        for deletes in ["hard", "soft"] {
+            let sources = ["id", "a.b", "a`c", "select", "with space", "이름", "Note", "note", "1st", "_partitiontime"];
+            let mut table = Table::new("shop", "order").key(&["id"]);
+            for source in sources {
+                table = table.column(source, "WSTRING");
             }
+            let mut pipeline = Setup::default().with("STRAIT_DELETES", deletes).start().await;
+            let image: serde_json::Map<String, serde_json::Value> =
+                sources.iter().map(|source| ((*source).to_owned(), json!(format!("value of {source}")))).collect();
+            let image = serde_json::Value::Object(image);
+            let mut records = pipeline.send(&[table.create(), table.insert(&image).at(10)]).await;
+            let answers = pipeline.merge().await;
+            assert_eq!(of(&answers, &table).outcome, "merged", "{answers:?}");
+
+            // The documented rule, and the description by which a renamed column is read back.
+            let sql = format!(
+                "SELECT column_name, description FROM `{}_replica`.INFORMATION_SCHEMA.COLUMN_FIELD_PATHS WHERE table_name = 'shop_order'",
+                pipeline.prefix()
+            );
+            let names = strait::names::column_names(sources);
+            let described = pipeline.query(&sql).await;
+            let columns =
+                pipeline.bigquery.query(&format!("SELECT * FROM `{}`", pipeline.final_table(&table))).await.unwrap();
+            for (source, name) in sources.into_iter().zip(&names) {
+                let place = columns.columns.iter().position(|column| column.name == *name);
+                let place =
+                    place.unwrap_or_else(|| panic!("{source} is not in the column {name}: {:?}", columns.columns));
+                assert_eq!(columns.rows[0][place].as_deref(), Some(format!("value of {source}").as_str()), "{name}");
+                if source != name {
+                    let description =
+                        described.iter().find(|row| row[0].as_deref() == Some(name)).and_then(|row| row[1].clone());
+                    let read_back = description.as_deref().and_then(strait::names::source_column);
+                    assert_eq!(read_back.as_deref(), Some(source), "{name}");
+                }
+            }
+            // An update finds the columns again by their descriptions alone.
+            let mut changed = image;
+            changed["a`c"] = json!("changed");
+            records.extend(pipeline.send(&[table.update(&changed).at(11)]).await);
+            pipeline.merge().await;
+            let place = columns.columns.iter().position(|column| column.name == names[2]).unwrap();
+            assert_eq!(pipeline.rows(&table).await[0][place].as_deref(), Some("changed"));
+            redeliver_every_suffix(&pipeline, &records, &table).await;
         }
-        // An update finds the columns again by their descriptions alone.
-        let mut changed = image;
-        changed["a`c"] = json!("changed");
-        pipeline.send(&[table.update(&changed).at(11)]).await;
-        pipeline.merge().await;
-        let place = columns.columns.iter().position(|column| column.name == names[2]).unwrap();
-        assert_eq!(pipeline.rows(&table).await[0][place].as_deref(), Some("changed"));
     });
 }
 
@@ -418,20 +443,23 @@ fn case_24_emoji_in_both_spellings_and_half_of_one() {
 #[test]
 fn case_25_columns_that_differ_by_case_and_one_is_missing() {
     run(async {
-        let table = Table::new("shop", "twins")
-            .column("id", "INT64")
-            .column("V", "WSTRING")
-            .column("v", "WSTRING")
-            .key(&["id"]);
-        let mut pipeline = Pipeline::start().await;
-        pipeline
-            .send(&[
-                table.create(),
-                table.insert(json!({"id": 1, "V": "upper"})).at(10),
-                table.insert(json!({"id": 2, "v": "lower"})).at(11),
-            ])
-            .await;
-        pipeline.merge().await;
-        pipeline.assert_rows(&table, &[&["1", "upper", NULL], &["2", NULL, "lower"]]).await;
+        for deletes in ["hard", "soft"] {
+            let table = Table::new("shop", "twins")
+                .column("id", "INT64")
+                .column("V", "WSTRING")
+                .column("v", "WSTRING")
+                .key(&["id"]);
+            let mut pipeline = Setup::default().with("STRAIT_DELETES", deletes).start().await;
+            let records = pipeline
+                .send(&[
+                    table.create(),
+                    table.insert(json!({"id": 1, "V": "upper"})).at(10),
+                    table.insert(json!({"id": 2, "v": "lower"})).at(11),
+                ])
+                .await;
+            pipeline.merge().await;
+            pipeline.assert_rows(&table, &[&["1", "upper", NULL], &["2", NULL, "lower"]]).await;
+            redeliver_every_suffix(&pipeline, &records, &table).await;
+        }
     });
 }
