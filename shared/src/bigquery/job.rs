@@ -8,7 +8,6 @@ use gcp_bigquery_client::model::job::Job;
 use gcp_bigquery_client::model::job_configuration::JobConfiguration;
 use gcp_bigquery_client::model::job_configuration_query::JobConfigurationQuery;
 use gcp_bigquery_client::model::job_reference::JobReference;
-use gcp_bigquery_client::model::table_reference::TableReference;
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::Value;
@@ -17,7 +16,6 @@ use tokio::time::Instant;
 use super::error::{Error, ErrorKind};
 use super::rest::{BigQuery, Call};
 use super::retry::{Retries, with_retries};
-use crate::names::TableName;
 
 /// How long one poll waits inside BigQuery for the job to end.
 const POLL: Duration = Duration::from_secs(10);
@@ -38,8 +36,6 @@ pub struct JobRequest {
     pub labels: BTreeMap<String, String>,
     /// The job fails, without cost, if it would bill more.
     pub max_bytes_billed: Option<i64>,
-    /// Where the result goes instead of an anonymous table; replaced if it exists.
-    pub destination: Option<TableName>,
     /// Rows of the answer at most; `Some(0)` reads none. `None` reads them all.
     pub max_results: Option<u64>,
 }
@@ -53,7 +49,6 @@ impl JobRequest {
             job_id: job_id.into(),
             labels: BTreeMap::new(),
             max_bytes_billed: None,
-            destination: None,
             max_results: None,
         }
     }
@@ -169,7 +164,6 @@ impl BigQuery {
 
     fn job(&self, request: &JobRequest, job_id: &str) -> Job {
         let labels: HashMap<String, String> = request.labels.clone().into_iter().collect();
-        let destination = request.destination.as_ref();
         Job {
             job_reference: Some(JobReference {
                 job_id: Some(job_id.to_owned()),
@@ -182,10 +176,6 @@ impl BigQuery {
                     query: request.sql.clone(),
                     use_legacy_sql: Some(false),
                     maximum_bytes_billed: request.max_bytes_billed.map(|bytes| bytes.to_string()),
-                    destination_table: destination
-                        .map(|table| TableReference::new(&self.project, &table.dataset, &table.table)),
-                    create_disposition: destination.map(|_| "CREATE_IF_NEEDED".to_owned()),
-                    write_disposition: destination.map(|_| "WRITE_TRUNCATE".to_owned()),
                     ..JobConfigurationQuery::default()
                 }),
                 ..JobConfiguration::default()
