@@ -112,7 +112,10 @@ impl Run<'_> {
         let is_reopened = begins_epoch && own.is_some();
         let own = match news {
             _ if stands_behind || is_reopened => Own::Behind,
-            Some(news) => Own::Begun(self.begin(&source, &table, &standing, news, is_retry)?, news.clone()),
+            Some(news) => {
+                let begun = self.begin(&source, &table, &standing, news, is_retry)?;
+                Own::Begun(Box::new(begun), Box::new(news.clone()))
+            }
             None => Own::Nothing,
         };
         Ok(Work { source, table, standing, unfinished, own, is_retry, waited_since_us, is_reopened })
@@ -251,7 +254,7 @@ impl MergeHandler {
                         let work = run.work(source, found, standing, own, waited_since_us, behind)?;
                         // A table that stands behind is held back by the entry that it has.
                         let (needs_entry, begun) = match &work.own {
-                            Own::Begun(begun, _) => (true, Some(begun)),
+                            Own::Begun(begun, _) => (true, Some(&**begun)),
                             Own::Behind => (own.is_none() || found.is_new || work.is_reopened, None),
                             Own::Nothing => (false, None),
                         };
