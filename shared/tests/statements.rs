@@ -10,12 +10,13 @@ use serde_json::json;
 use strait::bigquery::table_resource::Table;
 use strait::bigquery::table_spec::{Column, ColumnType as SpecType, Mode, TableSpec};
 use strait::config::{AbsentColumns, Deletes};
-use strait::log::table::LOG;
+use strait::log::table::{KEPT_OUT, LOG, kept_out_table};
 use strait::merge::coverage::{Coverage, OffsetRange};
 use strait::merge::definition::SourceDefinition;
 use strait::merge::final_table::{FinalTable, NewColumn, new_table};
 use strait::merge::fold::{self, FoldRequest, LookBack};
 use strait::merge::ledger::{LedgerState, MERGES};
+use strait::merge::offsets;
 use strait::merge::plan;
 use strait::merge::statement::{self, MergeRequest, QUARANTINE};
 use strait::names::{SourceTable, TableName};
@@ -77,6 +78,8 @@ fn statements() -> BTreeMap<String, String> {
     let coverage = Coverage { to_us: Some(1_767_323_045_678_901), ranges: covered };
     add("plan".into(), plan::query(PROJECT, &log, &coverage, None).unwrap());
     add("plan_one_table".into(), plan::query(PROJECT, &log, &coverage, Some(&order())).unwrap());
+    add("gaps_view".into(), offsets::create_gaps_view(PROJECT, &log, 30).unwrap());
+    add("duplicates_view".into(), offsets::create_duplicates_view(PROJECT, &log).unwrap());
     add(
         "quarantine".into(),
         statement::quarantine(PROJECT, &everything_folds, &table("cdc", "quarantine"), &order()).unwrap(),
@@ -165,6 +168,7 @@ fn tables() -> serde_json::Value {
     };
     let mut tables = vec![
         own(table("cdc", LOG_NAME), &LOG),
+        own(kept_out_table(&table("cdc", LOG_NAME)), &KEPT_OUT),
         own(table("cdc", "merges"), &MERGES),
         own(table("cdc", "quarantine"), &QUARANTINE),
     ];

@@ -8,6 +8,7 @@ pub mod final_table;
 mod finals;
 pub mod fold;
 pub mod ledger;
+pub mod offsets;
 pub mod plan;
 pub mod run;
 pub mod statement;
