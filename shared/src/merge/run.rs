@@ -27,6 +27,7 @@ use super::coverage::Coverage;
 use super::final_table::FinalTableProblem;
 use super::finals::{Found, no_definition};
 use super::ledger::{Entry, LedgerState, MERGES, Outcome, TableState};
+use super::offsets;
 use super::plan::{self, News, Plan};
 use super::statement::QUARANTINE;
 use super::work::{Begun, Own, Standing, Work};
@@ -350,18 +351,27 @@ impl MergeHandler {
         LedgerState::from_rows(&rows).map_err(|error| TableError::Unexpected { what: error.to_string() })
     }
 
-    async fn make_own_tables(&self, deadline: Instant) -> Result<(), Error> {
+    async fn make_own_tables(&self, deadline: Instant) -> Result<(), TableError> {
         let config = &self.config;
         self.bigquery.ensure_table(&config.log_table, &LOG, Some(config.log_retention_days), deadline).await?;
         let kept_out = kept_out_table(&config.log_table);
         self.bigquery.ensure_table(&kept_out, &KEPT_OUT, Some(config.log_retention_days), deadline).await?;
         self.bigquery.ensure_table(&config.quarantine_table, &QUARANTINE, None, deadline).await?;
+        let project = config.project.as_str();
+        for sql in [
+            offsets::create_gaps_view(project, &config.log_table, config.log_retention_days)?,
+            offsets::create_duplicates_view(project, &config.log_table)?,
+        ] {
+            let id = format!("strait_view_{}", fingerprint(&format!("{}\0{sql}", now_us()), 24));
+            self.bigquery.run_query(&self.job(&sql, id, "view"), deadline).await?;
+        }
+        // Last, for the ledger is how the next run knows that all of them are there.
         self.bigquery.ensure_table(&config.merges_table, &MERGES, None, deadline).await?;
         Ok(())
     }
 
     /// Appends entries to the ledger. A ledger that was made a moment ago may not be seen yet by appends.
-    pub(super) async fn record(&self, entries: &[Entry], deadline: Instant) -> Result<(), Error> {
+    pub(super) async fn record(&self, entries: &[Entry], deadline: Instant) -> Result<(), TableError> {
         if entries.is_empty() {
             return Ok(());
         }
@@ -372,12 +382,12 @@ impl MergeHandler {
         loop {
             let error = match self.appends.append(&stream, &rows, deadline).await.into_result(table) {
                 Err(error) if error.kind() == ErrorKind::NotFound => error,
-                other => return other,
+                other => return Ok(other?),
             };
             self.make_own_tables(deadline).await?;
             let delay = backoff.next_delay();
             if Instant::now() + delay >= deadline {
-                return Err(error);
+                return Err(error.into());
             }
             tokio::time::sleep(delay).await;
         }
