@@ -99,6 +99,7 @@ fn statements() -> BTreeMap<String, String> {
     add("reload_progress".into(), reload::progress(PROJECT, &log, &kept_out, &order(), 1_767_322_000_000_000).unwrap());
     let other = SourceTable { schema: "crm".into(), table: "o'brien".into() };
     add("definitions".into(), statement::newest_definitions(PROJECT, &log, &[&order(), &other]).unwrap());
+    add("highest_position".into(), statement::highest_position(PROJECT, &table("replica", "shop_order")).unwrap());
     let by_hand = made_by_hand();
     let mut lacking = by_hand.missing_columns;
     let description = Some(strait::names::renamed_column_description("it's \"b\""));

@@ -323,3 +323,16 @@ async fn reason_of_next(pipeline: &mut Pipeline, orders: &Table) -> String {
     pipeline.send(&[orders.insert(row(3, "c")).at(20)]).await;
     reason(pipeline, orders, "{}").await
 }
+
+#[test]
+fn a_ledger_that_is_lost_is_no_reason_to_take_new_changes_for_old() {
+    run(async {
+        let (mut pipeline, orders) = loaded(Setup::default()).await;
+        // The load has left the log; of its epoch only the rows know.
+        pipeline.query(&format!("DROP TABLE `{}`", pipeline.merges())).await;
+        pipeline.query(&format!("DELETE FROM `{}` WHERE operation <> 'update'", pipeline.log())).await;
+        pipeline.send(&[orders.update(row(1, "a2")).at(300), orders.delete(row(2, "b")).at(301)]).await;
+        pipeline.merge().await;
+        pipeline.assert_rows(&orders, &[&["1", "a2"], &["3", "c2"]]).await;
+    });
+}

@@ -19,17 +19,18 @@ use crate::bigquery::{Error, ErrorKind};
 use crate::config::Config;
 use crate::lambda::{Invocation, InvocationError};
 use crate::log::{KEPT_OUT, LOG, kept_out_table};
-use crate::names::{NameError, SourceTable, fingerprint};
+use crate::names::{NameError, POSITION_COLUMN, SourceTable, fingerprint};
 use crate::telemetry::{self, Metric, Unit};
 
 use super::answer::{Answer, Asked, TableAnswer};
 use super::coverage::Coverage;
-use super::final_table::FinalTableProblem;
+use super::epoch::Epochs;
+use super::final_table::{FinalTable, FinalTableProblem};
 use super::finals::{Found, no_definition};
 use super::ledger::{Entry, LedgerState, MERGES, Outcome, TableState};
 use super::offsets;
 use super::plan::{self, News, Plan};
-use super::statement::QUARANTINE;
+use super::statement::{self, QUARANTINE};
 use super::work::{Begun, Own, Standing, Work};
 
 /// Tables merged at a time. BigQuery runs the jobs; more at once only shortens the run, and its limit on
@@ -120,6 +121,29 @@ impl Run<'_> {
             None => Own::Nothing,
         };
         Ok(Work { source, table, standing, unfinished, own, is_retry, waited_since_us, is_reopened })
+    }
+
+    /// Where a final table stands of which the ledger says nothing: a table from before the ledger that is in use. Its rows tell.
+    async fn take_up(
+        &self,
+        source: &SourceTable,
+        table: &FinalTable,
+        standing: &mut Standing,
+    ) -> Result<(), TableError> {
+        if table.missing_columns.iter().any(|column| column.name == POSITION_COLUMN) {
+            return Ok(());
+        }
+        let sql = statement::highest_position(&self.handler.config.project, &table.name)?;
+        let rows = self.handler.read(&sql, "highest", &self.id, self.deadline).await?;
+        let highest = rows.into_iter().flatten().next().flatten();
+        if let Some(highest) = highest {
+            tracing::warn!(table = %source, "the ledger knows nothing of this table; its own rows say where it stands");
+            if let Some(boundary) = Epochs::boundary_of(&highest) {
+                standing.epochs.begin(boundary);
+            }
+            standing.highest_position = Some(highest);
+        }
+        Ok(())
     }
 
     /// The time of the run's next ledger entry: each is above the one before, so that a table's newest is never in doubt.
@@ -252,6 +276,10 @@ impl MergeHandler {
             } else {
                 match finals.get(&source) {
                     Some(Ok(found)) => {
+                        let mut standing = standing;
+                        if own.is_none() && !found.is_new {
+                            run.take_up(&source, &found.table, &mut standing).await?;
+                        }
                         let work = run.work(source, found, standing, own, waited_since_us, behind)?;
                         // A table that stands behind is held back by the entry that it has.
                         let (needs_entry, begun) = match &work.own {
