@@ -22,7 +22,7 @@ use crate::log::{KEPT_OUT, LOG, kept_out_table};
 use crate::names::{NameError, POSITION_COLUMN, SourceTable, fingerprint};
 use crate::telemetry::{self, Metric, Unit};
 
-use super::answer::{Answer, Asked, TableAnswer};
+use super::answer::{Answer, Asked, TableAnswer, Word};
 use super::coverage::Coverage;
 use super::epoch::Epochs;
 use super::final_table::{FinalTable, FinalTableProblem};
@@ -248,12 +248,18 @@ impl MergeHandler {
         let finals = run.finals(&concerned, &state, asked).await?;
         for source in concerned {
             let own = state.tables.get(&source);
+            let is_replicated = self.config.tables.matches(&source.schema, &source.table);
+            // Nothing of it waits; it would only have been seen whether a load is complete.
+            let has_records = plan.tables.contains_key(&source) || behind(&source).is_some();
+            let is_asked_for = is_replicated && asked.includes(&source);
+            if !has_records && !is_asked_for {
+                continue;
+            }
             let standing = Standing {
                 coverage: behind(&source).map_or_else(|| furthest.clone(), |table| table.coverage.clone()),
                 highest_position: own.and_then(|table| table.highest_position.clone()),
                 epochs: own.map(|table| table.epochs.clone()).unwrap_or_default(),
             };
-            let is_replicated = self.config.tables.matches(&source.schema, &source.table);
             let since_us = waits_since(behind(&source), plan.tables.get(&source)).filter(|_| is_replicated);
             let waited_us = since_us.map_or(0, |since| now.saturating_sub(since));
             oldest_wait_us = waited_us.max(oldest_wait_us);
@@ -306,16 +312,21 @@ impl MergeHandler {
             };
             // A table that waits as it did needs no new entry, for its own coverage still holds it back; and one that an
             // earlier run left at work must not lose sight of it.
+            let mut epochs = standing.epochs;
+            let is_told = match asked.word {
+                Some(Word::Epoch(boundary)) if asked.includes(&source) => epochs.begin(boundary),
+                _ => false,
+            };
             let is_held_back = own.is_some_and(|table| {
                 table.outcome == Outcome::Running
-                    || table.outcome == outcome && table.reason.as_deref() == Some(&reason)
+                    || !is_told && table.outcome == outcome && table.reason.as_deref() == Some(&reason)
             });
             if !is_held_back {
                 held_back.push(Entry {
                     final_table: Some(name.to_string()),
                     reason: Some(reason.clone()),
                     window_from: since_us,
-                    epochs: standing.epochs.to_entry(),
+                    epochs: epochs.to_entry(),
                     highest_position: standing.highest_position,
                     ..Entry::new(run_id, run.next_recorded_at(), &source, outcome, &standing.coverage)
                 });

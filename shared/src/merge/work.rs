@@ -382,7 +382,7 @@ impl Run<'_> {
             epochs: standing.epochs.to_entry(),
             ..Entry::new(&self.id, self.next_recorded_at(), &work.source, Outcome::Merged, &coverage)
         };
-        Ok(self.handler.record(&[entry], self.deadline).await?)
+        self.handler.record(&[entry], self.deadline).await
     }
 
     /// Does a piece of work and records it. With `goes_on`, more follows: the table must not look merged in between.
