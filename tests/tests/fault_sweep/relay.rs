@@ -30,7 +30,7 @@ const END_STREAM_AND_HEADERS: u8 = 0x1 | 0x4;
 const CANCEL: [u8; 4] = [0, 0, 0, 8];
 
 /// What becomes of a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Fault {
     /// The connection ends, and new ones are refused for a while.
     Refused,
@@ -194,9 +194,9 @@ impl Relay {
         self.inner.rules.lock().unwrap().push(rule);
     }
 
-    /// Forgets the faults that have not taken place, and says how many those were.
-    pub fn disarm(&self) -> usize {
-        std::mem::take(&mut *self.inner.rules.lock().unwrap()).len()
+    /// Forgets the faults that have not taken place, and gives them back.
+    pub fn disarm(&self) -> Vec<Rule> {
+        std::mem::take(&mut *self.inner.rules.lock().unwrap())
     }
 
     /// The calls since the last time this was asked.

@@ -55,7 +55,7 @@ pub fn all() -> bool {
 
 /// `STRAIT_FAULTS_SECONDS`, for the sweep; the other tests have their shares of it.
 pub fn budget() -> Duration {
-    let seconds = std::env::var("STRAIT_FAULTS_SECONDS").map_or(30, |seconds| seconds.parse().unwrap());
+    let seconds = std::env::var("STRAIT_FAULTS_SECONDS").map_or(20, |seconds| seconds.parse().unwrap());
     Duration::from_secs(seconds)
 }
 

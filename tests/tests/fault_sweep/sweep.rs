@@ -1,5 +1,6 @@
-//! Each call × each fault × each step, singly and in pairs. How many calls of a kind a run makes, the sweep finds out by itself: it goes
-//! on until a run no longer meets the fault.
+//! Each call × each fault × each step. *Rows*: every call of a run meets a fault, each another one, and from row to row the faults move
+//! on by a call, until every call has met each. *Singles*: one fault in a run; how many calls of a kind a run makes, the sweep finds out
+//! by itself: it goes on until a run no longer meets the fault. A *sample* is rows and random groups within a budget of time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -8,7 +9,7 @@ use std::time::Instant;
 
 use strait_tests::run;
 
-use crate::relay::{Fault, Rule};
+use crate::relay::{Call, Fault, Rule};
 use crate::shop::{Course, LONG, Random, Shop, all, budget, seed};
 
 /// Pipelines side by side; the embedded BigQuery is one process, so that more only fill each other's waits.
@@ -17,6 +18,8 @@ const LANES: u64 = 2;
 const MOST_TABLES: u32 = 12;
 /// Faults that one run of the sample meets at most.
 const MOST_AT_ONCE: usize = 8;
+/// Faults that pass, of either API: after so many rows every call has met each.
+const ROWS: usize = 18;
 /// More calls of one kind than any run makes.
 const MOST_STEPS: usize = 40;
 
@@ -85,8 +88,6 @@ enum Scene {
     FirstMerge,
 }
 
-const SCENES: [Scene; 5] = [Scene::Ingest, Scene::Merge, Scene::MergeNewTable, Scene::FirstIngest, Scene::FirstMerge];
-
 /// One call of a scene, and what is swept over it.
 #[derive(Debug, Clone)]
 struct Item {
@@ -97,27 +98,41 @@ struct Item {
     survives: bool,
 }
 
+impl Item {
+    fn kind(&self) -> String {
+        format!("{} {}", self.method, self.what.as_deref().unwrap_or("")).trim_end().to_owned()
+    }
+}
+
+/// What a lane does next.
+enum Task {
+    Row(Scene, usize),
+    Steps(Item),
+}
+
 /// What has been swept.
 #[derive(Default)]
 struct Tally {
     combinations: usize,
-    /// Faults that took place in them.
-    met: usize,
+    /// Which call of which kind met which fault, in a run of which scene.
+    met: BTreeSet<(Scene, String, usize, Fault)>,
+    /// Faults that took place, in all.
+    times: usize,
     /// Invocations that failed or left work, by what they said.
     failures: BTreeMap<String, usize>,
     /// Combinations that needed no second invocation.
     survived: usize,
     /// Calls of a kind in one run, at most.
     steps: BTreeMap<(Scene, String), usize>,
-    faults: BTreeSet<String>,
     folds_left: usize,
     problems: Vec<String>,
 }
 
 impl Tally {
-    fn note(&mut self, course: &Course, met: usize) {
+    fn note(&mut self, course: &Course, met: &[(&Item, usize)]) {
         self.combinations += 1;
-        self.met += met;
+        self.times += met.len();
+        self.met.extend(met.iter().map(|(item, step)| (item.scene, item.kind(), *step, item.fault)));
         self.survived += usize::from(course.failures.is_empty());
         for (kind, _) in &course.failures {
             *self.failures.entry(kind.clone()).or_default() += 1;
@@ -126,11 +141,12 @@ impl Tally {
 
     fn report(&self, name: &str, started: Instant) {
         let mut text = format!(
-            "{name}: {} combinations, {} faults met, of {} kinds, in {} s; {} got over it in the same invocation; {} folds left \
-             to expire\n  failed invocations: {:?}\n  calls in a run:",
+            "{name}: {} runs met {} faults, {} combinations of scene, call, step and fault, {} kinds of fault, in {} s; {} runs got over \
+             them in the same invocation; {} folds left to expire\n  failed invocations: {:?}\n  calls in a run:",
             self.combinations,
-            self.met,
-            self.faults.len(),
+            self.times,
+            self.met.len(),
+            self.met.iter().map(|(_, _, _, fault)| fault).collect::<BTreeSet<_>>().len(),
             started.elapsed().as_secs(),
             self.survived,
             self.folds_left,
@@ -170,8 +186,8 @@ impl Lane {
         Ok(shop)
     }
 
-    /// Plays a scene with faults. Which of them took place, and how the scene's own function fared.
-    async fn play(&mut self, scene: Scene, rules: &[Rule]) -> Result<(usize, Course), String> {
+    /// Plays a scene with faults. Which of them did not take place, and how the scene's own function fared.
+    async fn play(&mut self, scene: Scene, rules: &[Rule]) -> Result<(Vec<Rule>, Course), String> {
         let shop = self.shop(scene).await?;
         let messages = match scene {
             Scene::Ingest | Scene::Merge => shop.changes(),
@@ -179,7 +195,7 @@ impl Lane {
         };
         let records = shop.pipeline.produce(&messages);
         let meets_ingest = matches!(scene, Scene::Ingest | Scene::FirstIngest);
-        let mut met = (0, Course::default());
+        let mut met = (Vec::new(), Course::default());
         for is_ingest in [true, false] {
             let is_met = is_ingest == meets_ingest;
             if is_met {
@@ -188,7 +204,7 @@ impl Lane {
             }
             let course = if is_ingest { shop.deliver(&records).await } else { shop.merge().await };
             if is_met {
-                met.0 = rules.len() - shop.relay.disarm();
+                met.0 = shop.relay.disarm();
                 met.1 = course?;
             } else if let Some((kind, text)) = course?.failures.first() {
                 return Err(format!("an invocation without a fault failed: {kind}: {text}"));
@@ -213,7 +229,7 @@ impl Lane {
         let told = format!("{scene:?} {rules:?}{seed}");
         let played = self.play(scene, &rules).await;
         let mut tally = tally.lock().unwrap();
-        let (met, course) = match played {
+        let (mut missed, course) = match played {
             Ok(played) => played,
             Err(problem) => {
                 tally.problems.push(format!("{told}: {problem}"));
@@ -222,13 +238,19 @@ impl Lane {
                 return false;
             }
         };
-        if met == 0 {
+        let mut met = Vec::new();
+        for (&item, rule) in items.iter().zip(&rules) {
+            let is_same =
+                |other: &Rule| (&other.method, &other.what, other.fault) == (&rule.method, &rule.what, rule.fault);
+            match missed.iter().position(is_same) {
+                Some(place) => drop(missed.remove(place)),
+                None => met.push(item),
+            }
+        }
+        if met.is_empty() {
             return false;
         }
-        tally.note(&course, met);
-        for (item, _) in items {
-            tally.faults.insert(format!("{:?}", item.fault));
-        }
+        tally.note(&course, &met);
         let survives = items.iter().all(|(item, _)| item.survives);
         if survives && !course.failures.is_empty() {
             tally.problems.push(format!("{told}: a passing fault failed the invocation: {:?}", course.failures));
@@ -259,8 +281,11 @@ fn unclear(kind: &str, text: &str) -> Option<&'static str> {
     text.contains("injected fault:").then_some("it quotes BigQuery beyond its first words")
 }
 
+/// The calls of a run of each scene, in their order.
+type Calls = BTreeMap<Scene, Vec<Call>>;
+
 /// The scenes' items, from the calls that each run makes without a fault.
-async fn items() -> Result<(Vec<Item>, Shop), String> {
+async fn items() -> Result<(Vec<Item>, Calls, Shop), String> {
     let mut shop = Shop::start(LONG, LONG).await;
     let mut calls = Vec::new();
     for (ingest, merge) in [
@@ -277,6 +302,7 @@ async fn items() -> Result<(Vec<Item>, Shop), String> {
         calls.push((merge, shop.relay.take_calls()));
     }
     let mut items = Vec::new();
+    let all_calls: Calls = calls.iter().cloned().collect();
     for (scene, calls) in calls {
         let mut kinds = BTreeSet::new();
         for call in calls {
@@ -305,13 +331,32 @@ async fn items() -> Result<(Vec<Item>, Shop), String> {
             }
         }
     }
-    Ok((items, shop))
+    Ok((items, all_calls, shop))
+}
+
+/// One row: every call of a run meets a fault that passes.
+async fn every_call(lane: &mut Lane, calls: &Calls, scene: Scene, row: usize, tally: &Mutex<Tally>, seed: &str) {
+    let passing = |faults: &[(Fault, bool)]| -> Vec<Fault> {
+        faults.iter().filter(|(_, survives)| *survives).map(|(fault, _)| *fault).collect()
+    };
+    let (rest, grpc) = (passing(&REST), passing(&GRPC));
+    let mut steps: BTreeMap<&Call, usize> = BTreeMap::new();
+    let mut items = Vec::new();
+    for (place, call) in calls[&scene].iter().enumerate() {
+        let faults = if call.method == "AppendRows" { &grpc } else { &rest };
+        let step = steps.entry(call).or_default();
+        let fault = faults[(place + row) % faults.len()];
+        let item = Item { scene, method: call.method.clone(), what: Some(call.what.clone()), fault, survives: true };
+        items.push((item, *step));
+        *step += 1;
+    }
+    let items: Vec<(&Item, usize)> = items.iter().map(|(item, step)| (item, *step)).collect();
+    lane.combine(&items, tally, seed).await;
 }
 
 /// One item at each step, until a run no longer meets it: the first fault of a kind of call finds out how many steps there are.
 async fn every_step(lane: &mut Lane, item: &Item, tally: &Mutex<Tally>) {
-    let kind = format!("{} {}", item.method, item.what.as_deref().unwrap_or("")).trim_end().to_owned();
-    let key = (item.scene, kind);
+    let key = (item.scene, item.kind());
     let known = tally.lock().unwrap().steps.get(&key).copied();
     for step in 0..known.unwrap_or(MOST_STEPS) {
         if !lane.combine(&[(item, step)], tally, "").await {
@@ -333,42 +378,45 @@ async fn every_step(lane: &mut Lane, item: &Item, tally: &Mutex<Tally>) {
 fn every_call_meets_every_fault() {
     run(async {
         let started = Instant::now();
-        let (items, shop) = items().await.unwrap();
-        let items = Arc::new(items);
+        let (items, calls, shop) = items().await.unwrap();
+        let (items, calls) = (Arc::new(items), Arc::new(calls));
         let tally = Arc::new(Mutex::new(Tally::default()));
         let seed = seed();
         let end = Instant::now() + budget();
         if !all() {
             println!("STRAIT_FAULTS_SEED={seed}: a sample of {} s; STRAIT_FAULTS=all sweeps all", budget().as_secs());
         }
-        let next = Arc::new(Mutex::new(0));
+        let mut tasks: Vec<Task> = calls.keys().flat_map(|scene| (0..ROWS).map(|row| Task::Row(*scene, row))).collect();
+        let (passing, lasting): (Vec<&Item>, Vec<&Item>) = items.iter().partition(|item| item.survives);
+        tasks.extend(lasting.into_iter().chain(passing).cloned().map(Task::Steps));
+        let number_of_tasks = tasks.len();
+        let tasks = Arc::new(Mutex::new((1_usize.., tasks.into_iter())));
         // The first lane goes on with the shop that is there; the others begin with a first scene.
         let mut first = Some(Lane { shop: Some(shop), tables: 2 });
         let lanes = (0..if all() { LANES } else { 1 }).map(|number| {
-            let (items, tally, next) = (Arc::clone(&items), Arc::clone(&tally), Arc::clone(&next));
+            let (items, calls, tally, tasks) =
+                (Arc::clone(&items), Arc::clone(&calls), Arc::clone(&tally), Arc::clone(&tasks));
             let mut lane = first.take().unwrap_or(Lane { shop: None, tables: MOST_TABLES });
             tokio::spawn(async move {
                 if all() {
                     loop {
-                        let place = {
-                            let mut next = next.lock().unwrap();
-                            *next += 1;
-                            *next - 1
+                        let (place, task) = {
+                            let mut tasks = tasks.lock().unwrap();
+                            let Some(task) = tasks.1.next() else { break };
+                            (tasks.0.next().unwrap(), task)
                         };
-                        let Some(item) = items.get(place) else { break };
-                        every_step(&mut lane, item, &tally).await;
+                        match task {
+                            Task::Row(scene, row) => every_call(&mut lane, &calls, scene, row, &tally, "").await,
+                            Task::Steps(item) => every_step(&mut lane, &item, &tally).await,
+                        }
                         if place % 20 == 0 {
-                            let tally = tally.lock().unwrap();
-                            println!(
-                                "item {place} of {}: {} combinations, {} problems",
-                                items.len(),
-                                tally.combinations,
-                                tally.problems.len()
-                            );
+                            println!("{place} of {number_of_tasks}");
+                            tally.lock().unwrap().report("so far", started);
                         }
                     }
                 } else {
-                    sample(&mut lane, &items, &tally, seed.wrapping_add(number), end).await;
+                    let random = Random(seed.wrapping_add(number));
+                    sample(&mut lane, &items, &calls, &tally, random, end).await;
                 }
                 if let Some(shop) = &lane.shop {
                     let left = shop.folds_left().await.len();
@@ -386,16 +434,31 @@ fn every_call_meets_every_fault() {
     });
 }
 
-/// Random combinations until the time is up.
-async fn sample(lane: &mut Lane, items: &[Item], tally: &Mutex<Tally>, seed: u64, end: Instant) {
-    let mut random = Random(seed);
-    while Instant::now() < end {
+/// Rows and random groups until the time is up.
+async fn sample(
+    lane: &mut Lane,
+    items: &[Item],
+    calls: &Calls,
+    tally: &Mutex<Tally>,
+    mut random: Random,
+    end: Instant,
+) {
+    let seed = format!(" (seed {})", random.0);
+    let first_row = random.below(ROWS);
+    for turn in 0.. {
+        if turn > 0 && Instant::now() > end {
+            break;
+        }
         let scene = match random.below(8) {
             0 => Scene::Ingest,
             1 => Scene::MergeNewTable,
             2 => *random.pick(&[Scene::FirstIngest, Scene::FirstMerge]),
             _ => Scene::Merge,
         };
+        if turn % 2 == 0 {
+            every_call(lane, calls, scene, first_row + turn, tally, &seed).await;
+            continue;
+        }
         let of_scene: Vec<&Item> = items.iter().filter(|item| item.scene == scene).collect();
         let at_once = 1 + random.below(MOST_AT_ONCE);
         let mut chosen: Vec<(&Item, usize)> = Vec::new();
@@ -408,7 +471,7 @@ async fn sample(lane: &mut Lane, items: &[Item], tally: &Mutex<Tally>, seed: u64
                 chosen.push((item, random.below(if many { 5 } else { 1 })));
             }
         }
-        lane.combine(&chosen, tally, &format!(" (seed {seed})")).await;
+        lane.combine(&chosen, tally, &seed).await;
     }
 }
 
