@@ -114,6 +114,7 @@ fn a_killed_function_leaves_nothing_that_the_next_does_not_finish() {
                         let was_killed =
                             was_killed.unwrap_or_else(|problem| panic!("{victim:?} {moment:?}: {problem}"));
                         note(victim, moment, was_killed);
+                        println!("{victim:?} {moment:?}: killed {was_killed}");
                         if !was_killed {
                             break;
                         }

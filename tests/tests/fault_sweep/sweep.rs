@@ -142,7 +142,7 @@ impl Tally {
     fn report(&self, name: &str, started: Instant) {
         let mut text = format!(
             "{name}: {} runs met {} faults, {} combinations of scene, call, step and fault, {} kinds of fault, in {} s; {} runs got over \
-             them in the same invocation; {} folds left to expire\n  failed invocations: {:?}\n  calls in a run:",
+             them in the same invocation; {} folds left to expire; {} problems\n  failed invocations: {:?}\n  calls in a run:",
             self.combinations,
             self.times,
             self.met.len(),
@@ -150,6 +150,7 @@ impl Tally {
             started.elapsed().as_secs(),
             self.survived,
             self.folds_left,
+            self.problems.len(),
             self.failures,
         );
         for ((scene, method), steps) in &self.steps {
@@ -232,6 +233,7 @@ impl Lane {
         let (mut missed, course) = match played {
             Ok(played) => played,
             Err(problem) => {
+                println!("{told}: {problem}");
                 tally.problems.push(format!("{told}: {problem}"));
                 drop(tally);
                 self.shop = None;

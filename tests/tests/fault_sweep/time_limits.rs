@@ -45,7 +45,8 @@ async fn silenced(
         }
         other => {
             let (kind, text) = in_short(other);
-            if kind != "BigQueryDeadlinePassed" && kind != "BigQueryJobRunning" {
+            // A machine that stalls for longer than the answer's time stops the function first, as Lambda would.
+            if !["BigQueryDeadlinePassed", "BigQueryJobRunning", "timed out"].contains(&kind.as_str()) {
                 return Err(format!("{kind}: {text}"));
             }
             kind
@@ -107,6 +108,7 @@ fn a_function_whose_time_runs_out_leaves_its_work_to_the_next_run() {
             lane(&LIMITS, seed).await
         };
         println!("time that ran out (seed {seed}): {said:?} in {} s", started.elapsed().as_secs());
-        assert!(!said.is_empty(), "no run was silenced");
+        let by_itself = said.iter().filter(|(kind, _)| !kind.ends_with("timed out")).count();
+        assert!(by_itself > 0, "no run was silenced, or none said so: {said:?}");
     });
 }
