@@ -98,6 +98,19 @@ impl Case {
     }
 }
 
+/// Those of the cases that the test's command line selects by a part of their names, as `cargo test case_05` does; all, if it names
+/// none of them.
+#[must_use]
+pub fn asked_for(cases: Vec<Case>) -> Vec<Case> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let is_asked_for = |case: &Case| arguments.iter().any(|argument| case.name.contains(argument.as_str()));
+    let has_skip = arguments.iter().any(|argument| argument.starts_with("--skip"));
+    if has_skip || !cases.iter().any(is_asked_for) {
+        return cases;
+    }
+    cases.into_iter().filter(is_asked_for).collect()
+}
+
 /// Plays cases, and says of each by its name what was wrong.
 pub async fn play(cases: &[Case]) -> BTreeMap<&'static str, Outcome> {
     let mut outcomes: BTreeMap<&'static str, Outcome> = cases.iter().map(|case| (case.name, Outcome::new())).collect();
