@@ -16,7 +16,7 @@ use crate::pipeline::{NOTHING_FAILED, Pipeline, Setup, answer, cells};
 
 #[derive(Debug, Clone)]
 enum Arrival {
-    New(Message),
+    New(Box<Message>),
     Again(Range<usize>),
 }
 
@@ -71,7 +71,7 @@ impl Case {
     /// Then these arrive.
     #[must_use]
     pub fn deliver(mut self, messages: impl IntoIterator<Item = Message>) -> Self {
-        self.windows.last_mut().unwrap().extend(messages.into_iter().map(Arrival::New));
+        self.windows.last_mut().unwrap().extend(messages.into_iter().map(Box::new).map(Arrival::New));
         self
     }
 
@@ -166,8 +166,8 @@ impl Stage<'_> {
                 for arrival in player.case.windows.get(window).into_iter().flatten() {
                     match arrival {
                         Arrival::New(message) => {
-                            let records = self.pipeline.produce([message]);
-                            player.messages.push(message.clone());
+                            let records = self.pipeline.produce([message.as_ref()]);
+                            player.messages.push(Message::clone(message));
                             player.records.extend(records.iter().cloned());
                             batch.extend(records);
                         }
