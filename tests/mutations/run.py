@@ -15,6 +15,7 @@ import pathlib
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -118,6 +119,10 @@ def main():
     arguments.add_argument("--only", action="append", default=[], metavar="LINE", help="only the mutations of this line")
     arguments.add_argument("--no-baseline", action="store_true", help="do not run the tests on the sound product first")
     asked = arguments.parse_args()
+
+    # As on Ctrl+C, also in the background: what was started ends, too.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
 
     mutations = tomllib.loads((pathlib.Path(__file__).parent / "list.toml").read_text())["mutation"]
     for mutation in mutations:
