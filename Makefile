@@ -6,7 +6,7 @@ PROFILE ?= ci
 BIN := target/$(PROFILE)
 ZIPS := target/zips
 
-.PHONY: help demo test fuzz lint build functions clean-embedded
+.PHONY: help demo test fuzz mutations lint build functions clean-embedded
 
 help: ## What there is.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -23,6 +23,9 @@ test: functions ## Everything that can be checked on one machine.
 
 fuzz: ## libFuzzer over every reader and writer of text, MINUTES=10 each (TARGETS="names event" for some of them).
 	MINUTES=$(or $(MINUTES),10) CARGO=$(CARGO) ./fuzz/run $(TARGETS)
+
+mutations: ## Break each rule of the product in turn, in a copy, and expect its test to notice (ONLY=23 for one case).
+	CARGO=$(CARGO) $(PYTHON) tests/mutations/run.py $(addprefix --only ,$(ONLY))
 
 lint: ## Formatting, lints, dependencies, one TLS provider.
 	$(CARGO) fmt --all --check

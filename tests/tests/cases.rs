@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use serde_json::json;
 use strait_cli::msk::KafkaRecord;
 use strait_cli::runtime_api::InvocationOutcome;
-use strait_tests::case::{Case, Outcome, play};
+use strait_tests::case::{Case, Outcome, asked_for, play};
 use strait_tests::history::{Message, Table};
 use strait_tests::pipeline::{Pipeline, Setup, cells, of};
 use strait_tests::{NULL, run};
@@ -21,11 +21,11 @@ fn with_lob() -> Table {
     Table::orders().column("l", "NCLOB")
 }
 
-/// Names cases, and makes a test of each. The first test that runs plays all of them.
+/// Names cases, and makes a test of each. The first test that runs plays all of them that the command line asks for.
 macro_rules! cases {
     ($($name:ident $case:block)*) => {
         static PLAYED: LazyLock<BTreeMap<&'static str, Outcome>> =
-            LazyLock::new(|| run(play(&[$(($case).named(stringify!($name))),*])));
+            LazyLock::new(|| run(play(&asked_for(vec![$(($case).named(stringify!($name))),*]))));
 
         $(
             #[test]
@@ -1028,6 +1028,10 @@ fn case_24_emoji_in_both_spellings_and_half_of_one() {
                     orders.insert(r#"{"id":4,"v":"sound"}"#).at(13),
                 ])
                 .await;
+            // BigQuery's JSON_VALUE makes two U+FFFD of an escaped pair, the embedded one does not: none may be in the log.
+            let escaped =
+                format!(r"SELECT kafka_offset FROM `{}` WHERE REGEXP_CONTAINS(data, r'\\ud83d')", pipeline.log());
+            assert_eq!(pipeline.texts(&escaped).await, ["3"], "only the half, as received");
             let expected: &[&[&str]] = &[&["1", "😀"], &["2", "😀"], &["4", "sound"]];
             for from in 0..=records.len() {
                 let answers = pipeline.merge().await;
