@@ -94,12 +94,15 @@ impl Standing {
     /// Takes in news of loads and an operator's word; whether an epoch begins with them. Records of it may be merged already, as
     /// of the one before, so everything from its boundary on is looked at again.
     pub(super) fn learn(&mut self, news: Option<&News>, word: Option<Word>, table: &FinalTable) -> bool {
+        let before = self.epochs.clone();
         let may_hold_older = self.highest_position.is_some() || !table.is_made_by_strait;
         let mut begins = news.is_some_and(|news| self.epochs.learn(news, may_hold_older));
-        if let Some(Word::Epoch(boundary)) = word {
-            begins |= self.epochs.begin(boundary);
-        }
-        if begins && let (Some(to), Some(from)) = (self.coverage.to_us, self.epochs.reopened_from()) {
+        begins |= match word {
+            Some(Word::Epoch(boundary)) => self.epochs.begin(boundary),
+            Some(Word::ReloadComplete) => self.epochs.begin_without_load(),
+            None => false,
+        };
+        if begins && let (Some(to), Some(from)) = (self.coverage.to_us, self.epochs.reopened_from(&before)) {
             self.coverage = Coverage { to_us: Some(to.min(from)), ranges: Vec::new() };
         }
         begins
@@ -250,15 +253,16 @@ impl Run<'_> {
                 if standing.learn(news.as_ref(), word, &work.table) {
                     news = self.own_news(&work.source, &standing.coverage).await?;
                 }
-                let Some(news) = news else {
-                    return self.record_nothing_new(work, standing).await;
-                };
-                let begun = self.begin(&work.source, &work.table, standing, &news, work.is_retry)?;
-                let entry = self.running_entry(&work.source, &work.table, standing, Some(&begun));
-                self.handler.record(&[entry], self.deadline).await?;
-                let was_merged_before = standing.highest_position.is_some();
-                let survey = self.finish(work, &begun, standing, answer, false).await?;
-                self.say(work, answer, &survey, &news, was_merged_before, standing);
+                if let Some(news) = news {
+                    let begun = self.begin(&work.source, &work.table, standing, &news, work.is_retry)?;
+                    let entry = self.running_entry(&work.source, &work.table, standing, Some(&begun));
+                    self.handler.record(&[entry], self.deadline).await?;
+                    let was_merged_before = standing.highest_position.is_some();
+                    let survey = self.finish(work, &begun, standing, answer, false).await?;
+                    self.say(work, answer, &survey, &news, was_merged_before, standing);
+                } else {
+                    self.record_nothing_new(work, standing).await?;
+                }
             }
             Own::Nothing => answer.outcome = "idle",
         }
@@ -301,7 +305,7 @@ impl Run<'_> {
         answer: &mut TableAnswer,
     ) -> Result<(), TableError> {
         let boundary = match (word, standing.epochs.open()) {
-            (Some(Word::ReloadComplete), _) => standing.epochs.complete_by_hand(),
+            (Some(Word::ReloadComplete), open) => open,
             (_, Some(open)) => {
                 if let Some(waits_for) = self.load_waits_for(&work.source, open).await? {
                     let reason = format!(
@@ -374,7 +378,7 @@ impl Run<'_> {
         Ok(plan.tables.remove(source))
     }
 
-    async fn record_nothing_new(&self, work: &Work, standing: &Standing) -> Result<(), TableError> {
+    async fn record_nothing_new(&self, work: &Work, standing: &mut Standing) -> Result<(), TableError> {
         let coverage = Coverage::after(self.window_to_us, now_us(), self.plan.seen.clone());
         let entry = Entry {
             final_table: Some(work.table.name.to_string()),
@@ -382,7 +386,9 @@ impl Run<'_> {
             epochs: standing.epochs.to_entry(),
             ..Entry::new(&self.id, self.next_recorded_at(), &work.source, Outcome::Merged, &coverage)
         };
-        self.handler.record(&[entry], self.deadline).await
+        self.handler.record(&[entry], self.deadline).await?;
+        standing.coverage = coverage;
+        Ok(())
     }
 
     /// Does a piece of work and records it. With `goes_on`, more follows: the table must not look merged in between.
