@@ -307,7 +307,7 @@ impl Run<'_> {
         let boundary = match (word, standing.epochs.open()) {
             (Some(Word::ReloadComplete), open) => open,
             (_, Some(open)) => {
-                if let Some(waits_for) = self.load_waits_for(&work.source, open).await? {
+                if let Some(waits_for) = self.load_waits_for(&work.source, open, &standing.coverage).await? {
                     let reason = format!(
                         "the table is being loaded again: rows that are gone at the source stay until the load is known to be \
                          complete. It waits for {waits_for}; or invoke the merge with {{\"tables\":[\"{}\"],\"reload\":\"complete\"}} \
@@ -359,14 +359,34 @@ impl Run<'_> {
         Ok(())
     }
 
-    async fn load_waits_for(&self, source: &SourceTable, boundary: i64) -> Result<Option<String>, TableError> {
+    async fn load_waits_for(
+        &self,
+        source: &SourceTable,
+        boundary: i64,
+        coverage: &Coverage,
+    ) -> Result<Option<String>, TableError> {
         let config = &self.handler.config;
         let kept_out = kept_out_table(&config.log_table);
+        let unexpected = |error: reload::ProgressRowError| TableError::Unexpected { what: error.to_string() };
         let sql = reload::progress(&config.project, &config.log_table, &kept_out, source, boundary)?;
         let rows = self.handler.read(&sql, "reload", &self.id, self.deadline).await?;
-        let progress =
-            Progress::from_rows(&rows).map_err(|error| TableError::Unexpected { what: error.to_string() })?;
-        Ok(progress.waits_for(now_us()))
+        let mut progress = Progress::from_rows(&rows).map_err(unexpected)?;
+        if let Some(waits_for) = progress.waits_for(now_us()) {
+            return Ok(Some(waits_for));
+        }
+        // Only now, for it reads all of the log.
+        let sql = reload::earlier(&config.project, &config.log_table, &kept_out, boundary)?;
+        let rows = self.handler.read(&sql, "reload_earlier", &self.id, self.deadline).await?;
+        progress.take_earlier(&rows).map_err(unexpected)?;
+        if let Some(waits_for) = progress.waits_for(now_us()) {
+            return Ok(Some(waits_for));
+        }
+        // The log has gone on since this run was planned: what the queries above have seen may not be merged yet. This one comes
+        // after them, so it sees all that they saw.
+        let news = self.own_news(source, coverage).await?;
+        let is_unmerged = news.is_some_and(|news| news.newest_load_us.is_some());
+        Ok(is_unmerged
+            .then(|| "the next run, which merges the rows that have come while this one was at work".to_owned()))
     }
 
     /// The news of a table that stands behind the others, by its own coverage.

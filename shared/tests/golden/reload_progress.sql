@@ -20,6 +20,6 @@ FROM `recent`, `ended`
 WHERE `kafka_topic` IN (SELECT `kafka_topic` FROM `recent` WHERE `is_own`)
 GROUP BY `kafka_topic`, `kafka_partition`
 )
-SELECT `B`.`kafka_topic`, `B`.`kafka_partition`, UNIX_MICROS(MIN(`B`.`ended_at`)), UNIX_MICROS(MIN(`B`.`newest_sent`)), UNIX_MICROS(MIN(`B`.`newest_ingested`)), COALESCE(COUNT(DISTINCT IF(`R`.`kafka_offset` BETWEEN `B`.`first` AND `B`.`last`, `R`.`kafka_offset`, NULL)) = MIN(`B`.`last` - `B`.`first`) + 1 AND (COUNTIF(`R`.`kafka_offset` = `B`.`first` - 1) > 0 OR COUNTIF(`R`.`kafka_offset` < `B`.`first`) = 0), TRUE)
+SELECT `B`.`kafka_topic`, `B`.`kafka_partition`, UNIX_MICROS(MIN(`B`.`ended_at`)), UNIX_MICROS(MIN(`B`.`newest_sent`)), UNIX_MICROS(MIN(`B`.`newest_ingested`)), COALESCE(COUNT(DISTINCT IF(`R`.`kafka_offset` BETWEEN `B`.`first` AND `B`.`last`, `R`.`kafka_offset`, NULL)) = MIN(`B`.`last` - `B`.`first`) + 1 AND (COUNTIF(`R`.`kafka_offset` = `B`.`first` - 1) > 0 OR COUNTIF(`R`.`kafka_offset` < `B`.`first`) = 0), TRUE), MIN(`R`.`kafka_offset`)
 FROM `bounds` AS `B` JOIN `recent` AS `R` ON `R`.`kafka_topic` = `B`.`kafka_topic` AND `R`.`kafka_partition` = `B`.`kafka_partition`
 GROUP BY `B`.`kafka_topic`, `B`.`kafka_partition`
