@@ -34,6 +34,8 @@ struct PartitionProgress {
     name: String,
     newest_emitted_us: Option<i64>,
     newest_ingested_us: i64,
+    /// Of records that do not say when they were sent, such as those that are kept out of the log.
+    newest_undated_us: Option<i64>,
     is_gapless: bool,
     topic: String,
     partition: String,
@@ -78,6 +80,7 @@ pub fn progress(
          ),\n\
          `bounds` AS (\n\
          SELECT `kafka_topic`, `kafka_partition`, MAX(IF(`is_dated`, `sent`, NULL)) AS `newest_sent`, MAX(`ingested_at`) AS `newest_ingested`, \
+         MAX(IF(`is_dated`, NULL, `ingested_at`)) AS `newest_undated`, \
          MIN(IF(`is_dated` AND `sent` >= {begun}, `kafka_offset`, NULL)) AS `first`, \
          COALESCE(MIN(IF(`is_dated` AND `sent` >= `ended_at`, `kafka_offset`, NULL)), MAX(`kafka_offset`)) AS `last`, MIN(`ended_at`) AS `ended_at`\n\
          FROM `recent`, `ended`\n\
@@ -87,7 +90,8 @@ pub fn progress(
          SELECT `B`.`kafka_topic`, `B`.`kafka_partition`, UNIX_MICROS(MIN(`B`.`ended_at`)), UNIX_MICROS(MIN(`B`.`newest_sent`)), \
          UNIX_MICROS(MIN(`B`.`newest_ingested`)), \
          COALESCE(COUNT(DISTINCT IF(`R`.`kafka_offset` BETWEEN `B`.`first` AND `B`.`last`, `R`.`kafka_offset`, NULL)) = MIN(`B`.`last` - `B`.`first`) + 1 \
-         AND (COUNTIF(`R`.`kafka_offset` = `B`.`first` - 1) > 0 OR COUNTIF(`R`.`kafka_offset` < `B`.`first`) = 0), TRUE), MIN(`R`.`kafka_offset`)\n\
+         AND (COUNTIF(`R`.`kafka_offset` = `B`.`first` - 1) > 0 OR COUNTIF(`R`.`kafka_offset` < `B`.`first`) = 0), TRUE), MIN(`R`.`kafka_offset`), \
+         UNIX_MICROS(MIN(`B`.`newest_undated`))\n\
          FROM `bounds` AS `B` JOIN `recent` AS `R` \
          ON `R`.`kafka_topic` = `B`.`kafka_topic` AND `R`.`kafka_partition` = `B`.`kafka_partition`\n\
          GROUP BY `B`.`kafka_topic`, `B`.`kafka_partition`",
@@ -132,6 +136,7 @@ impl Progress {
                 Some(newest_ingested),
                 Some(is_gapless),
                 lowest_offset,
+                newest_undated,
             ] = row.as_slice()
             else {
                 return Err(ProgressRowError { what: "its columns" });
@@ -142,6 +147,7 @@ impl Progress {
                 name: format!("{topic}-{partition}"),
                 newest_emitted_us: newest_emitted.as_deref().map(number).transpose()?,
                 newest_ingested_us: number(newest_ingested)?,
+                newest_undated_us: newest_undated.as_deref().map(number).transpose()?,
                 is_gapless: is_gapless == "true",
                 topic: topic.clone(),
                 partition: partition.clone(),
@@ -169,6 +175,7 @@ impl Progress {
                     name: format!("{topic}-{partition}"),
                     newest_emitted_us: None,
                     newest_ingested_us: i64::MIN,
+                    newest_undated_us: None,
                     is_gapless: true,
                     topic: topic.clone(),
                     partition: partition.clone(),
@@ -203,7 +210,11 @@ impl Progress {
             .filter(|partition| {
                 // What was silent before the load may have rows of it on their way.
                 let silent_since = partition.newest_ingested_us.max(ended);
+                // What does not say when it was sent would never be silent; taken in so late, it comes after all that was sent before the end.
+                let is_passed =
+                    partition.newest_undated_us.is_some_and(|newest| newest.saturating_sub(ended) >= SILENCE_US);
                 partition.newest_emitted_us.is_none_or(|newest| newest < ended)
+                    && !is_passed
                     && now_us.saturating_sub(silent_since) < SILENCE_US
             })
             .map(|partition| partition.name.as_str())
@@ -252,6 +263,7 @@ mod tests {
             text(ingested.to_string()),
             text(is_gapless.to_string()),
             text("10".into()),
+            None,
         ]
     }
 
@@ -284,6 +296,17 @@ mod tests {
         assert_eq!(progress.waits_for(80 * MINUTE), None);
         progress.take_earlier(&[earlier("0", "8")]).unwrap();
         assert!(progress.waits_for(80 * MINUTE).unwrap().contains("missing in the log in cdc-0"));
+    }
+
+    #[test]
+    fn a_partition_in_which_only_records_come_that_are_kept_out_does_not_hold_the_end_back_for_ever() {
+        let kept_out = |at: i64| {
+            let mut row = row("1", Some(60 * MINUTE), 5, at, true);
+            *row.last_mut().unwrap() = Some(at.to_string());
+            row
+        };
+        assert!(waits_for(&[kept_out(79 * MINUTE)], 79 * MINUTE).unwrap().ends_with("in cdc-1"));
+        assert_eq!(waits_for(&[kept_out(80 * MINUTE)], 80 * MINUTE), None);
     }
 
     #[test]

@@ -24,6 +24,9 @@ use super::statement::{self, MergeRequest};
 /// Hexadecimal digits of a key of work: 96 bits, so that no two ever meet.
 const WORK_KEY_DIGITS: usize = 24;
 
+/// A load that is open for longer, in µs, may never end by itself: a table that nobody changes brings no change after it.
+const LONGEST_LOAD_US: i64 = 24 * 60 * 60 * 1_000_000;
+
 /// A piece of work as the ledger keeps it. Times in µs since the epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Begun {
@@ -197,7 +200,11 @@ impl Run<'_> {
             // The jobs go on, and the entry in the ledger makes the next run finish them.
             Err(TableError::BigQuery(error)) if is_out_of_time(&error) => {
                 answer.outcome = Outcome::Running.as_str();
-                answer.reason = Some("the time ran out; its jobs go on and the next run finishes them".to_owned());
+                let mut reason = "the time ran out; its jobs go on and the next run finishes them".to_owned();
+                if self.asked.word.is_some() {
+                    reason.push_str(". What was said of its load or its epoch may not have been taken in: invoke the merge with it again");
+                }
+                answer.reason = Some(reason);
             }
             Err(error) => {
                 let reason = describe(&error);
@@ -314,7 +321,11 @@ impl Run<'_> {
                          once DMS says so and all is delivered",
                         work.source
                     );
-                    tracing::info!(table = %work.source, reason, "a load is under way");
+                    if now_us().saturating_sub(open) < LONGEST_LOAD_US {
+                        tracing::info!(table = %work.source, reason, "a load is under way");
+                    } else {
+                        tracing::error!(table = %work.source, reason, "a load has not ended for a day");
+                    }
                     answer.explain([reason]);
                     return Ok(());
                 }
