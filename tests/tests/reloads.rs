@@ -163,6 +163,26 @@ fn an_operators_epoch_that_was_too_late_is_put_right_by_an_earlier_one() {
 }
 
 #[test]
+fn an_operators_epoch_reopens_a_table_that_waits_too() {
+    run(async {
+        let (mut pipeline, orders) = loaded(Setup::default()).await;
+        pipeline.send(&[orders.update(row(1, "a2")).at(500)]).await;
+        pipeline.merge().await;
+        pipeline.send(&[orders.update(row(1, "a3")).at(4).in_file(1).committed_after_s(60)]).await;
+        let answers = pipeline.merge().await;
+        let said = of(&answers, &orders).reason.clone().unwrap_or_default();
+        let event = said[said.find("{\"tables\"").unwrap()..=said.rfind('}').unwrap()].to_owned();
+        let alter = format!("ALTER TABLE `{}`", pipeline.final_table(&orders));
+        pipeline.query(&format!("{alter} ADD COLUMN odd ARRAY<STRING>")).await;
+        let answers = pipeline.merge_with(event).await;
+        assert_eq!(of(&answers, &orders).outcome, "waiting");
+        pipeline.query(&format!("{alter} DROP COLUMN odd")).await;
+        pipeline.merge().await;
+        pipeline.assert_rows(&orders, &[&["1", "a3"], &["2", "b"], &["3", "c2"]]).await;
+    });
+}
+
+#[test]
 fn a_word_is_heard_though_the_table_failed_and_has_no_news() {
     run(async {
         let (mut pipeline, orders) = loaded(Setup::default()).await;

@@ -99,16 +99,27 @@ impl Standing {
     pub(super) fn learn(&mut self, news: Option<&News>, word: Option<Word>, table: &FinalTable) -> bool {
         let before = self.epochs.clone();
         let may_hold_older = self.highest_position.is_some() || !table.is_made_by_strait;
-        let mut begins = news.is_some_and(|news| self.epochs.learn(news, may_hold_older));
-        begins |= match word {
+        let begins = news.is_some_and(|news| self.epochs.learn(news, may_hold_older));
+        self.reopen(&before);
+        self.hear(word) | begins
+    }
+
+    /// Takes in an operator's word; whether an epoch begins with it.
+    pub(super) fn hear(&mut self, word: Option<Word>) -> bool {
+        let before = self.epochs.clone();
+        let begins = match word {
             Some(Word::Epoch(boundary)) => self.epochs.begin(boundary),
             Some(Word::ReloadComplete) => self.epochs.begin_without_load(),
             None => false,
         };
-        if begins && let (Some(to), Some(from)) = (self.coverage.to_us, self.epochs.reopened_from(&before)) {
+        self.reopen(&before);
+        begins
+    }
+
+    fn reopen(&mut self, before: &Epochs) {
+        if let (Some(to), Some(from)) = (self.coverage.to_us, self.epochs.reopened_from(before)) {
             self.coverage = Coverage { to_us: Some(to.min(from)), ranges: Vec::new() };
         }
-        begins
     }
 }
 
