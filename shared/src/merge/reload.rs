@@ -231,9 +231,17 @@ impl Progress {
 
 /// The statement that removes (or, under soft deletes, marks) what a complete load did not bring: every row whose position is of an
 /// earlier epoch, and rows that Strait never wrote.
-pub fn sweep(project: &str, table: &TableName, boundary: i64, deletes: Deletes) -> Result<String, NameError> {
+///
+/// `in_turn` is the condition that no other run has taken the table up meanwhile.
+pub fn sweep(
+    project: &str,
+    table: &TableName,
+    boundary: i64,
+    deletes: Deletes,
+    in_turn: &str,
+) -> Result<String, NameError> {
     let position = quote_column(POSITION_COLUMN)?;
-    let is_older = format!("COALESCE({position}, '') < {}", string_literal(&Epochs::prefix(boundary)));
+    let is_older = format!("COALESCE({position}, '') < {} AND {in_turn}", string_literal(&Epochs::prefix(boundary)));
     let target = table.quoted(project)?;
     Ok(match deletes {
         Deletes::Hard => format!("DELETE FROM {target}\nWHERE {is_older}"),

@@ -70,6 +70,7 @@ pub(super) struct Run<'a> {
     pub(super) deadline: Instant,
     pub(super) window_to_us: i64,
     pub(super) plan: &'a Plan,
+    pub(super) state: &'a LedgerState,
     pub(super) asked: &'a Asked,
     /// What was committed before may have been followed by changes that the log let expire, in µs; `None`: nothing has.
     pub(super) expired_before_us: Option<i64>,
@@ -144,6 +145,14 @@ impl Run<'_> {
             standing.highest_position = Some(highest);
         }
         Ok(())
+    }
+
+    /// Appends entries to the ledger.
+    pub(super) async fn record(&self, mut entries: Vec<Entry>) -> Result<(), TableError> {
+        for entry in &mut entries {
+            entry.based_on = self.state.newest_us;
+        }
+        self.handler.record(&entries, self.deadline).await
     }
 
     /// The time of the run's next ledger entry: each is above the one before, so that a table's newest is never in doubt.
@@ -234,6 +243,7 @@ impl MergeHandler {
             deadline,
             window_to_us,
             plan: &plan,
+            state: &state,
             asked,
             // To the hour, so that the same work is the same statement for a while.
             expired_before_us: state
@@ -338,7 +348,7 @@ impl MergeHandler {
                 });
             }
         }
-        self.record(&held_back, deadline).await?;
+        run.record(held_back).await?;
 
         let newest_commit_us = plan.tables.values().filter_map(|news| news.newest_commit_us).max();
         let run = &run;
@@ -408,7 +418,7 @@ impl MergeHandler {
     }
 
     /// Appends entries to the ledger. A ledger that was made a moment ago may not be seen yet by appends.
-    pub(super) async fn record(&self, entries: &[Entry], deadline: Instant) -> Result<(), TableError> {
+    async fn record(&self, entries: &[Entry], deadline: Instant) -> Result<(), TableError> {
         if entries.is_empty() {
             return Ok(());
         }

@@ -45,6 +45,8 @@ pub struct MergeRequest<'a> {
     pub deletes: Deletes,
     /// Lowest and highest value of the first key column in the fold, as text, where the survey knows them.
     pub key_range: Option<(&'a str, &'a str)>,
+    /// The condition that no other run has taken the table up meanwhile; see [`super::ledger::LedgerState::in_turn`].
+    pub in_turn: &'a str,
 }
 
 /// The MERGE of a fold into its final table. The aliases have the prefix that no source column keeps: an alias that equals
@@ -114,12 +116,13 @@ pub fn merge(request: &MergeRequest<'_>) -> Result<String, NameError> {
     };
     Ok(format!(
         "MERGE {target} `_strait_old`\n\
-         USING (SELECT * FROM {fold} WHERE `flaw_reason` IS NULL) `_strait_new`\n\
+         USING (SELECT * FROM {fold} WHERE `flaw_reason` IS NULL AND {in_turn}) `_strait_new`\n\
          ON {on}\n\
          {on_delete}WHEN MATCHED AND {is_newer} THEN UPDATE SET {updates}\n\
          WHEN NOT MATCHED AND NOT `_strait_new`.`beyond_log`{insert_if}{is_whole} THEN INSERT ({names}) VALUES ({values})",
         target = table.name.quoted(project)?,
         fold = fold.quoted(project)?,
+        in_turn = request.in_turn,
         on = on.join(" AND "),
         updates = updates.join(", "),
         names = names.join(", "),

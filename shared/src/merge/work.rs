@@ -237,7 +237,7 @@ impl Run<'_> {
                             &standing.coverage,
                         )
                     };
-                    if let Err(error) = self.handler.record(&[entry], self.deadline).await {
+                    if let Err(error) = self.record(vec![entry]).await {
                         tracing::warn!(table = %work.source, reason = %error, "a failure could not be recorded");
                     }
                 }
@@ -274,7 +274,7 @@ impl Run<'_> {
                 if let Some(news) = news {
                     let begun = self.begin(&work.source, &work.table, standing, &news, work.is_retry)?;
                     let entry = self.running_entry(&work.source, &work.table, standing, Some(&begun));
-                    self.handler.record(&[entry], self.deadline).await?;
+                    self.record(vec![entry]).await?;
                     let was_merged_before = standing.highest_position.is_some();
                     let survey = self.finish(work, &begun, standing, answer, false).await?;
                     self.say(work, answer, &survey, &news, was_merged_before, standing);
@@ -350,7 +350,8 @@ impl Run<'_> {
         let started = Instant::now();
         let config = &self.handler.config;
         let deletes = work.table.deletes.unwrap_or(config.deletes);
-        let sql = reload::sweep(&config.project, &work.table.name, boundary, deletes)?;
+        let in_turn = self.in_turn(&work.source)?;
+        let sql = reload::sweep(&config.project, &work.table.name, boundary, deletes, &in_turn)?;
         let key = fingerprint(&format!("{}\0{sql}", self.id), WORK_KEY_DIGITS);
         let mut stats = JobStats::default();
         let swept = self.write(&sql, "sweep", &key, &mut stats).await?;
@@ -373,7 +374,7 @@ impl Run<'_> {
             reason: Some("a load is complete; what it did not bring is gone".to_owned()),
             ..Entry::new(&self.id, self.next_recorded_at(), &work.source, Outcome::Merged, &standing.coverage)
         };
-        self.handler.record(&[entry], self.deadline).await?;
+        self.record(vec![entry]).await?;
         tracing::info!(table = %work.source, deleted = gone, "a load is complete");
         answer.outcome = Outcome::Merged.as_str();
         answer.deleted = answer.deleted.saturating_add(gone);
@@ -428,7 +429,7 @@ impl Run<'_> {
             epochs: standing.epochs.to_entry(),
             ..Entry::new(&self.id, self.next_recorded_at(), &work.source, Outcome::Merged, &coverage)
         };
-        self.handler.record(&[entry], self.deadline).await?;
+        self.record(vec![entry]).await?;
         standing.coverage = coverage;
         Ok(())
     }
@@ -478,7 +479,7 @@ impl Run<'_> {
         if goes_on {
             entries.push(self.running_entry(&work.source, &work.table, standing, None));
         }
-        self.handler.record(&entries, self.deadline).await?;
+        self.record(entries).await?;
         answer.add(done);
         // Not before: until the ledger has it, another run would attach to this fold. If it cannot be deleted, BigQuery
         // expires it.
@@ -554,6 +555,7 @@ impl Run<'_> {
                 table: &work.table,
                 absent: request.absent,
                 deletes: request.deletes,
+                in_turn: &self.in_turn(&work.source)?,
                 key_range: survey.lowest_key.as_deref().zip(survey.highest_key.as_deref()),
             })?;
             let answer = self.write(&sql, "merge", key, &mut stats).await?;
@@ -575,6 +577,11 @@ impl Run<'_> {
         let answer = self.handler.bigquery.run_query(&request, self.deadline).await?;
         add(stats, &answer.stats);
         Ok(answer)
+    }
+
+    fn in_turn(&self, source: &SourceTable) -> Result<String, TableError> {
+        let config = &self.handler.config;
+        Ok(self.state.in_turn(&config.project, &config.merges_table, source, &self.id)?)
     }
 
     async fn survey(
