@@ -1,0 +1,433 @@
+//! The merge's algorithm as a small program over maps, so that millions of steps can be held to the oracle in a minute. It is the
+//! algorithm's check, not the statements': those run under the same histories on the embedded BigQuery.
+//!
+//! | rule here | the product's |
+//! |---|---|
+//! | [`Position`] | `position.rs`: load before change, binlog or LSN, record of the transaction |
+//! | [`Coverage`], [`REACH_BACK_US`], [`RANGES_KEPT`] | `merge/coverage.rs`: what is not covered is new, a window reaches back, few ranges are kept |
+//! | [`Model::merge`]: news, islands of offsets | `merge/plan.rs`: `query` |
+//! | [`Model::look_back`] | `merge/fold.rs`: `LookBack::needed` |
+//! | [`Model::fold`]: identities, split of key changes, survivor, carried columns | `merge/fold.rs`: `statement`, `carry_partial` |
+//! | [`Model::apply`]: the guard, partial and soft rows | `merge/statement.rs`: `merge` |
+//!
+//! [`Rules`] switches rules off one by one, so that the oracle and the shrinker can be tested on an algorithm that is wrong.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::history::{History, Origin, Timeline};
+use super::oracle::{Observed, Oracle};
+use super::source::{COLUMNS, Cell, Image, KEYS, Key, Operation, PARTITIONS};
+
+/// `REACH_BACK_US` of the product, on the clock of the histories.
+const REACH_BACK_US: u64 = 1_000_000;
+/// `RANGES_KEPT` of the product.
+const RANGES_KEPT: usize = 4;
+
+/// Which rules hold.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// A row changes only if the fold's position is above its own.
+    pub guard: bool,
+    /// Records that are merged already are read again where a key may be late.
+    pub look_back: bool,
+    /// A key change removes the old key.
+    pub key_split: bool,
+    /// A window reads again what may have become visible late.
+    pub reach_back: bool,
+    /// Order is by position, not by arrival.
+    pub by_position: bool,
+    /// A loaded row is older than every change.
+    pub load_first: bool,
+}
+
+impl Rules {
+    /// As the product has them.
+    pub const ALL: Self = Self {
+        guard: true,
+        look_back: true,
+        key_split: true,
+        reach_back: true,
+        by_position: true,
+        load_first: true,
+    };
+}
+
+/// Class (load before change), then emission or transaction, then the record of the transaction.
+type Position = (u64, u8, u64, u32);
+
+/// A row of the log.
+#[derive(Debug, Clone, Copy)]
+struct Logged {
+    partition: usize,
+    offset: u32,
+    position: Position,
+    operation: Operation,
+    key: Key,
+    old: Option<Key>,
+    image: Image,
+    /// The earlier of commit and emission.
+    sent_us: u64,
+    ingested_us: u64,
+    /// The sending that it is of.
+    visible_from: usize,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Coverage {
+    to_us: Option<u64>,
+    ranges: Vec<(usize, u32, u32)>,
+}
+
+impl Coverage {
+    fn covers(&self, row: &Logged) -> bool {
+        self.to_us.is_some_and(|to| row.ingested_us <= to)
+            && self
+                .ranges
+                .iter()
+                .any(|(partition, first, last)| *partition == row.partition && (*first..=*last).contains(&row.offset))
+    }
+}
+
+/// A row of the final table.
+#[derive(Debug, Clone, Copy)]
+struct Final {
+    position: Position,
+    deleted: bool,
+    row: [Option<u16>; COLUMNS],
+}
+
+/// What a window comes to for a key.
+#[derive(Debug, Clone, Copy)]
+struct Folded {
+    position: Position,
+    deleted: bool,
+    has_image: bool,
+    late: bool,
+    /// Value, and whether it is known.
+    cells: [(Option<u16>, bool); COLUMNS],
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LookBack {
+    None,
+    From(u64),
+    Everything,
+}
+
+/// One table under the algorithm.
+pub struct Model<'h> {
+    history: &'h History,
+    rules: Rules,
+    log: Vec<Logged>,
+    finals: [Option<Final>; KEYS],
+    coverage: Coverage,
+    highest: Option<Position>,
+    quarantined: BTreeSet<(usize, u32)>,
+}
+
+/// One split record: the key that it is about, and whether that key is gone after it.
+#[derive(Debug, Clone, Copy)]
+struct Split {
+    logged: Logged,
+    key: Key,
+    deleted: bool,
+    is_new: bool,
+}
+
+impl<'h> Model<'h> {
+    fn new(history: &'h History, rules: Rules) -> Self {
+        Self {
+            history,
+            rules,
+            log: Vec::new(),
+            finals: [None; KEYS],
+            coverage: Coverage::default(),
+            highest: None,
+            quarantined: BTreeSet::new(),
+        }
+    }
+
+    fn look_back(&self, new: &[Logged]) -> LookBack {
+        let (Some(highest), true) = (self.highest, self.rules.look_back) else {
+            return LookBack::None;
+        };
+        if new.iter().all(|row| row.position > highest) {
+            return LookBack::None;
+        }
+        match new.iter().map(|row| row.sent_us).min() {
+            Some(oldest) if !self.history.modes.unchanged => LookBack::From(oldest),
+            _ => LookBack::Everything,
+        }
+    }
+
+    /// One merge; rows that become visible in a later window are not seen.
+    fn merge(&mut self, window: usize) {
+        let open_from = self.coverage.to_us.map_or(0, |to| {
+            if self.rules.reach_back { to.saturating_sub(REACH_BACK_US) } else { to + 1 }
+        });
+        let visible: Vec<Logged> = self.log.iter().copied().filter(|row| row.visible_from <= window).collect();
+        let recent: Vec<Logged> = visible.iter().copied().filter(|row| row.ingested_us >= open_from).collect();
+        let new: Vec<Logged> = recent.iter().copied().filter(|row| !self.coverage.covers(row)).collect();
+        let Some(window_from) = new.iter().map(|row| row.ingested_us).min() else {
+            return;
+        };
+        let window_to = recent.iter().map(|row| row.ingested_us).max().max(self.coverage.to_us).unwrap_or(0);
+        let look_back = self.look_back(&new);
+        let coverage = self.coverage.clone();
+        let is_new = |row: &Logged| row.ingested_us >= window_from && !coverage.covers(row);
+        let read: Vec<Logged> = visible
+            .iter()
+            .copied()
+            .filter(|row| match look_back {
+                LookBack::None => is_new(row),
+                LookBack::From(from) => row.ingested_us >= from.min(window_from),
+                LookBack::Everything => true,
+            })
+            .collect();
+        let folded = self.fold(&read, is_new);
+        for (key, folded) in folded {
+            self.apply(key, &folded);
+        }
+        self.highest = self.highest.max(new.iter().map(|row| row.position).max());
+
+        // Islands of consecutive offsets among what the plan saw.
+        let mut offsets: Vec<BTreeSet<u32>> = vec![BTreeSet::new(); PARTITIONS];
+        for row in &recent {
+            offsets[row.partition].insert(row.offset);
+        }
+        let mut ranges: Vec<(usize, u32, u32)> = Vec::new();
+        for (partition, offsets) in offsets.iter().enumerate() {
+            for offset in offsets {
+                match ranges.last_mut() {
+                    Some((of, _, last)) if *of == partition && *last + 1 == *offset => *last = *offset,
+                    _ => ranges.push((partition, *offset, *offset)),
+                }
+            }
+        }
+        ranges.sort_by_key(|(_, first, last)| std::cmp::Reverse(last - first));
+        ranges.truncate(RANGES_KEPT);
+        self.coverage = Coverage { to_us: Some(window_to), ranges };
+    }
+
+    fn fold(&mut self, read: &[Logged], is_new: impl Fn(&Logged) -> bool) -> Vec<(Key, Folded)> {
+        // Each identity once, as it was ingested first.
+        let mut identities: BTreeMap<(usize, u32), Logged> = BTreeMap::new();
+        for row in read {
+            let first = identities.entry((row.partition, row.offset)).or_insert(*row);
+            if row.ingested_us < first.ingested_us {
+                *first = *row;
+            }
+        }
+        let mut keys: BTreeMap<Key, Vec<Split>> = BTreeMap::new();
+        for row in identities.into_values() {
+            let is_new = is_new(&row);
+            let kind = self.history.kind;
+            if kind.is_null(row.key) {
+                if is_new {
+                    self.quarantined.insert((row.partition, row.offset));
+                }
+                continue;
+            }
+            let deleted = row.operation == Operation::Delete;
+            keys.entry(row.key).or_default().push(Split { logged: row, key: row.key, deleted, is_new });
+            // A NULL in the old key compares to nothing.
+            if let Some(old) = row.old.filter(|old| self.rules.key_split && !kind.is_null(*old)) {
+                keys.entry(old).or_default().push(Split { logged: row, key: old, deleted: true, is_new });
+            }
+        }
+        keys.into_iter().filter_map(|(key, rows)| Some((key, self.fold_key(rows)?))).collect()
+    }
+
+    fn fold_key(&self, mut rows: Vec<Split>) -> Option<Folded> {
+        if !rows.iter().any(|row| row.is_new) {
+            return None;
+        }
+        let modes = self.history.modes;
+        if self.rules.by_position {
+            rows.sort_by_key(|row| {
+                (std::cmp::Reverse(row.logged.position), row.deleted, std::cmp::Reverse(row.logged.offset))
+            });
+        } else {
+            rows.sort_by_key(|row| std::cmp::Reverse(row.logged.ingested_us));
+        }
+        let newest = rows.first()?;
+        let late = {
+            let highest_old = rows.iter().filter(|row| !row.is_new).map(|row| row.logged.position).max();
+            let lowest_new = rows.iter().filter(|row| row.is_new).map(|row| row.logged.position).min();
+            highest_old.is_some() && highest_old >= lowest_new
+        };
+        let survivor = rows.iter().find(|row| !row.deleted).unwrap_or(newest);
+        let cells = std::array::from_fn(|column| {
+            if !modes.unchanged {
+                let value = match survivor.logged.image[column] {
+                    Cell::Value(value) if !survivor.deleted => Some(value),
+                    _ => None,
+                };
+                return (value, true);
+            }
+            for row in &rows {
+                match row.logged.image[column] {
+                    _ if row.deleted && modes.soft => {}
+                    _ if row.deleted => return (None, true),
+                    Cell::Value(value) => return (Some(value), true),
+                    Cell::Null => return (None, true),
+                    Cell::Absent if matches!(row.logged.operation, Operation::Insert | Operation::Load) => {
+                        return (None, true);
+                    }
+                    Cell::Absent => {}
+                }
+            }
+            (None, false)
+        });
+        debug_assert!(rows.iter().all(|row| row.key == newest.key));
+        Some(Folded {
+            position: newest.logged.position,
+            deleted: newest.deleted,
+            has_image: rows.iter().any(|row| !row.deleted),
+            late,
+            cells,
+        })
+    }
+
+    fn apply(&mut self, key: Key, folded: &Folded) {
+        let modes = self.history.modes;
+        let place = usize::from(key);
+        match &mut self.finals[place] {
+            Some(old) => {
+                let is_newer = !self.rules.guard
+                    || folded.position > old.position
+                    || modes.unchanged && folded.late && folded.position == old.position;
+                if !is_newer {
+                    return;
+                }
+                if folded.deleted && !modes.soft {
+                    self.finals[place] = None;
+                    return;
+                }
+                for column in 0..COLUMNS {
+                    let (value, is_known) = folded.cells[column];
+                    let is_taken = if modes.unchanged { is_known } else { !modes.soft || folded.has_image };
+                    if is_taken {
+                        old.row[column] = value;
+                    }
+                }
+                old.position = folded.position;
+                old.deleted = folded.deleted;
+            }
+            none => {
+                let is_whole = !modes.unchanged || folded.cells.iter().all(|(_, is_known)| *is_known);
+                if is_whole && (modes.soft || !folded.deleted) {
+                    *none = Some(Final {
+                        position: folded.position,
+                        deleted: folded.deleted,
+                        row: folded.cells.map(|(value, _)| value),
+                    });
+                }
+            }
+        }
+    }
+
+    fn observed(&self) -> Observed {
+        let mut observed = Observed::default();
+        for (key, row) in self.finals.iter().enumerate() {
+            if let Some(row) = row {
+                if row.deleted {
+                    observed.marked[key] = true;
+                } else {
+                    observed.rows[key] = Some(row.row);
+                }
+            }
+        }
+        observed
+    }
+}
+
+/// Plays one history; `spread_us` is how long a window lasts. The error says at which merge what was wrong.
+pub fn play(history: &History, timeline: &Timeline, rules: Rules, spread_us: u64) -> Result<usize, String> {
+    let mut model = Model::new(history, rules);
+    let mut oracle = Oracle::new(history, timeline);
+    let mut offsets = [0u32; PARTITIONS];
+    let mut rows: Vec<Option<Logged>> = Vec::with_capacity(history.sendings.len());
+    for (place, sending) in history.sendings.iter().enumerate() {
+        let row = oracle_row(history, &oracle, timeline, place, rules).map(|row| {
+            let offset = offsets[sending.partition];
+            offsets[sending.partition] += 1;
+            Logged { offset, ..row }
+        });
+        rows.push(row);
+    }
+    let mut now_us = 0;
+    let mut steps = 0;
+    let mut expected_quarantine = BTreeSet::new();
+    let mut delayed: Vec<usize> = Vec::new();
+    for number in 0..=history.windows.len() {
+        let window = history.windows.get(number).map_or(&[][..], Vec::as_slice);
+        let newest = window.iter().map(|arrival| history.sendings[arrival.sending].emission_us).max().unwrap_or(0);
+        now_us = newest.max(now_us + spread_us);
+        for sending in std::mem::take(&mut delayed) {
+            oracle.deliver(sending);
+        }
+        for arrival in window {
+            let Some(row) = rows[arrival.sending] else { continue };
+            now_us += 1;
+            steps += 1;
+            let visible_from = number + usize::from(arrival.delayed);
+            model.log.push(Logged { ingested_us: now_us, visible_from, ..row });
+            if history.kind.is_null(row.key) {
+                expected_quarantine.insert((row.partition, row.offset));
+            }
+            if arrival.delayed {
+                delayed.push(arrival.sending);
+            } else {
+                oracle.deliver(arrival.sending);
+            }
+        }
+        model.merge(number);
+        oracle
+            .check(&model.observed(), number == history.windows.len())
+            .map_err(|what| format!("after merge {}: key {what}", number + 1))?;
+    }
+    if model.quarantined != expected_quarantine {
+        return Err("the quarantine holds other records than those without a key".to_owned());
+    }
+    Ok(steps)
+}
+
+/// A sending as it stands in the log, but for its offset.
+fn oracle_row(
+    history: &History,
+    oracle: &Oracle<'_>,
+    timeline: &Timeline,
+    place: usize,
+    rules: Rules,
+) -> Option<Logged> {
+    let sending = history.sendings[place];
+    let truth = oracle.truth();
+    let row = |position, operation, key, old, image, sent_us| Logged {
+        partition: sending.partition,
+        offset: 0,
+        position,
+        operation,
+        key,
+        old,
+        image,
+        sent_us,
+        ingested_us: 0,
+        visible_from: 0,
+    };
+    match sending.origin {
+        Origin::Load { key, read, .. } => {
+            let values = truth.actual[read][usize::from(key)]?;
+            let image = values.map(|value| value.map_or(Cell::Null, Cell::Value));
+            let class = if rules.load_first { 0 } else { 9 };
+            let position = (0, class, sending.emission_us, 0);
+            Some(row(position, Operation::Load, key, None, image, sending.emission_us))
+        }
+        Origin::Change(_) => {
+            let change = history.change(truth, place)?;
+            let position = (0, 2, u64::from(change.transaction), change.record);
+            let sent_us = timeline.commit_us(change.transaction).min(sending.emission_us);
+            Some(row(position, change.operation, change.key, change.old, change.image, sent_us))
+        }
+    }
+}

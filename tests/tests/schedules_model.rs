@@ -1,0 +1,35 @@
+//! The merge's algorithm under random histories, held to the oracle; and the oracle and the shrinker themselves, on algorithms that
+//! lack one rule each.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test fails by panicking")]
+
+use strait_tests::schedules::model::Rules;
+use strait_tests::schedules::{oracle, play_on_model, run_model, seconds};
+
+#[test]
+fn the_algorithm_is_right_under_random_schedules() {
+    let budget = seconds("MODEL", 8);
+    let tally = run_model(budget, false);
+    println!("model: {} histories, {} records delivered, none wrong", tally.histories, tally.steps);
+}
+
+/// Histories that are played before a missing rule has to have shown.
+const TRIES: u64 = 20_000;
+
+#[test]
+fn a_missing_rule_is_found_and_shown_by_a_short_history() {
+    let all = Rules::ALL;
+    for (name, rules) in [
+        ("guard", Rules { guard: false, ..all }),
+        ("look-back", Rules { look_back: false, ..all }),
+        ("split of key changes", Rules { key_split: false, ..all }),
+        ("reach-back", Rules { reach_back: false, ..all }),
+        ("order by position", Rules { by_position: false, ..all }),
+        ("loads before changes", Rules { load_first: false, ..all }),
+    ] {
+        let found = (0..TRIES).find_map(|seed| play_on_model(seed, rules, false).err());
+        let (short, text) = found.unwrap_or_else(|| panic!("without {name}, nothing is wrong"));
+        println!("without {name}: {text}");
+        let operations = oracle::operations(&short);
+        assert!(operations <= 6, "without {name}: {operations} operations, after shrinking\n{text}");
+    }
+}
