@@ -20,8 +20,11 @@ use super::source::{COLUMNS, Cell, Image, KEYS, Key, Operation, PARTITIONS};
 
 /// `REACH_BACK_US` of the product, on the clock of the histories.
 const REACH_BACK_US: u64 = 1_000_000;
-/// `RANGES_KEPT` of the product.
+/// `RANGES_KEPT` of the product, far smaller, so that ranges are dropped: what is read again changes nothing.
 const RANGES_KEPT: usize = 4;
+/// Where absent means unchanged that does not hold: a late record that is read together with a merged one of its key whose range was
+/// dropped does not count as late, and the row is not completed. So it is the product's own number there, which no history reaches.
+const RANGES_KEPT_IF_PARTIAL: usize = 2_000;
 
 /// Which rules hold.
 #[derive(Debug, Clone, Copy)]
@@ -205,7 +208,7 @@ impl<'h> Model<'h> {
             }
         }
         ranges.sort_by_key(|(_, first, last)| std::cmp::Reverse(last - first));
-        ranges.truncate(RANGES_KEPT);
+        ranges.truncate(if self.history.modes.unchanged { RANGES_KEPT_IF_PARTIAL } else { RANGES_KEPT });
         self.coverage = Coverage { to_us: Some(window_to), ranges };
     }
 
