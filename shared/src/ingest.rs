@@ -1,5 +1,5 @@
-//! One invocation of `ingest`: the event's records are decoded, appended to the log, and every record that is not in
-//! the log afterwards is given back by name.
+//! One invocation of `ingest`: the event's records are decoded and appended to the log, or noted as kept out of it, and
+//! every record of which neither was acknowledged is given back by name.
 //! It must never answer for a record that BigQuery did not acknowledge, and never hold a partition up for one bad record.
 
 use std::collections::BTreeSet;
@@ -12,11 +12,12 @@ use crate::bigquery::append::{AppendClient, MAY_NOT_EXIST, RefusalCode, RowOutco
 use crate::bigquery::connect::Connections;
 use crate::bigquery::rest::{BigQuery, Ensured};
 use crate::bigquery::retry::Backoff;
+use crate::bigquery::table_spec::TableSpec;
 use crate::bigquery::{Error, ErrorKind};
 use crate::config::{Config, TableFilter};
 use crate::kafka::{self, EventError};
 use crate::lambda::{Invocation, InvocationError};
-use crate::log::{EncodedRow, LOG, LogBatch, Tally};
+use crate::log::{EncodedRow, KEPT_OUT, KeptOutRange, LOG, LogBatch, Tally, kept_out_table};
 use crate::names::TableName;
 use crate::telemetry::{self, Metric, Unit};
 
@@ -24,7 +25,7 @@ use crate::telemetry::{self, Metric, Unit};
 /// users' accounts seconds, rarely a minute.
 const NEW_TABLE_PATIENCE: Duration = Duration::from_secs(60);
 
-/// What `ingest` answers: the records that are not in the log. Empty is success.
+/// What `ingest` answers: the records that are neither in the log nor noted as kept out of it. Empty is success.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Response {
     /// To be delivered again.
@@ -51,12 +52,28 @@ pub struct ItemIdentifier {
 
 /// `ingest`, set up once per cold start.
 pub struct IngestHandler {
-    log: TableName,
+    log: Destination,
+    kept_out: Destination,
     retention_days: u32,
     filter: TableFilter,
-    stream: WriteStream,
     appends: AppendClient,
     tables: BigQuery,
+}
+
+/// A table that rows are appended to, and created as if it is missing.
+struct Destination {
+    stream: WriteStream,
+    spec: &'static TableSpec,
+}
+
+impl Destination {
+    fn new(project: &str, table: TableName, spec: &'static TableSpec) -> Self {
+        Self { stream: WriteStream::default_of(project, table, spec.proto_descriptor()), spec }
+    }
+
+    fn table(&self) -> &TableName {
+        &self.stream.table
+    }
 }
 
 /// What an invocation took, beside what became of its records.
@@ -76,8 +93,16 @@ struct Appended {
 }
 
 impl Appended {
+    fn nothing_of(rows: usize) -> Self {
+        Self { outcomes: vec![RowOutcome::NotWritten; rows], failure: None, requests: 0, bytes_sent: 0 }
+    }
+
     fn written(&self) -> usize {
         self.outcomes.iter().filter(|outcome| **outcome == RowOutcome::Written).count()
+    }
+
+    fn is_complete(&self) -> bool {
+        self.written() == self.outcomes.len()
     }
 }
 
@@ -85,10 +110,9 @@ impl IngestHandler {
     /// For the configured log, with its two ways to BigQuery.
     #[must_use]
     pub fn new(config: &Config, connections: Connections) -> Self {
-        let log = config.log_table.clone();
         Self {
-            stream: WriteStream::default_of(config.project.clone(), log.clone(), LOG.proto_descriptor()),
-            log,
+            log: Destination::new(&config.project, config.log_table.clone(), &LOG),
+            kept_out: Destination::new(&config.project, kept_out_table(&config.log_table), &KEPT_OUT),
             retention_days: config.log_retention_days,
             filter: config.tables.clone(),
             appends: connections.appends,
@@ -103,27 +127,34 @@ impl IngestHandler {
     pub async fn handle(&self, body: &[u8], invocation: &Invocation) -> Result<Response, InvocationError> {
         let started = Instant::now();
         let event = kafka::decode_event(body).map_err(|error| not_an_event(&error))?;
-        let batch = LogBatch::from_event(&event, &self.filter, micros(SystemTime::now()));
+        let ingested_at = micros(SystemTime::now());
+        let batch = LogBatch::from_event(&event, &self.filter, ingested_at);
         let decoded = Instant::now();
-        let rows: Vec<&[u8]> = batch.rows.iter().map(|row| row.bytes.as_slice()).collect();
-        let mut appended = self.append(&rows, invocation.deadline).await;
-        let refused = self.poison_refused(&batch.rows, &mut appended, invocation.deadline).await;
+        let ((appended, refused), noted) = tokio::join!(
+            self.append_to_log(&batch.rows, invocation.deadline),
+            self.note(&batch.kept_out, ingested_at, invocation.deadline)
+        );
         let figures =
             Figures { bytes_in: body.len(), refused, decode_time: decoded - started, append_time: decoded.elapsed() };
-        let given_back = given_back(&batch.rows, &appended.outcomes);
-        let written = appended.written();
-        self.report(invocation, &batch.tally, &appended, &figures, given_back.len());
+        let mut given_back = given_back(&batch.rows, &appended.outcomes);
+        given_back.extend(not_noted(&batch.kept_out, &noted.outcomes));
+        self.report(invocation, &batch.tally, [&appended, &noted], &figures, given_back.len());
         if given_back.is_empty() {
             return Ok(Response::default());
         }
-        let failure =
-            appended.failure.unwrap_or_else(|| Error::new(ErrorKind::RowErrors, "AppendRows", self.log.to_string()));
-        if written == 0 {
+        let is_nothing_written = appended.written() == 0 && noted.written() == 0;
+        // The first table of which something is missing; a row that was refused to the end leaves no failure behind.
+        let table = if appended.is_complete() { self.kept_out.table() } else { self.log.table() };
+        let failure = appended
+            .failure
+            .or(noted.failure)
+            .unwrap_or_else(|| Error::new(ErrorKind::RowErrors, "AppendRows", table.to_string()));
+        if is_nothing_written {
             return Err(failure.into());
         }
         tracing::warn!(
             request_id = %invocation.request_id,
-            table = %self.log,
+            table = %table,
             given_back = given_back.len(),
             cause = InvocationError::from(failure).message(),
             "some records could not be written; Lambda delivers them again"
@@ -141,16 +172,17 @@ impl IngestHandler {
         &self,
         invocation: &Invocation,
         tally: &Tally,
-        appended: &Appended,
+        [appended, noted]: [&Appended; 2],
         figures: &Figures,
         given_back: usize,
     ) {
         let poison = tally.poison.saturating_add(count(figures.refused));
+        let bytes_sent = appended.bytes_sent.saturating_add(noted.bytes_sent);
         let now = micros(SystemTime::now());
         let lag_ms = tally.newest_committed_at.map(|at| now.saturating_sub(at).max(0) / 1000);
         tracing::info!(
             request_id = %invocation.request_id,
-            table = %self.log,
+            table = %self.log.table(),
             records = tally.records,
             loads = tally.loads,
             inserts = tally.inserts,
@@ -163,10 +195,11 @@ impl IngestHandler {
             dms_own = tally.dms_own,
             excluded = tally.excluded,
             written = appended.written(),
+            kept_out_ranges = noted.written(),
             given_back,
-            requests = appended.requests,
+            requests = appended.requests.saturating_add(noted.requests),
             bytes_in = figures.bytes_in,
-            bytes_out = appended.bytes_sent,
+            bytes_out = bytes_sent,
             decode_ms = millis(figures.decode_time),
             append_ms = millis(figures.append_time),
             lag_ms,
@@ -175,7 +208,7 @@ impl IngestHandler {
         let mut metrics = vec![
             Metric::new("Records", Unit::Count, signed(tally.records)),
             Metric::new("BytesIn", Unit::Bytes, signed(count(figures.bytes_in))),
-            Metric::new("BytesOut", Unit::Bytes, signed(appended.bytes_sent)),
+            Metric::new("BytesOut", Unit::Bytes, signed(bytes_sent)),
             Metric::new("Poison", Unit::Count, signed(poison)),
             Metric::new("GivenBack", Unit::Count, signed(count(given_back))),
             Metric::new("AppendLatency", Unit::Milliseconds, millis(figures.append_time)),
@@ -188,16 +221,33 @@ impl IngestHandler {
         ));
     }
 
-    /// Appends `rows`; creates the log if it is missing, and waits until appends find it.
-    async fn append(&self, rows: &[&[u8]], deadline: Instant) -> Appended {
-        let mut total =
-            Appended { outcomes: vec![RowOutcome::NotWritten; rows.len()], failure: None, requests: 0, bytes_sent: 0 };
+    /// Appends the rows to the log; also how many BigQuery refused at first.
+    async fn append_to_log(&self, rows: &[EncodedRow], deadline: Instant) -> (Appended, usize) {
+        let bytes: Vec<&[u8]> = rows.iter().map(|row| row.bytes.as_slice()).collect();
+        let mut appended = self.append(&self.log, &bytes, deadline).await;
+        let refused = self.poison_refused(rows, &mut appended, deadline).await;
+        (appended, refused)
+    }
+
+    /// Notes what is kept out of the log; nothing is sent when nothing is.
+    async fn note(&self, ranges: &[KeptOutRange], ingested_at: i64, deadline: Instant) -> Appended {
+        if ranges.is_empty() {
+            return Appended::nothing_of(0);
+        }
+        let rows: Vec<Vec<u8>> = ranges.iter().map(|range| range.encode(ingested_at)).collect();
+        let rows: Vec<&[u8]> = rows.iter().map(Vec::as_slice).collect();
+        self.append(&self.kept_out, &rows, deadline).await
+    }
+
+    /// Appends `rows`; creates the table if it is missing, and waits until appends find it.
+    async fn append(&self, destination: &Destination, rows: &[&[u8]], deadline: Instant) -> Appended {
+        let mut total = Appended::nothing_of(rows.len());
         let mut visible_by: Option<Instant> = None;
         let mut backoff = Backoff::new();
         loop {
             let open: Vec<usize> = not_written(&total.outcomes);
             let open_rows: Vec<&[u8]> = open.iter().filter_map(|index| rows.get(*index).copied()).collect();
-            let outcome = self.appends.append(&self.stream, &open_rows, deadline).await;
+            let outcome = self.appends.append(&destination.stream, &open_rows, deadline).await;
             total.requests = total.requests.saturating_add(outcome.requests);
             total.bytes_sent = total.bytes_sent.saturating_add(outcome.bytes_sent);
             for (index, row) in open.into_iter().zip(outcome.rows) {
@@ -214,7 +264,7 @@ impl IngestHandler {
             }
             let patience = match visible_by {
                 Some(instant) => instant,
-                None => match self.create_log(failure.kind(), deadline).await {
+                None => match self.create(destination, failure.kind(), deadline).await {
                     Ok(true) => {
                         let instant = deadline.min(Instant::now() + NEW_TABLE_PATIENCE);
                         visible_by = Some(instant);
@@ -240,13 +290,13 @@ impl IngestHandler {
         }
     }
 
-    /// Creates the log; whether it makes sense to append again.
-    async fn create_log(&self, seen: ErrorKind, deadline: Instant) -> Result<bool, Error> {
+    /// Creates the table; whether it makes sense to append again.
+    async fn create(&self, destination: &Destination, seen: ErrorKind, deadline: Instant) -> Result<bool, Error> {
         let expiry = Some(self.retention_days);
-        let ensured = self.tables.ensure_table(&self.log, &LOG, expiry, deadline).await?;
-        match ensured {
+        let table = destination.table();
+        match self.tables.ensure_table(table, destination.spec, expiry, deadline).await? {
             Ensured::Created => {
-                tracing::info!(table = %self.log, "created the log");
+                tracing::info!(table = %table, "created the table");
                 Ok(true)
             }
             // Another invocation has just created it, and appends do not see it yet.
@@ -273,7 +323,7 @@ impl IngestHandler {
             return refused;
         }
         let poison_rows: Vec<&[u8]> = poison_rows.iter().map(Vec::as_slice).collect();
-        let second = self.append(&poison_rows, deadline).await;
+        let second = self.append(&self.log, &poison_rows, deadline).await;
         appended.requests = appended.requests.saturating_add(second.requests);
         appended.bytes_sent = appended.bytes_sent.saturating_add(second.bytes_sent);
         for (place, outcome) in places.into_iter().zip(second.outcomes) {
@@ -293,6 +343,14 @@ fn given_back(rows: &[EncodedRow], outcomes: &[RowOutcome]) -> BTreeSet<ItemIden
         .filter(|(_, outcome)| **outcome != RowOutcome::Written)
         .map(|(row, _)| ItemIdentifier { partition: row.item.group.to_string(), offset: row.item.offset })
         .collect()
+}
+
+/// The records whose offsets are not noted. A range holds nothing but records of the event.
+fn not_noted(ranges: &[KeptOutRange], outcomes: &[RowOutcome]) -> impl Iterator<Item = ItemIdentifier> {
+    let open = ranges.iter().zip(outcomes).filter(|(_, outcome)| **outcome != RowOutcome::Written);
+    open.flat_map(|(range, _)| {
+        (range.first..=range.last).map(|offset| ItemIdentifier { partition: range.group.to_string(), offset })
+    })
 }
 
 fn not_an_event(error: &EventError) -> InvocationError {

@@ -11,6 +11,7 @@ use tonic::Code;
 use super::*;
 use crate::bigquery::auth::NoToken;
 use crate::bigquery::fakes::{AppendFault, FakeRest, FakeWrite, far, soon};
+use crate::log::kept_out;
 use crate::log::row::tests::Mirror;
 
 struct Bench {
@@ -25,6 +26,7 @@ async fn bench(faults: impl IntoIterator<Item = AppendFault>) -> Bench {
     let vars = [
         ("STRAIT_PROJECT", "demo-project"),
         ("STRAIT_LOG_RETENTION_DAYS", "7"),
+        ("STRAIT_TABLES", "!shop.secrets"),
         ("STRAIT_BIGQUERY_REST_URL", rest.url.as_str()),
         ("STRAIT_BIGQUERY_GRPC_URL", write.url.as_str()),
     ];
@@ -40,17 +42,24 @@ async fn bench(faults: impl IntoIterator<Item = AppendFault>) -> Bench {
 
 /// An event with one insert for each `(partition, offset, name)`; a row whose name has `BAD` in it is refused.
 fn event(records: &[(i64, i64, &str)]) -> Vec<u8> {
+    let records: Vec<_> =
+        records.iter().map(|&(partition, offset, name)| ("changes", partition, offset, "orders", name)).collect();
+    event_of(&records)
+}
+
+/// An event with one insert for each `(topic, partition, offset, table, name)`.
+fn event_of(records: &[(&str, i64, i64, &str, &str)]) -> Vec<u8> {
     let mut groups = serde_json::Map::new();
-    for (partition, offset, name) in records {
+    for (topic, partition, offset, table, name) in records {
         let message = json!({
             "data": {"id": offset, "name": name},
             "metadata": {"record-type": "data", "operation": "insert", "schema-name": "shop",
-                "table-name": "orders", "transaction-id": 5, "timestamp": "2024-05-01T10:00:00.000000Z",
+                "table-name": table, "transaction-id": 5, "timestamp": "2024-05-01T10:00:00.000000Z",
                 "commit-timestamp": "2024-05-01T10:00:00.000000Z"}
         });
-        let record = json!({"topic": "changes", "partition": partition, "offset": offset, "timestamp": 1,
+        let record = json!({"topic": topic, "partition": partition, "offset": offset, "timestamp": 1,
             "timestampType": "CREATE_TIME", "headers": [], "value": STANDARD.encode(message.to_string())});
-        let group = groups.entry(format!("changes-{partition}")).or_insert_with(|| json!([]));
+        let group = groups.entry(format!("{topic}-{partition}")).or_insert_with(|| json!([]));
         group.as_array_mut().unwrap().push(record);
     }
     json!({"eventSource": "aws:kafka", "bootstrapServers": "b:9098", "records": groups}).to_string().into_bytes()
@@ -62,7 +71,20 @@ fn until(deadline: Instant) -> Invocation {
 
 fn log_rows(bench: &Bench) -> Vec<Mirror> {
     let rows = bench.write.written_bytes();
-    rows.iter().map(|row| Mirror::decode(row.as_slice()).unwrap()).collect()
+    // A noted range does not decode: its second field is a number.
+    rows.iter().filter_map(|row| Mirror::decode(row.as_slice()).ok()).collect()
+}
+
+/// What is noted: topic, partition, first and last offset, reason.
+fn noted(bench: &Bench) -> Vec<(String, i64, i64, i64, String)> {
+    let rows = bench.write.written_bytes();
+    let rows = rows.iter().filter_map(|row| kept_out::Row::decode(row.as_slice()).ok());
+    rows.map(|row| (row.kafka_topic, row.kafka_partition, row.first_offset, row.last_offset, row.reason)).collect()
+}
+
+fn failed(records: &[(&str, i64)]) -> serde_json::Value {
+    let items = records.iter().map(|(group, offset)| json!({"itemIdentifier": {"partition": group, "offset": offset}}));
+    json!({"batchItemFailures": items.collect::<Vec<_>>()})
 }
 
 fn offsets(bench: &Bench) -> Vec<i64> {
@@ -110,7 +132,7 @@ async fn a_refused_row_becomes_poison_and_does_not_hold_its_partition_up() {
     batch.rows[1].bytes = bad.encode_to_vec();
 
     let rows: Vec<&[u8]> = batch.rows.iter().map(|row| row.bytes.as_slice()).collect();
-    let mut appended = bench.handler.append(&rows, far()).await;
+    let mut appended = bench.handler.append(&bench.handler.log, &rows, far()).await;
     assert_eq!(bench.handler.poison_refused(&batch.rows, &mut appended, far()).await, 1);
     assert!(given_back(&batch.rows, &appended.outcomes).is_empty());
     let rows = log_rows(&bench);
@@ -193,6 +215,94 @@ async fn when_the_second_request_fails_exactly_its_records_are_given_back() {
         ]})
     );
     assert_eq!(offsets(&bench), [1, 2]);
+}
+
+/// Of `changes-0`: 1 of an excluded table, 2 and 4 of a replicated one, 3 of DMS's own; 5 and 6 of `changes-1` excluded.
+fn mixed() -> Vec<u8> {
+    event_of(&[
+        ("changes", 0, 1, "secrets", "s"),
+        ("changes", 0, 2, "orders", "a"),
+        ("changes", 0, 3, "awsdms_status", "s"),
+        ("changes", 0, 4, "orders", "b"),
+        ("changes", 1, 5, "secrets", "s"),
+        ("changes", 1, 6, "secrets", "s"),
+    ])
+}
+
+fn mixed_notes() -> [(String, i64, i64, i64, String); 3] {
+    [(0, 1, 1, "excluded"), (0, 3, 3, "dms"), (1, 5, 6, "excluded")]
+        .map(|(partition, first, last, reason)| ("changes".to_owned(), partition, first, last, reason.to_owned()))
+}
+
+#[tokio::test]
+async fn what_is_kept_out_of_the_log_is_noted_in_one_request_beside_it() {
+    let bench = bench([]).await;
+    let response = bench.handler.handle(&mixed(), &until(far())).await.unwrap();
+    assert_eq!(response, Response::default());
+    assert_eq!(offsets(&bench), [2, 4]);
+    assert_eq!(noted(&bench), mixed_notes());
+    let mut streams: Vec<(String, usize)> =
+        bench.write.seen().into_iter().map(|append| (append.stream, append.rows)).collect();
+    streams.sort();
+    let stream = |table: &str| format!("projects/demo-project/datasets/cdc/tables/{table}/streams/_default");
+    assert_eq!(streams, [(stream("log"), 2), (stream("log_kept_out"), 3)]);
+    let ingested_at: BTreeSet<Option<i64>> = log_rows(&bench).into_iter().map(|row| row.ingested_at).collect();
+    let rows = bench.write.written_bytes();
+    let noted_at: BTreeSet<Option<i64>> =
+        rows.iter().filter_map(|row| Some(Some(kept_out::Row::decode(row.as_slice()).ok()?.ingested_at))).collect();
+    assert_eq!(noted_at, ingested_at);
+}
+
+#[tokio::test]
+async fn a_range_that_is_not_noted_is_given_back_record_by_record() {
+    let bench = bench([]).await;
+    let event = event_of(&[
+        ("BAD", 0, 7, "secrets", "s"),
+        ("BAD", 0, 8, "secrets", "s"),
+        ("changes", 0, 1, "orders", "a"),
+        ("changes", 0, 2, "secrets", "s"),
+    ]);
+    let response = bench.handler.handle(&event, &until(far())).await.unwrap();
+    assert_eq!(serde_json::to_value(&response).unwrap(), failed(&[("BAD-0", 7), ("BAD-0", 8)]));
+    assert_eq!(offsets(&bench), [1]);
+    assert_eq!(noted(&bench), [("changes".to_owned(), 0, 2, 2, "excluded".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_batch_of_nothing_but_kept_out_records_fails_when_they_cannot_be_noted() {
+    let denied = AppendFault::Status(Code::PermissionDenied, "no");
+    let bench = bench([denied]).await;
+    let event = event_of(&[("changes", 0, 1, "secrets", "s"), ("changes", 0, 2, "awsdms_status", "s")]);
+    let error = bench.handler.handle(&event, &until(far())).await.unwrap_err();
+    assert_eq!(error.error_type(), "BigQueryPermissionDenied");
+    assert!(error.message().contains("cdc.log_kept_out"), "{}", error.message());
+    assert!(noted(&bench).is_empty());
+    // Delivered again.
+    assert_eq!(bench.handler.handle(&event, &until(far())).await.unwrap(), Response::default());
+    assert_eq!(noted(&bench).len(), 2);
+    assert!(bench.write.seen().iter().all(|append| append.stream.contains("/log_kept_out/")), "no row, no request");
+}
+
+#[tokio::test]
+async fn a_missing_table_for_the_note_is_made_with_the_logs_retention() {
+    let bench = bench([AppendFault::Status(Code::NotFound, "no table")]).await;
+    let event = event_of(&[("changes", 0, 1, "secrets", "s")]);
+    assert_eq!(bench.handler.handle(&event, &until(far())).await.unwrap(), Response::default());
+    assert_eq!(noted(&bench).len(), 1);
+    let tables = bench.rest.tables();
+    assert_eq!(tables.keys().collect::<Vec<_>>(), ["cdc.log_kept_out"]);
+    let table = &tables["cdc.log_kept_out"];
+    assert_eq!(table["timePartitioning"], json!({"type": "HOUR", "field": "ingested_at", "expirationMs": "604800000"}));
+    assert_eq!(table["clustering"], json!({"fields": ["kafka_topic"]}));
+}
+
+#[tokio::test]
+async fn both_tables_are_made_by_the_first_batch_that_needs_both() {
+    let missing = AppendFault::Status(Code::NotFound, "no table");
+    let bench = bench([missing, missing]).await;
+    assert_eq!(bench.handler.handle(&mixed(), &until(far())).await.unwrap(), Response::default());
+    assert_eq!((offsets(&bench), noted(&bench)), (vec![2, 4], mixed_notes().to_vec()));
+    assert_eq!(bench.rest.tables().keys().collect::<Vec<_>>(), ["cdc.log", "cdc.log_kept_out"]);
 }
 
 proptest::proptest! {

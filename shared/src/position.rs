@@ -3,7 +3,8 @@
 //! is known, and never be taken from a number that is no order (a PostgreSQL xid).
 //!
 //! Every number is zero-padded, so that text order is the order of the numbers; every position begins
-//! `EEEE-C-`: the epoch (always `0000`; room for a source whose own numbering starts anew) and the class.
+//! `EEEE-C-`: the epoch and the class. In the log the epoch is always `0000`, for a record does not say when a numbering began
+//! anew; the merge puts the table's in its place, which is longer and so sorts above it ([`EPOCH_DIGITS`]).
 //!
 //! | class | what | layout after `EEEE-C-` | example |
 //! |---|---|---|---|
@@ -27,8 +28,12 @@ use std::str::FromStr;
 
 use crate::dms::{Metadata, Operation};
 
-/// The only epoch there is so far.
-const EPOCH: &str = "0000";
+/// The epoch of every position in the log.
+pub const NO_EPOCH: &str = "0000";
+const EPOCH: &str = NO_EPOCH;
+/// Digits of an epoch that the merge puts in its place: µs since the epoch of Unix, until the year 2286. However small the
+/// number, the fifth digit sorts above the `-` of [`NO_EPOCH`].
+pub const EPOCH_DIGITS: usize = 16;
 
 /// Where a change stands among all changes. Compares as text, as it does in BigQuery.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

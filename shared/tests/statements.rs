@@ -10,14 +10,15 @@ use serde_json::json;
 use strait::bigquery::table_resource::Table;
 use strait::bigquery::table_spec::{Column, ColumnType as SpecType, Mode, TableSpec};
 use strait::config::{AbsentColumns, Deletes};
-use strait::log::table::LOG;
+use strait::log::{KEPT_OUT, LOG, kept_out_table};
 use strait::merge::coverage::{Coverage, OffsetRange};
 use strait::merge::definition::SourceDefinition;
+use strait::merge::epoch::Epochs;
 use strait::merge::final_table::{FinalTable, NewColumn, new_table};
 use strait::merge::fold::{self, FoldRequest, LookBack};
 use strait::merge::ledger::{LedgerState, MERGES};
-use strait::merge::plan;
 use strait::merge::statement::{self, MergeRequest, QUARANTINE};
+use strait::merge::{plan, reload};
 use strait::names::{SourceTable, TableName};
 
 const PROJECT: &str = "project";
@@ -62,6 +63,16 @@ fn made_by_hand() -> FinalTable {
     FinalTable::existing(table("replica", "made_by_hand"), &order(), &resource, None, Deletes::Hard).unwrap()
 }
 
+/// Two epochs, one of them of a load that is complete; and a highest change to compare with.
+fn epochs() -> Epochs {
+    let mut epochs = Epochs::default();
+    epochs.begin(1_767_321_000_000_000);
+    epochs.begin(1_767_322_000_000_000);
+    epochs.completed(1_767_322_000_000_000);
+    epochs.raised(Some(1_767_322_000_000_001), Some(1_767_322_000_500_000));
+    epochs
+}
+
 fn statements() -> BTreeMap<String, String> {
     let log = table("cdc", "log");
     let everything_folds = fold_of("hard_null");
@@ -69,6 +80,7 @@ fn statements() -> BTreeMap<String, String> {
         OffsetRange { topic: "cdc".into(), partition: 0, first: 0, last: 41 },
         OffsetRange { topic: "it's".into(), partition: 7, first: 5, last: 5 },
     ];
+    let epochs = epochs();
     let mut all = BTreeMap::new();
     let mut add = |name: String, sql: String| assert!(all.insert(name, sql).is_none());
 
@@ -79,8 +91,10 @@ fn statements() -> BTreeMap<String, String> {
     add("plan_one_table".into(), plan::query(PROJECT, &log, &coverage, Some(&order())).unwrap());
     add(
         "quarantine".into(),
-        statement::quarantine(PROJECT, &everything_folds, &table("cdc", "quarantine"), &order()).unwrap(),
+        statement::quarantine(PROJECT, &everything_folds, &table("cdc", "quarantine"), &order(), None).unwrap(),
     );
+    let kept_out = kept_out_table(&log);
+    add("reload_progress".into(), reload::progress(PROJECT, &log, &kept_out, &order(), 1_767_322_000_000_000).unwrap());
     let other = SourceTable { schema: "crm".into(), table: "o'brien".into() };
     add("definitions".into(), statement::newest_definitions(PROJECT, &log, &[&order(), &other]).unwrap());
     let by_hand = made_by_hand();
@@ -111,6 +125,9 @@ fn statements() -> BTreeMap<String, String> {
                     look_back,
                     absent,
                     deletes,
+                    epochs: &epochs,
+                    highest_position: Some("1767322000000000-2-m0000000007-0000000042-00000000000000000001"),
+                    expired_before_us: Some(1_764_720_000_000_000),
                 };
                 add(format!("fold_{mode}_{name}"), fold::statement(&request).unwrap());
             }
@@ -123,7 +140,15 @@ fn statements() -> BTreeMap<String, String> {
                 key_range: Some(("1", "99")),
             };
             add(format!("merge_{mode}"), statement::merge(&request).unwrap());
+            if absent == AbsentColumns::Null {
+                let sql = reload::sweep(PROJECT, &final_table.name, 1_767_322_000_000_000, deletes).unwrap();
+                add(format!("sweep_{deletes_name}"), sql);
+            }
             if mode == "hard_null" {
+                let quarantine = table("cdc", "quarantine");
+                let sql =
+                    statement::quarantine(PROJECT, &fold_name, &quarantine, &order(), Some(&final_table)).unwrap();
+                add("quarantine_beyond_log".into(), sql);
                 add("survey".into(), fold::survey(PROJECT, &fold_name, &final_table).unwrap());
             }
         }
@@ -143,6 +168,9 @@ fn statements() -> BTreeMap<String, String> {
         look_back: LookBack::None,
         absent: AbsentColumns::Null,
         deletes: Deletes::Hard,
+        epochs: &Epochs::default(),
+        highest_position: None,
+        expired_before_us: None,
     };
     add("fold_by_hand".into(), fold::statement(&request).unwrap());
     let request = MergeRequest {
@@ -165,6 +193,7 @@ fn tables() -> serde_json::Value {
     };
     let mut tables = vec![
         own(table("cdc", LOG_NAME), &LOG),
+        own(kept_out_table(&table("cdc", LOG_NAME)), &KEPT_OUT),
         own(table("cdc", "merges"), &MERGES),
         own(table("cdc", "quarantine"), &QUARANTINE),
     ];
@@ -200,6 +229,11 @@ fn tables() -> serde_json::Value {
             ("records", "INT64"),
             ("newest", "STRING"),
             ("late", "BOOL"),
+            ("raised_committed", "TIMESTAMP"),
+            ("raised_emitted", "TIMESTAMP"),
+            ("anew", "INT64"),
+            ("anew_from", "TIMESTAMP"),
+            ("beyond_log", "BOOL"),
             ("flaw_column", "STRING"),
             ("flaw_reason", "STRING"),
             ("key_text", "STRING"),

@@ -1,6 +1,6 @@
 //! From one Kafka event to rows of the log, and the figures about it. Every record ends in exactly one of four ways: a
-//! row of its own operation, a row of the operation `poison`, or counted as DMS's own or as excluded by configuration.
-//! Nothing is dropped without being counted, and no record keeps another one out of the log.
+//! row of its own operation, a row of the operation `poison`, or kept out, as DMS's own or as excluded by configuration.
+//! Nothing is dropped without being counted and its offset noted, and no record keeps another one out of the log.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -14,6 +14,7 @@ use crate::config::TableFilter;
 use crate::dms::{self, Change, Control, DecodeError, Kind, Message, Metadata, Operation};
 use crate::json_text::{self, Surrogates};
 use crate::kafka::{KafkaRecord, MskEvent, Payload};
+use crate::log::kept_out::{KeptOutRange, KeptOutReason};
 use crate::log::row::LogRow;
 use crate::position::Position;
 
@@ -67,9 +68,9 @@ pub struct Tally {
     pub controls: u64,
     /// Records that could not be decoded; logged as such.
     pub poison: u64,
-    /// Records of DMS's own tables; not logged.
+    /// Records of DMS's own tables; kept out of the log.
     pub dms_own: u64,
-    /// Records of tables that `STRAIT_TABLES` leaves out; not logged.
+    /// Records of tables that `STRAIT_TABLES` leaves out; kept out of the log.
     pub excluded: u64,
     /// Of `poison`, those without a value.
     pub tombstones: u64,
@@ -89,6 +90,8 @@ pub struct Tally {
 pub struct LogBatch {
     /// One per logged record.
     pub rows: Vec<EncodedRow>,
+    /// Every other record's offset, those that follow each other as one range.
+    pub kept_out: Vec<KeptOutRange>,
     /// What became of all records.
     pub tally: Tally,
 }
@@ -101,7 +104,11 @@ impl LogBatch {
             filter,
             ingested_at,
             topic: Arc::from(""),
-            batch: Self { rows: Vec::with_capacity(event.records.len()), tally: Tally::default() },
+            batch: Self {
+                rows: Vec::with_capacity(event.records.len()),
+                kept_out: Vec::new(),
+                tally: Tally::default(),
+            },
         };
         let mut decoded = Vec::new();
         for record in &event.records {
@@ -156,30 +163,60 @@ impl Builder<'_> {
             Err(DecodeError { kind, table }) => {
                 let table = table.as_ref().map_or(UNKNOWN, |table| (table.schema.as_str(), table.table.as_str()));
                 // A broken record of an excluded table is still of an excluded table: its content must not be logged.
-                if !self.is_left_out(table.0, table.1) {
+                if !self.is_kept_out(record, table.0, table.1) {
                     self.poison(record, table, Some(text), &kind.to_string());
                 }
             }
         }
     }
 
-    /// Counts a record that does not belong into the log.
-    fn is_left_out(&mut self, schema: &str, table: &str) -> bool {
+    /// Counts and notes a record that does not belong into the log.
+    fn is_kept_out(&mut self, record: &KafkaRecord<'_>, schema: &str, table: &str) -> bool {
         let tally = &mut self.batch.tally;
-        if dms::is_dms_own(table) {
+        let reason = if dms::is_dms_own(table) {
             count(&mut tally.dms_own);
-            true
+            KeptOutReason::Dms
         } else if !table.is_empty() && !self.filter.matches(schema, table) {
             count(&mut tally.excluded);
-            true
+            KeptOutReason::Excluded
         } else {
-            false
+            return false;
+        };
+        self.keep_out(record, reason);
+        true
+    }
+
+    fn keep_out(&mut self, record: &KafkaRecord<'_>, reason: KeptOutReason) {
+        let topic = self.topic_of(record);
+        let ranges = &mut self.batch.kept_out;
+        if let Some(range) = ranges.last_mut()
+            && (&range.group, &range.topic) == (&record.group, &topic)
+            && (range.partition, range.reason) == (record.partition, reason)
+            && range.last.checked_add(1) == Some(record.offset)
+        {
+            range.last = record.offset;
+            return;
         }
+        ranges.push(KeptOutRange {
+            group: Arc::clone(&record.group),
+            topic,
+            partition: record.partition,
+            first: record.offset,
+            last: record.offset,
+            reason,
+        });
+    }
+
+    fn topic_of(&mut self, record: &KafkaRecord<'_>) -> Arc<str> {
+        if *self.topic != *record.topic {
+            self.topic = Arc::from(record.topic.as_ref());
+        }
+        Arc::clone(&self.topic)
     }
 
     fn message(&mut self, record: &KafkaRecord<'_>, message: &Message<'_>) {
         let metadata = &message.metadata;
-        if self.is_left_out(&metadata.schema, &metadata.table) {
+        if self.is_kept_out(record, &metadata.schema, &metadata.table) {
             return;
         }
         match &message.kind {
@@ -299,13 +336,11 @@ impl Builder<'_> {
         row.encode(&mut bytes);
         let tally = &mut self.batch.tally;
         tally.bytes_out = tally.bytes_out.saturating_add(length(&bytes));
-        if *self.topic != *record.topic {
-            self.topic = Arc::from(record.topic.as_ref());
-        }
+        let topic = self.topic_of(record);
         self.batch.rows.push(EncodedRow {
             bytes,
             item: ItemIdentity { group: Arc::clone(&record.group), offset: record.offset },
-            topic: Arc::clone(&self.topic),
+            topic,
             partition: record.partition,
         });
     }

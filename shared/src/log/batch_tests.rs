@@ -49,6 +49,8 @@ fn batch_of(event: &str, filter: &TableFilter) -> LogBatch {
     ];
     assert_eq!(ends.iter().sum::<u64>(), tally.records);
     assert_eq!(tally.records - tally.dms_own - tally.excluded, u64::try_from(batch.rows.len()).unwrap());
+    let kept_out: i64 = batch.kept_out.iter().map(|range| range.last - range.first + 1).sum();
+    assert_eq!(u64::try_from(kept_out).unwrap(), tally.dms_own + tally.excluded);
     batch
 }
 
@@ -140,6 +142,7 @@ fn every_record_is_counted_once() {
     );
     let offsets: Vec<i64> = batch.rows.iter().map(|row| row.item.offset).collect();
     assert_eq!(offsets, [100, 101, 102, 103, 104, 105, 112, 113]);
+    assert_eq!(kept_out_of(&batch), [("dms-3", "dms", 3, 106, 107, "dms"), ("dms-3", "dms", 3, 108, 111, "excluded")]);
     for row in &batch.rows {
         assert_eq!((&*row.item.group, &*row.topic, row.partition), ("dms-3", "dms", 3));
         assert_eq!(row_of(row).kafka_offset, Some(row.item.offset));
@@ -151,6 +154,52 @@ fn every_record_is_counted_once() {
     let broken = row_of(&batch.rows[6]);
     assert_eq!(broken.source_table.as_deref(), Some("orders"));
     assert!(broken.error.unwrap().contains("`operation`"));
+}
+
+#[test]
+fn only_offsets_that_follow_each_other_are_kept_out_as_one_range() {
+    let record = |topic: &str, partition: i64, offset: i64, table: &str| {
+        let value = STANDARD.encode(change("insert", table, "{}"));
+        format!(r#"{{"topic":"{topic}","partition":{partition},"offset":{offset},"value":"{value}"}}"#)
+    };
+    let (own, secret) = ("awsdms_status", "secrets");
+    let lists = [
+        // 11 was never delivered, and 13 is in the log.
+        (
+            "a-0",
+            vec![("a", 0, 9, own), ("a", 0, 10, own), ("a", 0, 12, own), ("a", 0, 13, "orders"), ("a", 0, 14, own)],
+        ),
+        ("a-1", vec![("a", 1, 15, own), ("a", 1, 16, secret), ("a", 1, 17, secret), ("a", 1, 17, secret)]),
+        ("b-1", vec![("b", 1, 18, secret), ("b", 1, i64::MAX, secret), ("b", 1, i64::MIN, secret)]),
+    ];
+    let groups: Vec<String> = lists
+        .iter()
+        .map(|(group, list)| {
+            let list: Vec<String> = list.iter().map(|&(t, p, offset, table)| record(t, p, offset, table)).collect();
+            format!("\"{group}\":[{}]", list.join(","))
+        })
+        .collect();
+    let event = format!(r#"{{"eventSource":"aws:kafka","records":{{{}}}}}"#, groups.join(","));
+    let batch = batch_of(&event, &TableFilter::parse("!shop.secrets").unwrap());
+    assert_eq!(
+        kept_out_of(&batch),
+        [
+            ("a-0", "a", 0, 9, 10, "dms"),
+            ("a-0", "a", 0, 12, 12, "dms"),
+            ("a-0", "a", 0, 14, 14, "dms"),
+            ("a-1", "a", 1, 15, 15, "dms"),
+            ("a-1", "a", 1, 16, 17, "excluded"),
+            ("a-1", "a", 1, 17, 17, "excluded"),
+            ("b-1", "b", 1, 18, 18, "excluded"),
+            ("b-1", "b", 1, i64::MAX, i64::MAX, "excluded"),
+            ("b-1", "b", 1, i64::MIN, i64::MIN, "excluded"),
+        ]
+    );
+}
+
+fn kept_out_of(batch: &LogBatch) -> Vec<(&str, &str, i64, i64, i64, &str)> {
+    let ranges = batch.kept_out.iter();
+    ranges.map(|r| (&*r.group, &*r.topic, r.partition, r.first, r.last, r.reason.as_str())).collect()
 }
 
 #[test]

@@ -1,8 +1,11 @@
-//! The log table `cdc.log`: one row per change as received. Nothing here decides what a change means.
+//! The log table `cdc.log`: one row per change as received, and the note of what is kept out of it. Nothing here decides
+//! what a change means.
 pub mod batch;
+pub mod kept_out;
 pub mod row;
 pub mod table;
 
 pub use batch::{EncodedRow, ItemIdentity, LogBatch, Tally};
+pub use kept_out::{KeptOutRange, KeptOutReason};
 pub use row::LogRow;
-pub use table::LOG;
+pub use table::{KEPT_OUT, LOG, kept_out_table};

@@ -1,7 +1,8 @@
-//! How the log looks in BigQuery. [`super::row`] encodes by these columns' places, so a column may only ever be added at
-//! the end.
+//! How the log and the note of what is kept out of it look in BigQuery. [`super::row`] and [`super::kept_out`] encode by
+//! these columns' places, so a column may only ever be added at the end.
 
 use crate::bigquery::table_spec::{ColumnType, Mode, PartitionUnit, TableSpec, column};
+use crate::names::TableName;
 
 /// `cdc.log`.
 pub const LOG: TableSpec = TableSpec {
@@ -61,4 +62,41 @@ pub const LOG: TableSpec = TableSpec {
     ],
     partition: ("ingested_at", PartitionUnit::Hour),
     cluster: &["source_schema", "source_table"],
+};
+
+/// What the table of the offsets that a log leaves out on purpose is called: `cdc.log_kept_out` of `cdc.log`.
+#[must_use]
+pub fn kept_out_table(log: &TableName) -> TableName {
+    TableName { dataset: log.dataset.clone(), table: format!("{}_kept_out", log.table) }
+}
+
+/// `cdc.log_kept_out`; its partitions expire with the log's, for the two are only of use together.
+pub const KEPT_OUT: TableSpec = TableSpec {
+    description: "Kafka offsets that are not in the log on purpose. Like the log at least once: ranges may repeat and \
+                  overlap.",
+    columns: &[
+        column("kafka_topic", ColumnType::String, Mode::Required, "Topic of the Kafka records."),
+        column("kafka_partition", ColumnType::Int64, Mode::Required, "Partition of the topic."),
+        column("first_offset", ColumnType::Int64, Mode::Required, "Lowest offset of the range."),
+        column(
+            "last_offset",
+            ColumnType::Int64,
+            Mode::Required,
+            "Highest offset of the range; all between are kept out.",
+        ),
+        column(
+            "reason",
+            ColumnType::String,
+            Mode::Required,
+            "dms: of one of DMS's own tables; excluded: STRAIT_TABLES leaves the table out.",
+        ),
+        column(
+            "ingested_at",
+            ColumnType::Timestamp,
+            Mode::Required,
+            "When the batch that the records came with was taken in.",
+        ),
+    ],
+    partition: ("ingested_at", PartitionUnit::Hour),
+    cluster: &["kafka_topic"],
 };

@@ -1,24 +1,36 @@
 //! What the merge is asked and what it answers. The answer names every table that a run looked at; it holds no row value.
 
 use aws_lambda_events::eventbridge::EventBridgeEvent;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::config::glob_matches;
 use crate::names::SourceTable;
 
-/// Which tables a run is asked to merge.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Asked {
-    /// All that have news.
-    All,
-    /// These, by `schema.table`.
-    Tables(Vec<String>),
+/// What a run is asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Which tables to merge, as globs of `schema.table`; `None`: all that have news.
+    tables: Option<Vec<String>>,
+    /// An operator's word about these tables.
+    pub word: Option<Word>,
+}
+
+/// What an operator says of tables, which no record says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// The source's numbering began anew: what DMS sent from this time on is newer than all before. µs since the Unix epoch.
+    Epoch(i64),
+    /// The full load that is under way is complete.
+    ReloadComplete,
 }
 
 /// An event that is none of the merge's.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
-    "this is no event of the merge: {what}. Expected a scheduled event of EventBridge, {{}}, or {{\"tables\":[\"schema.table\"]}}"
+    "this is no event of the merge: {what}. Expected a scheduled event of EventBridge, {{}}, or {{\"tables\":[\"schema.table\"]}}, the \
+     latter also with \"reload\":\"complete\" or \"epoch\":\"2026-01-02T03:04:05Z\""
 )]
 pub struct NotAMergeEvent {
     what: &'static str,
@@ -29,6 +41,10 @@ pub struct NotAMergeEvent {
 struct ByHand {
     #[serde(default)]
     tables: Option<Vec<String>>,
+    #[serde(default)]
+    reload: Option<String>,
+    #[serde(default)]
+    epoch: Option<String>,
 }
 
 impl Asked {
@@ -40,7 +56,7 @@ impl Asked {
         }
         if event.get("detail-type").is_some() {
             return match serde_json::from_value::<EventBridgeEvent<Value>>(event) {
-                Ok(_) => Ok(Self::All),
+                Ok(_) => Ok(Self::default()),
                 Err(_) => Err(NotAMergeEvent { what: "it has a detail-type but is not of EventBridge's form" }),
             };
         }
@@ -50,15 +66,33 @@ impl Asked {
         }
         let by_hand: ByHand =
             serde_json::from_value(event).map_err(|_| NotAMergeEvent { what: "its members are not known" })?;
-        Ok(by_hand.tables.map_or(Self::All, Self::Tables))
+        let word = match (by_hand.reload.as_deref(), by_hand.epoch.as_deref()) {
+            (None, None) => None,
+            (Some("complete"), None) => Some(Word::ReloadComplete),
+            (None, Some(time)) => {
+                let time = time.parse::<Timestamp>().map_err(|_| NotAMergeEvent { what: "its epoch is no time" })?;
+                Some(Word::Epoch(time.as_microsecond()))
+            }
+            _ => return Err(NotAMergeEvent { what: "reload is not \"complete\", or stands beside epoch" }),
+        };
+        // Said of no table by name, it would be said of every table there is.
+        if word.is_some() && by_hand.tables.is_none() {
+            return Err(NotAMergeEvent { what: "reload and epoch need the tables that they are said of" });
+        }
+        Ok(Self { tables: by_hand.tables, word })
     }
 
     /// Whether a table is asked for.
     pub fn includes(&self, source: &SourceTable) -> bool {
-        match self {
-            Self::All => true,
-            Self::Tables(tables) => tables.iter().any(|table| *table == source.to_string()),
-        }
+        let name = source.to_string();
+        self.tables
+            .as_ref()
+            .is_none_or(|tables| tables.iter().any(|table| *table == name || glob_matches(table, &name)))
+    }
+
+    /// The tables that were asked for by their full names.
+    pub fn by_name(&self) -> impl Iterator<Item = &str> {
+        self.tables.iter().flatten().map(String::as_str).filter(|table| !table.contains(['*', '?']))
     }
 }
 
@@ -115,6 +149,16 @@ impl TableAnswer {
         }
     }
 
+    /// Adds reasons to those that it has.
+    pub(super) fn explain(&mut self, reasons: impl IntoIterator<Item = String>) {
+        for reason in reasons {
+            self.reason = Some(match self.reason.take() {
+                Some(before) => format!("{before} | {reason}"),
+                None => reason,
+            });
+        }
+    }
+
     /// Adds what a piece of work did.
     pub(super) fn add(&mut self, more: &Self) {
         for (sum, count) in [
@@ -140,11 +184,30 @@ mod tests {
     fn scheduled_and_manual_events_are_told_apart() {
         let scheduled = br#"{"version":"0","id":"x","detail-type":"Scheduled Event","source":"aws.scheduler","account":"111122223333",
             "time":"2026-01-02T03:04:05Z","region":"eu-central-1","resources":[],"detail":"{}"}"#;
-        assert_eq!(Asked::from_event(scheduled).unwrap(), Asked::All);
-        assert_eq!(Asked::from_event(b"{}").unwrap(), Asked::All);
+        assert_eq!(Asked::from_event(scheduled).unwrap(), Asked::default());
+        assert_eq!(Asked::from_event(b"{}").unwrap(), Asked::default());
         let asked = Asked::from_event(br#"{"tables":["shop.orders"]}"#).unwrap();
         assert!(asked.includes(&SourceTable { schema: "shop".into(), table: "orders".into() }));
         assert!(!asked.includes(&SourceTable { schema: "shop".into(), table: "items".into() }));
+        assert_eq!(asked.by_name().collect::<Vec<_>>(), ["shop.orders"]);
+    }
+
+    #[test]
+    fn an_operators_word_names_its_tables() {
+        let asked = Asked::from_event(br#"{"tables":["shop.*"],"epoch":"1970-01-01T00:00:01.5Z"}"#).unwrap();
+        assert_eq!(asked.word, Some(Word::Epoch(1_500_000)));
+        assert!(asked.includes(&SourceTable { schema: "shop".into(), table: "items".into() }));
+        assert_eq!(asked.by_name().count(), 0);
+        let asked = Asked::from_event(br#"{"tables":["shop.orders"],"reload":"complete"}"#).unwrap();
+        assert_eq!(asked.word, Some(Word::ReloadComplete));
+        for event in [
+            &br#"{"reload":"complete"}"#[..],
+            br#"{"tables":["a.b"],"reload":"yes"}"#,
+            br#"{"tables":["a.b"],"epoch":"yesterday"}"#,
+            br#"{"tables":["a.b"],"epoch":"2026-01-02T03:04:05Z","reload":"complete"}"#,
+        ] {
+            Asked::from_event(event).unwrap_err();
+        }
     }
 
     #[test]

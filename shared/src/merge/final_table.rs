@@ -27,6 +27,8 @@ pub struct FinalTable {
     pub columns: Vec<FinalColumn>,
     /// Its own delete mode, if a label sets one.
     pub deletes: Option<Deletes>,
+    /// Whether Strait made it, so that no row is in it that Strait did not write.
+    pub is_made_by_strait: bool,
     /// Columns that it lacks: Strait's own, and, where Strait made the table, those that the source has added.
     pub missing_columns: Vec<NewColumn>,
 }
@@ -189,7 +191,7 @@ impl FinalTable {
             .filter(|(own, _)| !has(own))
             .map(|(own, sql_type)| NewColumn { name: own.to_owned(), sql_type, description: None })
             .collect();
-        let mut table = Self { name, columns, deletes, missing_columns };
+        let mut table = Self { name, columns, deletes, is_made_by_strait: made_by_strait(resource), missing_columns };
         if let Some(definition) = definition.filter(|_| made_by_strait(resource)) {
             table.take_added_columns(definition);
         }

@@ -9,6 +9,7 @@ use crate::config::{AbsentColumns, Deletes};
 use crate::names::{NameError, SourceTable, TableName, fingerprint, member_path_literal, string_literal};
 
 use super::coverage::{Coverage, OffsetRange, not_covered};
+use super::epoch::{Epochs, SENT};
 use super::final_table::FinalTable;
 use super::types::ColumnType;
 
@@ -45,6 +46,12 @@ pub struct FoldRequest<'a> {
     pub absent: AbsentColumns,
     /// What a delete does.
     pub deletes: Deletes,
+    /// The table's epochs.
+    pub epochs: &'a Epochs,
+    /// The highest position merged before.
+    pub highest_position: Option<&'a str>,
+    /// Records from before this time, in µs, may be younger than what the log has let expire; `None`: nothing has expired.
+    pub expired_before_us: Option<i64>,
 }
 
 /// How much of the log before the window a fold reads.
@@ -125,6 +132,9 @@ pub(super) fn timestamp_literal(us: i64) -> String {
 /// | `known0`, … | whether the value is known (only where absent means unchanged) |
 /// | `position`, `deleted`, `has_image` | of the key's newest change; whether the columns hold an image |
 /// | `records`, `newest`, `late` | records of the window behind this row, their highest position, whether the key was late |
+/// | `raised_committed`, `raised_emitted` | when the newest of them that are above all merged ones were committed and sent |
+/// | `anew`, `anew_from` | records whose source's numbering has begun anew, and when the first of them was sent |
+/// | `beyond_log` | whether a newer change of the row may have expired in the log: it must not be inserted |
 /// | `flaw_column`, `flaw_reason`, `key_text`, `kafka_topic`, `kafka_partition`, `kafka_offset` | of a record that cannot be applied |
 pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
     let FoldRequest { project, log, source, table, .. } = *request;
@@ -132,6 +142,31 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
     let by_key = format!("PARTITION BY `flaw` IS NULL, {}", parts.keys.join(", "));
     let newest_first = "ORDER BY `position` DESC, `deleted`, `kafka_offset` DESC";
     let whole_key = "ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING";
+    let highest = string_literal(request.highest_position.unwrap_or_default());
+    let raises = format!("`is_new` AND NOT `is_old_key` AND `position` > {highest}");
+    let anew = request
+        .epochs
+        .began_anew_sql(request.highest_position)
+        .map_or_else(|| "FALSE".to_owned(), |began_anew| format!("`is_new` AND NOT `is_old_key` AND {began_anew}"));
+    // A change that is newer than a late one was committed after it, hence ingested after it: all of them are retained
+    // if the late one was itself committed within the retention.
+    let beyond_log = request.expired_before_us.map_or_else(
+        || "FALSE".to_owned(),
+        |expired| {
+            format!(
+                "FIRST_VALUE(`position` <= {highest} AND LEAST(COALESCE(`committed_at`, `sent`), `sent`) < {}) OVER ({by_key} {newest_first} {whole_key})",
+                timestamp_literal(expired.saturating_add(LOOK_BACK_MARGIN_US))
+            )
+        },
+    );
+    // Once a load is complete, what is older than it is gone from the source, unless the load brought it.
+    let (key_position, key_deleted) = match request.epochs.complete() {
+        None => ("`key_position`".to_owned(), "`key_deleted`".to_owned()),
+        Some(boundary) => (
+            format!("GREATEST(`key_position`, {})", string_literal(&Epochs::swept_position(boundary))),
+            format!("(`key_deleted` OR `key_position` < {})", string_literal(&Epochs::prefix(boundary))),
+        ),
+    };
     let carried = parts
         .carried
         .iter()
@@ -144,12 +179,13 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
          OPTIONS (expiration_timestamp = TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL {FOLD_EXPIRY_HOURS} HOUR))\n\
          AS\n\
          WITH `read` AS (\n\
-         SELECT `operation`, `position`, {data} AS `data`, {before} AS `before`, `error`, `kafka_topic`, `kafka_partition`, `kafka_offset`, {is_new} AS `is_new`\n\
-         FROM {log}\n\
+         SELECT `operation`, {position} AS `position`, `_strait_log`.`position` AS `log_position`, {data} AS `data`, {before} AS `before`, \
+         `error`, `kafka_topic`, `kafka_partition`, `kafka_offset`, `committed_at`, {SENT} AS `sent`, {is_new} AS `is_new`\n\
+         FROM {log} AS `_strait_log`\n\
          WHERE {bounds}\n\
          AND `source_schema` = {schema} AND `source_table` = {source_table}\n\
          AND `operation` IN ('load', 'insert', 'update', 'delete')\n\
-         QUALIFY ROW_NUMBER() OVER (PARTITION BY `kafka_topic`, `kafka_partition`, `kafka_offset`, `position` ORDER BY `ingested_at`) = 1\n\
+         QUALIFY ROW_NUMBER() OVER (PARTITION BY `kafka_topic`, `kafka_partition`, `kafka_offset`, `_strait_log`.`position` ORDER BY `ingested_at`) = 1\n\
          ),\n\
          `text` AS (\n\
          SELECT * EXCEPT (`before`), {texts}\n\
@@ -174,20 +210,27 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
          MIN(IF(`is_new`, `position`, NULL)) OVER ({by_key}) AS `key_lowest_new`,\n\
          MAX(IF(`is_new`, NULL, `position`)) OVER ({by_key}) AS `key_highest_old`,\n\
          MAX(`position`) OVER ({by_key}) AS `key_position`,\n\
+         MAX(IF({raises}, `committed_at`, NULL)) OVER ({by_key}) AS `raised_committed`,\n\
+         MAX(IF({raises}, `sent`, NULL)) OVER ({by_key}) AS `raised_emitted`,\n\
+         COUNTIF({anew}) OVER ({by_key}) AS `anew`,\n\
+         MIN(IF({anew}, `sent`, NULL)) OVER ({by_key}) AS `anew_from`,\n\
+         {beyond_log} AS `key_beyond_log`,\n\
          FIRST_VALUE(`deleted`) OVER ({by_key} {newest_first} {whole_key}) AS `key_deleted`{carried}\n\
          FROM `checked`\n\
          WHERE TRUE\n\
          QUALIFY IF(`flaw` IS NULL, `key_newest` IS NOT NULL AND ROW_NUMBER() OVER ({by_key} ORDER BY {survivor}) = 1, `is_new` AND NOT `is_old_key`)\n\
          )\n\
          SELECT {values},\n\
-         IF(`flaw` IS NULL, `key_position`, `position`) AS `position`, `key_deleted` AS `deleted`, NOT `deleted` AS `has_image`,\n\
+         IF(`flaw` IS NULL, {key_position}, `log_position`) AS `position`, {key_deleted} AS `deleted`, NOT `deleted` AS `has_image`,\n\
          IF(`flaw` IS NULL, `key_records`, 1) AS `records`, `key_newest` AS `newest`,\n\
          `flaw` IS NULL AND COALESCE(`key_highest_old` >= `key_lowest_new`, FALSE) AS `late`,\n\
+         `raised_committed`, `raised_emitted`, `anew`, `anew_from`, `flaw` IS NULL AND `key_beyond_log` AND NOT {key_deleted} AS `beyond_log`,\n\
          CASE `flaw`{flaw_columns} END AS `flaw_column`,\nCASE {flaw_reasons} END AS `flaw_reason`,\n{key_text} AS `key_text`,\n\
          `kafka_topic`, `kafka_partition`, `kafka_offset`\n\
          FROM `ranked`",
         fold = request.fold.quoted(project)?,
         log = log.quoted(project)?,
+        position = request.epochs.position_sql(),
         data = readable("`data`"),
         before = readable("`before`"),
         is_new = parts.is_new,
@@ -225,7 +268,9 @@ pub fn survey(project: &str, fold: &TableName, table: &FinalTable) -> Result<Str
     );
     Ok(format!(
         "SELECT COUNTIF(`flaw_reason` IS NULL) AS `keys`, COUNTIF(`flaw_reason` IS NOT NULL) AS `flawed`, \
-         SUM(`records`) AS `records`, COUNTIF(`late`) AS `late`, MAX(`newest`) AS `newest`, {range}\n\
+         SUM(`records`) AS `records`, COUNTIF(`late`) AS `late`, MAX(`newest`) AS `newest`, \
+         UNIX_MICROS(MAX(`raised_committed`)) AS `raised_committed`, UNIX_MICROS(MAX(`raised_emitted`)) AS `raised_emitted`, \
+         SUM(`anew`) AS `anew`, UNIX_MICROS(MIN(`anew_from`)) AS `anew_from`, COUNTIF(`beyond_log`) AS `beyond_log`, {range}\n\
          FROM {}",
         fold.quoted(project)?
     ))

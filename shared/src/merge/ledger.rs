@@ -9,6 +9,7 @@ use crate::bigquery::table_spec::{Column, ColumnType, Mode, PartitionUnit, Table
 use crate::names::{NameError, SourceTable, TableName};
 
 use super::coverage::{Coverage, OffsetRange};
+use super::epoch::Epochs;
 
 const OFFSET_COLUMNS: &[Column] = &[
     column("topic", ColumnType::String, Mode::Required, "Kafka topic"),
@@ -49,6 +50,12 @@ pub const MERGES: TableSpec = TableSpec {
         column("job_id", ColumnType::String, Mode::Nullable, "The MERGE job"),
         column("duration_ms", ColumnType::Int64, Mode::Nullable, "Milliseconds this table took"),
         column("work", ColumnType::String, Mode::Nullable, "Of a running table: what the next run has to finish first"),
+        column(
+            "epochs",
+            ColumnType::String,
+            Mode::Nullable,
+            "Where the table's epochs begin: full loads and numberings that began anew",
+        ),
     ],
     partition: ("recorded_at", PartitionUnit::Day),
     cluster: &["source_schema", "source_table"],
@@ -155,6 +162,9 @@ pub struct Entry {
     /// See [`super::work::Begun`].
     #[prost(string, optional, tag = "23")]
     pub work: Option<String>,
+    /// See [`super::epoch::Epochs`].
+    #[prost(string, optional, tag = "24")]
+    pub epochs: Option<String>,
 }
 
 /// [`OffsetRange`] as the Storage Write API takes it.
@@ -214,6 +224,10 @@ pub struct TableState {
     pub recorded_at: i64,
     /// Of its newest entry, if that is `running`.
     pub work: Option<String>,
+    /// What is known of its epochs.
+    pub epochs: Epochs,
+    /// `ingested_at` of the oldest record that its newest entry is about, in µs.
+    pub window_from_us: Option<i64>,
 }
 
 /// What the ledger says: the newest entry of each table.
@@ -221,6 +235,8 @@ pub struct TableState {
 pub struct LedgerState {
     /// By source table.
     pub tables: BTreeMap<SourceTable, TableState>,
+    /// When the ledger's first entry was written, in µs. Whatever the log held then has been seen.
+    pub begun_us: Option<i64>,
 }
 
 /// A ledger row that is not of the form that Strait writes.
@@ -236,7 +252,8 @@ impl LedgerState {
     pub fn query(project: &str, merges: &TableName) -> Result<String, NameError> {
         Ok(format!(
             "SELECT `source_schema`, `source_table`, `outcome`, `reason`, UNIX_MICROS(`covered_to`) AS `covered_to`, \
-             TO_JSON_STRING(`offsets`) AS `offsets`, `highest_position`, UNIX_MICROS(`recorded_at`) AS `recorded_us`, `work`\n\
+             TO_JSON_STRING(`offsets`) AS `offsets`, `highest_position`, UNIX_MICROS(`recorded_at`) AS `recorded_us`, `work`, \
+             `epochs`, UNIX_MICROS(`window_from`) AS `window_from`, UNIX_MICROS(MIN(`recorded_at`) OVER ()) AS `begun`\n\
              FROM {}\n\
              WHERE TRUE\n\
              QUALIFY ROW_NUMBER() OVER (PARTITION BY `source_schema`, `source_table` ORDER BY `recorded_at` DESC) = 1",
@@ -246,10 +263,22 @@ impl LedgerState {
 
     /// Reads that query's rows.
     pub fn from_rows(rows: &[Vec<Option<String>>]) -> Result<Self, LedgerRowError> {
-        let mut tables = BTreeMap::new();
+        let mut state = Self::default();
         for row in rows {
-            let [schema, table, outcome, reason, covered_to, offsets, highest_position, recorded_at, work] =
-                row.as_slice()
+            let [
+                schema,
+                table,
+                outcome,
+                reason,
+                covered_to,
+                offsets,
+                highest_position,
+                recorded_at,
+                work,
+                epochs,
+                window_from,
+                begun,
+            ] = row.as_slice()
             else {
                 return Err(LedgerRowError { what: "its columns" });
             };
@@ -259,17 +288,20 @@ impl LedgerState {
             let source =
                 SourceTable { schema: schema.clone().unwrap_or_default(), table: table.clone().unwrap_or_default() };
             let ranges = read_ranges(offsets.as_deref().unwrap_or("[]"))?;
-            let state = TableState {
+            state.begun_us = number(begun, "begun")?;
+            let table = TableState {
                 outcome: outcome.as_deref().and_then(Outcome::parse).ok_or(LedgerRowError { what: "outcome" })?,
                 reason: reason.clone(),
                 coverage: Coverage { to_us: number(covered_to, "covered_to")?, ranges },
                 highest_position: highest_position.clone(),
                 recorded_at: number(recorded_at, "recorded_at")?.ok_or(LedgerRowError { what: "recorded_at" })?,
                 work: work.clone(),
+                epochs: Epochs::from_entry(epochs.as_deref()),
+                window_from_us: number(window_from, "window_from")?,
             };
-            tables.insert(source, state);
+            state.tables.insert(source, table);
         }
-        Ok(Self { tables })
+        Ok(state)
     }
 
     /// The coverage of every table that is not behind: the furthest that any entry knows. A run covers all tables that
@@ -332,6 +364,9 @@ mod tests {
             None,
             text(recorded),
             None,
+            None,
+            None,
+            text("1"),
         ]
     }
 
@@ -368,9 +403,14 @@ mod tests {
         let source = SourceTable { schema: "s".into(), table: "t".into() };
         let coverage = Coverage::after(5, 5, vec![OffsetRange { topic: "t".into(), partition: 0, first: 0, last: 0 }]);
         let mut entry = Entry::new("run", 1, &source, Outcome::Merged, &coverage);
-        for text in
-            [&mut entry.final_table, &mut entry.reason, &mut entry.highest_position, &mut entry.job_id, &mut entry.work]
-        {
+        for text in [
+            &mut entry.final_table,
+            &mut entry.reason,
+            &mut entry.highest_position,
+            &mut entry.job_id,
+            &mut entry.work,
+            &mut entry.epochs,
+        ] {
             *text = Some("x".into());
         }
         for number in [

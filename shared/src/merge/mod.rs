@@ -4,11 +4,13 @@
 pub mod answer;
 pub mod coverage;
 pub mod definition;
+pub mod epoch;
 pub mod final_table;
 mod finals;
 pub mod fold;
 pub mod ledger;
 pub mod plan;
+pub mod reload;
 pub mod run;
 pub mod statement;
 pub mod types;

@@ -3,9 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::log::kept_out_table;
 use crate::names::{NameError, SourceTable, TableName, string_literal};
 
 use super::coverage::{Coverage, OffsetRange, not_covered};
+use super::epoch::SENT;
 use super::fold::timestamp_literal;
 
 /// What the log holds beyond what the ledger covers.
@@ -20,7 +22,7 @@ pub struct Plan {
 }
 
 /// One table's news. Times in µs since the epoch.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct News {
     /// Changes that are not merged yet.
     pub changes: i64,
@@ -28,8 +30,12 @@ pub struct News {
     pub definitions: i64,
     /// Records among the news that alter what is there, such as `rename-column`.
     pub alterations: i64,
-    /// `drop-table` records among the news.
-    pub drops: i64,
+    /// When each `create-table` and `drop-table` record among the news was sent: a full load may begin there.
+    pub starts: Vec<i64>,
+    /// When the newest loaded row among the news was sent.
+    pub newest_load_us: Option<i64>,
+    /// When the oldest change among the news was sent.
+    pub oldest_emitted_us: Option<i64>,
     /// `ingested_at` of the oldest news.
     pub from_us: i64,
     /// The lowest position among the changes.
@@ -42,6 +48,8 @@ pub struct News {
 
 /// Control records that define a table or add to it (AWS DMS user guide, "Control records").
 pub const DEFINITIONS: [&str; 2] = ["create-table", "add-column"];
+/// Control records that DMS sends at the start of every full load (same page).
+pub(super) const STARTS: [&str; 2] = ["create-table", "drop-table"];
 /// Control records that alter what is there (same page).
 const ALTERATIONS: [&str; 5] = ["drop-column", "rename-column", "column-type-change", "change-columns", "rename-table"];
 
@@ -60,6 +68,20 @@ pub fn query(
     covered: &Coverage,
     only: Option<&SourceTable>,
 ) -> Result<String, NameError> {
+    let since = covered
+        .open_from_us()
+        .map_or_else(|| "TRUE".to_owned(), |from| format!("`ingested_at` >= {}", timestamp_literal(from)));
+    // Offsets that are not in the log on purpose would look like gaps.
+    let kept_out = match only {
+        Some(_) => String::new(),
+        None => format!(
+            "\nUNION ALL\n\
+             SELECT '', '', '', '', NULL, NULL, `ingested_at`, `kafka_topic`, `kafka_partition`, `kafka_offset`\n\
+             FROM {}, UNNEST(GENERATE_ARRAY(`first_offset`, `last_offset`)) AS `kafka_offset`\n\
+             WHERE {since}",
+            kept_out_table(log).quoted(project)?
+        ),
+    };
     let only = only.map_or_else(String::new, |source| {
         format!(
             "\nAND `source_schema` = {} AND `source_table` = {}",
@@ -67,24 +89,27 @@ pub fn query(
             string_literal(&source.table)
         )
     });
-    let since = covered
-        .open_from_us()
-        .map_or_else(|| "TRUE".to_owned(), |from| format!("`ingested_at` >= {}", timestamp_literal(from)));
     let is_change = "`is_new` AND `operation` IN ('load', 'insert', 'update', 'delete')";
     Ok(format!(
-        "WITH `recent` AS (\n\
+        "WITH `records` AS (\n\
          SELECT `source_schema`, `source_table`, `operation`, `position`, `committed_at`, `emitted_at`, `ingested_at`, \
-         `kafka_topic`, `kafka_partition`, `kafka_offset`, {not_covered} AS `is_new`, \
-         `kafka_offset` - DENSE_RANK() OVER (PARTITION BY `kafka_topic`, `kafka_partition` ORDER BY `kafka_offset`) AS `island`\n\
+         `kafka_topic`, `kafka_partition`, `kafka_offset`\n\
          FROM {log}\n\
-         WHERE {since}{only}\n\
+         WHERE {since}{only}{kept_out}\n\
+         ),\n\
+         `recent` AS (\n\
+         SELECT *, {not_covered} AS `is_new`, \
+         `kafka_offset` - DENSE_RANK() OVER (PARTITION BY `kafka_topic`, `kafka_partition` ORDER BY `kafka_offset`) AS `island`\n\
+         FROM `records`\n\
          )\n\
          SELECT `source_schema`, `source_table`, `kafka_topic`, `kafka_partition`, \
          MIN(`kafka_offset`) AS `first`, MAX(`kafka_offset`) AS `last`, \
          COUNTIF({is_change}) AS `changes`, \
          COUNTIF(`is_new` AND `operation` IN ({definitions})) AS `definitions`, \
          COUNTIF(`is_new` AND `operation` IN ({alterations})) AS `alterations`, \
-         COUNTIF(`is_new` AND `operation` = 'drop-table') AS `drops`, \
+         STRING_AGG(IF(`is_new` AND `operation` IN ({starts}), CAST(UNIX_MICROS({SENT}) AS STRING), NULL), ',') AS `starts`, \
+         UNIX_MICROS(MAX(IF(`is_new` AND `operation` = 'load', {SENT}, NULL))) AS `newest_load_us`, \
+         UNIX_MICROS(MIN(IF({is_change}, {SENT}, NULL))) AS `oldest_emitted_us`, \
          UNIX_MICROS(MIN(IF(`is_new`, `ingested_at`, NULL))) AS `from_us`, \
          MIN(IF({is_change}, `position`, NULL)) AS `lowest_position`, \
          UNIX_MICROS(MIN(IF({is_change}, LEAST(COALESCE(`committed_at`, `emitted_at`), COALESCE(`emitted_at`, `committed_at`)), NULL))) AS `oldest_us`, \
@@ -96,11 +121,34 @@ pub fn query(
         not_covered = not_covered(covered),
         definitions = DEFINITIONS.map(string_literal).join(", "),
         alterations = ALTERATIONS.map(string_literal).join(", "),
+        starts = STARTS.map(string_literal).join(", "),
         log = log.quoted(project)?,
     ))
 }
 
 impl Plan {
+    /// The offsets between those that the plan saw: missing, or not visible yet. Empty for a partition in which every hole is
+    /// one offset and there are many: a transactional producer's markers take them.
+    pub fn holes(&self) -> Vec<OffsetRange> {
+        const MARKERS_FROM: usize = 10;
+        let mut by_partition: BTreeMap<(&str, i64), Vec<OffsetRange>> = BTreeMap::new();
+        for (before, after) in self.seen.iter().zip(self.seen.iter().skip(1)) {
+            if (&before.topic, before.partition) != (&after.topic, after.partition) {
+                continue;
+            }
+            let (first, last) = (before.last.saturating_add(1), after.first.saturating_sub(1));
+            if first <= last {
+                let hole = OffsetRange { topic: before.topic.clone(), partition: before.partition, first, last };
+                by_partition.entry((before.topic.as_str(), before.partition)).or_default().push(hole);
+            }
+        }
+        by_partition
+            .into_values()
+            .filter(|holes| holes.len() < MARKERS_FROM || holes.iter().any(|hole| hole.first != hole.last))
+            .flatten()
+            .collect()
+    }
+
     /// Reads the query's rows.
     pub fn from_rows(rows: &[Vec<Option<String>>]) -> Result<Self, PlanRowError> {
         let mut plan = Self::default();
@@ -115,7 +163,9 @@ impl Plan {
                 changes,
                 definitions,
                 alterations,
-                drops,
+                starts,
+                newest_load_us,
+                oldest_emitted_us,
                 from_us,
                 lowest_position,
                 oldest_us,
@@ -141,11 +191,18 @@ impl Plan {
                 continue;
             }
             let (changes, definitions) = (required(changes, "changes")?, required(definitions, "definitions")?);
-            let (alterations, drops) = (required(alterations, "alterations")?, required(drops, "drops")?);
+            let alterations = required(alterations, "alterations")?;
+            let starts = starts
+                .as_deref()
+                .unwrap_or_default()
+                .split(',')
+                .filter(|start| !start.is_empty())
+                .map(|start| start.parse().map_err(|_| PlanRowError { what: "starts" }))
+                .collect::<Result<Vec<i64>, _>>()?;
             let (Some(schema), Some(table)) = (schema, table) else {
                 return Err(PlanRowError { what: "source table" });
             };
-            if [changes, definitions, alterations, drops].iter().all(|count| *count == 0) {
+            if changes == 0 && definitions == 0 && alterations == 0 && starts.is_empty() {
                 continue;
             }
             let source = SourceTable { schema: schema.clone(), table: table.clone() };
@@ -154,7 +211,9 @@ impl Plan {
                 changes,
                 definitions,
                 alterations,
-                drops,
+                starts,
+                newest_load_us: number(newest_load_us, "newest_load_us")?,
+                oldest_emitted_us: number(oldest_emitted_us, "oldest_emitted_us")?,
                 from_us: required(from_us, "from_us")?,
                 lowest_position: lowest_position.clone(),
                 oldest_commit_us: if is_timeless { None } else { number(oldest_us, "oldest_us")? },
@@ -173,28 +232,42 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
 
-    fn row(cells: [&str; 16]) -> Vec<Option<String>> {
+    fn row(cells: [&str; 18]) -> Vec<Option<String>> {
         cells.iter().map(|cell| (*cell != "-").then(|| (*cell).to_owned())).collect()
     }
 
     #[test]
     fn rows_of_both_kinds_are_told_apart() {
         let plan = Plan::from_rows(&[
-            row(["shop", "orders", "-", "-", "0", "9", "4", "1", "0", "0", "100", "p1", "50", "0", "60", "120"]),
-            row(["shop", "idle", "-", "-", "0", "9", "0", "0", "0", "0", "-", "-", "-", "0", "-", "120"]),
-            row(["-", "-", "cdc", "1", "7", "9", "3", "0", "0", "0", "100", "p1", "50", "0", "60", "119"]),
-            row(["-", "-", "cdc", "0", "0", "4", "3", "0", "0", "0", "100", "p1", "50", "0", "60", "120"]),
+            row([
+                "shop", "orders", "-", "-", "0", "9", "4", "1", "0", "9,12", "14", "8", "100", "p1", "50", "0", "60",
+                "120",
+            ]),
+            row(["shop", "idle", "-", "-", "0", "9", "0", "0", "0", "-", "-", "-", "-", "-", "-", "0", "-", "120"]),
+            row(["-", "-", "cdc", "1", "7", "9", "3", "0", "0", "-", "-", "8", "100", "p1", "50", "0", "60", "119"]),
+            row(["-", "-", "cdc", "0", "0", "4", "3", "0", "0", "-", "-", "8", "100", "p1", "50", "0", "60", "120"]),
         ])
         .unwrap();
         assert_eq!(plan.tables.len(), 1);
+        assert_eq!(plan.tables.values().next().unwrap().starts, [9, 12]);
         assert_eq!(plan.window_to_us, Some(120));
         assert_eq!(plan.seen.iter().map(|range| range.partition).collect::<Vec<_>>(), [0, 1]);
     }
 
     #[test]
+    fn holes_are_what_lies_between_the_ranges_of_one_partition() {
+        let range = |partition, first, last| OffsetRange { topic: "cdc".into(), partition, first, last };
+        let plan = |seen| Plan { seen, ..Plan::default() };
+        let seen = vec![range(0, 0, 4), range(0, 7, 9), range(1, 20, 30)];
+        assert_eq!(plan(seen).holes(), [range(0, 5, 6)]);
+        let transactional: Vec<_> = (0..12).map(|i| range(0, i * 5, i * 5 + 3)).collect();
+        assert_eq!(plan(transactional).holes(), []);
+    }
+
+    #[test]
     fn a_change_without_any_time_leaves_the_oldest_commit_unknown() {
         let plan = Plan::from_rows(&[row([
-            "shop", "orders", "-", "-", "0", "9", "4", "1", "0", "0", "100", "p1", "50", "1", "60", "120",
+            "shop", "orders", "-", "-", "0", "9", "4", "1", "0", "9,12", "14", "8", "100", "p1", "50", "1", "60", "120",
         ])])
         .unwrap();
         assert_eq!(plan.tables.values().next().unwrap().oldest_commit_us, None);

@@ -18,7 +18,7 @@ use crate::bigquery::retry::Backoff;
 use crate::bigquery::{Error, ErrorKind};
 use crate::config::Config;
 use crate::lambda::{Invocation, InvocationError};
-use crate::log::table::LOG;
+use crate::log::{KEPT_OUT, LOG, kept_out_table};
 use crate::names::{NameError, SourceTable, fingerprint};
 use crate::telemetry::{self, Metric, Unit};
 
@@ -27,13 +27,19 @@ use super::coverage::Coverage;
 use super::final_table::FinalTableProblem;
 use super::finals::{Found, no_definition};
 use super::ledger::{Entry, LedgerState, MERGES, Outcome, TableState};
-use super::plan::{self, Plan};
+use super::plan::{self, News, Plan};
 use super::statement::QUARANTINE;
-use super::work::{Begun, Standing, Work};
+use super::work::{Begun, Own, Standing, Work};
 
 /// Tables merged at a time. BigQuery runs the jobs; more at once only shortens the run, and its limit on
 /// concurrent DML statements per table is not touched.
 pub(super) const TABLES_AT_ONCE: usize = 8;
+/// An hour in µs.
+const HOUR_US: i64 = 60 * 60 * 1_000_000;
+/// A day in µs.
+const DAY_US: i64 = 24 * HOUR_US;
+/// Holes in the offsets that a log line names.
+const HOLES_NAMED: usize = 5;
 
 /// `merge`, set up once per cold start.
 pub struct MergeHandler {
@@ -62,6 +68,9 @@ pub(super) struct Run<'a> {
     pub(super) deadline: Instant,
     pub(super) window_to_us: i64,
     pub(super) plan: &'a Plan,
+    pub(super) asked: &'a Asked,
+    /// What was committed before may have been followed by changes that the log let expire, in µs; `None`: nothing has.
+    pub(super) expired_before_us: Option<i64>,
     recorded_at: AtomicI64,
 }
 
@@ -72,6 +81,8 @@ impl Run<'_> {
         source: SourceTable,
         found: &Found,
         mut standing: Standing,
+        own: Option<&TableState>,
+        waited_since_us: Option<i64>,
         behind: impl Fn(&SourceTable) -> Option<&'s TableState>,
     ) -> Result<Work, TableError> {
         let table = found.table.clone();
@@ -84,7 +95,7 @@ impl Run<'_> {
                 "the final table was gone and is made anew from the retained log; rows that did not change within the \
                  retention need a reload of the table in DMS"
             );
-            standing = Standing { coverage: Coverage::default(), highest_position: None };
+            standing = Standing { coverage: Coverage::default(), highest_position: None, ..standing };
         }
         let state = behind(&source).filter(|_| !is_anew);
         let unfinished = state
@@ -92,9 +103,19 @@ impl Run<'_> {
             .and_then(|state| state.work.as_deref())
             .and_then(Begun::from_entry);
         let is_retry = state.is_some_and(|state| state.outcome == Outcome::Failed);
-        let news = self.plan.tables.get(&source).filter(|_| state.is_none() && !is_anew).cloned();
-        let begun = news.as_ref().map(|news| self.begin(&source, &table, &standing, news, is_retry)).transpose()?;
-        Ok(Work { source, table, standing, unfinished, begun, news, is_retry })
+        let stands_behind = state.is_some() || is_anew;
+        let news = self.plan.tables.get(&source).filter(|_| !stands_behind);
+        let word = self.asked.word.filter(|_| self.asked.includes(&source));
+        // Work that an earlier run began has to be finished with what that run knew.
+        let begins_epoch = unfinished.is_none() && standing.learn(news, word, &table);
+        // All records of a table without an entry are news.
+        let is_reopened = begins_epoch && own.is_some();
+        let own = match news {
+            _ if stands_behind || is_reopened => Own::Behind,
+            Some(news) => Own::Begun(self.begin(&source, &table, &standing, news, is_retry)?, news.clone()),
+            None => Own::Nothing,
+        };
+        Ok(Work { source, table, standing, unfinished, own, is_retry, waited_since_us, is_reopened })
     }
 
     /// The time of the run's next ledger entry: each is above the one before, so that a table's newest is never in doubt.
@@ -149,46 +170,92 @@ impl MergeHandler {
         let state = self.ledger_state(run_id, deadline).await?;
         let furthest = state.furthest();
         let plan_sql = plan::query(&self.config.project, &self.config.log_table, &furthest, None)?;
-        let rows = self.read(&plan_sql, "plan", run_id, deadline).await?;
+        let rows = match self.read(&plan_sql, "plan", run_id, deadline).await {
+            // A ledger from before the offsets that are kept out were noted.
+            Err(TableError::BigQuery(error)) if is_missing(&error) => {
+                self.make_own_tables(deadline).await?;
+                self.read(&plan_sql, "second_plan", run_id, deadline).await?
+            }
+            other => other?,
+        };
         let plan = Plan::from_rows(&rows).map_err(|error| TableError::Unexpected { what: error.to_string() })?;
         let Some(window_to_us) = plan.window_to_us.max(furthest.to_us) else {
             return Ok((Answer { tables: self.idle(asked, &BTreeSet::new()) }, None));
         };
+        warn_of_holes(&plan);
 
         // Whoever has news or stands behind; each with the coverage that its own window begins at.
         let behind = |source: &SourceTable| state.tables.get(source).filter(|table| table.outcome != Outcome::Merged);
-        let concerned: BTreeSet<SourceTable> =
-            plan.tables.keys().chain(state.tables.keys().filter(|source| behind(source).is_some())).cloned().collect();
+        let is_concerned = |source: &SourceTable, table: &TableState| {
+            table.outcome != Outcome::Merged
+                || table.epochs.open().is_some()
+                || asked.word.is_some() && asked.includes(source)
+        };
+        let concerned: BTreeSet<SourceTable> = plan
+            .tables
+            .keys()
+            .chain(state.tables.iter().filter(|(source, table)| is_concerned(source, table)).map(|(source, _)| source))
+            .cloned()
+            .collect();
+        let retention_us = i64::from(self.config.log_retention_days).saturating_mul(DAY_US);
+        let now = now_us();
+        let expired_us = now.saturating_sub(retention_us);
         let run = Run {
             handler: self,
             id: run_id.to_owned(),
             deadline,
             window_to_us,
             plan: &plan,
-            recorded_at: AtomicI64::new(state.next_recorded_at(now_us())),
+            asked,
+            // To the hour, so that the same work is the same statement for a while.
+            expired_before_us: state
+                .begun_us
+                .filter(|begun| *begun < expired_us)
+                .map(|_| expired_us.saturating_sub(expired_us.rem_euclid(HOUR_US))),
+            recorded_at: AtomicI64::new(state.next_recorded_at(now)),
         };
 
         let (mut to_do, mut answers, mut held_back) = (Vec::new(), Vec::new(), Vec::new());
+        let mut oldest_wait_us = 0;
         let finals = run.finals(&concerned, &state, asked).await?;
         for source in concerned {
             let own = state.tables.get(&source);
             let standing = Standing {
                 coverage: behind(&source).map_or_else(|| furthest.clone(), |table| table.coverage.clone()),
                 highest_position: own.and_then(|table| table.highest_position.clone()),
+                epochs: own.map(|table| table.epochs.clone()).unwrap_or_default(),
             };
+            let is_replicated = self.config.tables.matches(&source.schema, &source.table);
+            let since_us = waits_since(behind(&source), plan.tables.get(&source)).filter(|_| is_replicated);
+            let waited_us = since_us.map_or(0, |since| now.saturating_sub(since));
+            oldest_wait_us = waited_us.max(oldest_wait_us);
+            if waited_us > retention_us / 2 {
+                tracing::error!(
+                    table = %source,
+                    waited_days = waited_us / DAY_US,
+                    retention_days = self.config.log_retention_days,
+                    "records have waited to be merged for more than half of the time that the log retains them; see why this \
+                     table does not merge, or raise STRAIT_LOG_RETENTION_DAYS and the expiry of the log's partitions"
+                );
+            }
+            let waited_since_us = since_us.filter(|_| waited_us > retention_us);
             let name = self.config.final_table.name_of(&source);
             let waiting = |reason: String| (Outcome::Waiting, reason);
-            let (outcome, reason) = if !self.config.tables.matches(&source.schema, &source.table) {
+            let (outcome, reason) = if !is_replicated {
                 waiting("STRAIT_TABLES leaves it out; its records stay in the log".to_owned())
             } else if !asked.includes(&source) {
                 waiting("not asked for in the last run".to_owned())
             } else {
                 match finals.get(&source) {
                     Some(Ok(found)) => {
-                        let work = run.work(source, found, standing, behind)?;
+                        let work = run.work(source, found, standing, own, waited_since_us, behind)?;
                         // A table that stands behind is held back by the entry that it has.
-                        if work.unfinished.is_none() && (work.begun.is_some() || own.is_none() || found.is_new) {
-                            let begun = work.begun.as_ref();
+                        let (needs_entry, begun) = match &work.own {
+                            Own::Begun(begun, _) => (true, Some(begun)),
+                            Own::Behind => (own.is_none() || found.is_new || work.is_reopened, None),
+                            Own::Nothing => (false, None),
+                        };
+                        if work.unfinished.is_none() && needs_entry {
                             held_back.push(run.running_entry(&work.source, &work.table, &work.standing, begun));
                         }
                         to_do.push(work);
@@ -215,6 +282,8 @@ impl MergeHandler {
                 held_back.push(Entry {
                     final_table: Some(name.to_string()),
                     reason: Some(reason.clone()),
+                    window_from: since_us,
+                    epochs: standing.epochs.to_entry(),
                     highest_position: standing.highest_position,
                     ..Entry::new(run_id, run.next_recorded_at(), &source, outcome, &standing.coverage)
                 });
@@ -241,16 +310,21 @@ impl MergeHandler {
         let answered = answers.iter().map(|answer| answer.table.clone()).collect();
         answers.extend(self.idle(asked, &answered));
         answers.sort_by(|a, b| a.table.cmp(&b.table));
+        telemetry::emit(&telemetry::metrics_line(
+            &[("Function", "merge")],
+            &[
+                Metric::new("OldestUnmergedAge", Unit::Milliseconds, oldest_wait_us / 1000),
+                Metric::new("OffsetHoles", Unit::Count, i64::try_from(plan.holes().len()).unwrap_or(i64::MAX)),
+            ],
+            now / 1000,
+        ));
         Ok((Answer { tables: answers }, newest_commit_us))
     }
 
     /// Tables that were asked for by name and have no news.
     fn idle(&self, asked: &Asked, answered: &BTreeSet<String>) -> Vec<TableAnswer> {
-        let Asked::Tables(tables) = asked else {
-            return Vec::new();
-        };
-        tables
-            .iter()
+        asked
+            .by_name()
             .filter(|table| !answered.contains(*table))
             .map(|table| {
                 let (schema, name) = table.split_once('.').unwrap_or(("", table));
@@ -276,6 +350,8 @@ impl MergeHandler {
     async fn make_own_tables(&self, deadline: Instant) -> Result<(), Error> {
         let config = &self.config;
         self.bigquery.ensure_table(&config.log_table, &LOG, Some(config.log_retention_days), deadline).await?;
+        let kept_out = kept_out_table(&config.log_table);
+        self.bigquery.ensure_table(&kept_out, &KEPT_OUT, Some(config.log_retention_days), deadline).await?;
         self.bigquery.ensure_table(&config.quarantine_table, &QUARANTINE, None, deadline).await?;
         self.bigquery.ensure_table(&config.merges_table, &MERGES, None, deadline).await?;
         Ok(())
@@ -323,6 +399,33 @@ impl MergeHandler {
             ..JobRequest::new(sql, job_id)
         }
     }
+}
+
+/// `ingested_at` of the oldest record of a table that is not merged, as far as it is known, in µs. A table that stands behind was
+/// held back by an entry that says so; another has only its news.
+fn waits_since(behind: Option<&TableState>, news: Option<&News>) -> Option<i64> {
+    match behind {
+        Some(state) => state.window_from_us.or(state.coverage.to_us).or(news.map(|news| news.from_us)),
+        None => news.map(|news| news.from_us),
+    }
+}
+
+/// A hole may be a batch on its way; one that stays is lost, or never was a record.
+fn warn_of_holes(plan: &Plan) {
+    let holes = plan.holes();
+    if holes.is_empty() {
+        return;
+    }
+    let named: Vec<String> = holes
+        .iter()
+        .take(HOLES_NAMED)
+        .map(|hole| format!("{}-{}: {}..{}", hole.topic, hole.partition, hole.first, hole.last))
+        .collect();
+    tracing::warn!(
+        holes = holes.len(),
+        first = named.join(", "),
+        "offsets are missing in the log; the view of its gaps lists those that stay"
+    );
 }
 
 fn text_rows(answer: QueryAnswer) -> Vec<Vec<Option<String>>> {

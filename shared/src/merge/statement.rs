@@ -119,7 +119,7 @@ pub fn merge(request: &MergeRequest<'_>) -> Result<String, NameError> {
          USING (SELECT * FROM {fold} WHERE `flaw_reason` IS NULL) `_strait_new`\n\
          ON {on}\n\
          {on_delete}WHEN MATCHED AND {is_newer} THEN UPDATE SET {updates}\n\
-         WHEN NOT MATCHED{insert_if}{is_whole} THEN INSERT ({names}) VALUES ({values})",
+         WHEN NOT MATCHED AND NOT `_strait_new`.`beyond_log`{insert_if}{is_whole} THEN INSERT ({names}) VALUES ({values})",
         target = table.name.quoted(project)?,
         fold = fold.quoted(project)?,
         on = on.join(" AND "),
@@ -129,13 +129,40 @@ pub fn merge(request: &MergeRequest<'_>) -> Result<String, NameError> {
     ))
 }
 
-/// The INSERT of a fold's flawed records into the quarantine. A record that is there already is not added again.
+/// What a row is quarantined with that may have been deleted by a change that the log no longer holds.
+const BEYOND_LOG: &str = "the change is older than what the log retains, and the row is not in the final table: whether it was \
+                          deleted later cannot be known. Reload the table in DMS if it is missing";
+
+/// The INSERT of a fold's flawed records into the quarantine, and of rows that the MERGE does not insert because a newer
+/// change of them may have expired (`beyond_log`: into which final table). A record that is there already is not added again.
 pub fn quarantine(
     project: &str,
     fold: &TableName,
     quarantine: &TableName,
     source: &SourceTable,
+    beyond_log: Option<&FinalTable>,
 ) -> Result<String, NameError> {
+    const FOLD_COLUMNS: &str =
+        "`key_text`, `position`, `flaw_column`, `flaw_reason`, `kafka_topic`, `kafka_partition`, `kafka_offset`";
+    let fold = fold.quoted(project)?;
+    let mut records = format!("SELECT {FOLD_COLUMNS} FROM {fold} WHERE `flaw_reason` IS NOT NULL");
+    if let Some(table) = beyond_log {
+        let mut same_key = Vec::new();
+        for (place, column) in table.columns.iter().enumerate().filter(|(_, column)| column.is_key) {
+            same_key.push(format!(
+                "`_strait_old`.{} = `_strait_new`.{}",
+                quote_column(&column.name)?,
+                value_column(place)
+            ));
+        }
+        records.push_str(&format!(
+            "\nUNION ALL SELECT {} FROM {fold} `_strait_new`\n\
+             WHERE `beyond_log` AND NOT EXISTS (SELECT 1 FROM {} `_strait_old` WHERE {})",
+            FOLD_COLUMNS.replace("`flaw_reason`", &string_literal(BEYOND_LOG)),
+            table.name.quoted(project)?,
+            same_key.join(" AND ")
+        ));
+    }
     let mut names = Vec::with_capacity(QUARANTINE.columns.len());
     for column in QUARANTINE.columns {
         names.push(quote_column(column.name)?);
@@ -145,15 +172,13 @@ pub fn quarantine(
         "INSERT INTO {table} ({names})\n\
          SELECT {schema}, {source_table}, F.`key_text`, F.`position`, F.`flaw_column`, F.`flaw_reason`, \
          F.`kafka_topic`, F.`kafka_partition`, F.`kafka_offset`, CURRENT_TIMESTAMP()\n\
-         FROM {fold} F\n\
-         WHERE F.`flaw_reason` IS NOT NULL\n\
-         AND NOT EXISTS (SELECT 1 FROM {table} Q WHERE Q.`source_schema` = {schema} AND Q.`source_table` = {source_table} \
+         FROM (\n{records}\n) F\n\
+         WHERE NOT EXISTS (SELECT 1 FROM {table} Q WHERE Q.`source_schema` = {schema} AND Q.`source_table` = {source_table} \
          AND Q.`kafka_topic` = F.`kafka_topic` AND Q.`kafka_partition` = F.`kafka_partition` \
          AND Q.`kafka_offset` = F.`kafka_offset` AND Q.`position` = F.`position`)",
         names = names.join(", "),
         schema = string_literal(&source.schema),
         source_table = string_literal(&source.table),
-        fold = fold.quoted(project)?,
     ))
 }
 

@@ -2,18 +2,22 @@
 //! run that dies or runs out of time leaves work that the next one finishes: exactly that work first, and only then more. Two
 //! pieces of work on one table must never overlap, or an older MERGE could bring back what a newer one removed.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::bigquery::job::{JobRequest, JobStats, QueryAnswer};
+use crate::log::kept_out_table;
 use crate::names::{SourceTable, TableName, fingerprint};
 
-use super::answer::TableAnswer;
+use super::answer::{TableAnswer, Word};
 use super::coverage::{Coverage, OffsetRange};
+use super::epoch::Epochs;
 use super::final_table::FinalTable;
 use super::fold::{self, FoldRequest, LookBack};
 use super::ledger::{Entry, Outcome};
 use super::plan::{self, News, Plan};
+use super::reload::{self, Progress};
 use super::run::{Run, TableError, describe, is_missing, is_out_of_time, now_us};
 use super::statement::{self, MergeRequest};
 
@@ -35,6 +39,9 @@ pub struct Begun {
     changes: i64,
     /// All offsets that the plan saw: what is covered once this is merged.
     seen: Vec<OffsetRange>,
+    /// What was committed before may have been followed by changes that the log let expire; `None`: nothing has expired.
+    #[serde(default)]
+    expired_before_us: Option<i64>,
 }
 
 impl Begun {
@@ -55,12 +62,24 @@ pub(super) struct Work {
     pub(super) standing: Standing,
     /// What an earlier run began and did not finish.
     pub(super) unfinished: Option<Begun>,
-    /// This run's own, begun already; `None` for a table that stands behind the others and is planned by itself.
-    pub(super) begun: Option<Begun>,
-    /// This run's news of it.
-    pub(super) news: Option<News>,
+    /// What this run does after that.
+    pub(super) own: Own,
     /// Told apart from earlier attempts that failed: their jobs must not be attached to.
     pub(super) is_retry: bool,
+    /// Since when a record of it has waited longer than the log retains any, in µs.
+    pub(super) waited_since_us: Option<i64>,
+    /// An epoch has begun of which records may be merged already: its coverage stands back.
+    pub(super) is_reopened: bool,
+}
+
+/// What a run does with a table once nothing is left unfinished.
+pub(super) enum Own {
+    /// This, planned with the others.
+    Begun(Begun, News),
+    /// What a plan by its own coverage finds: it stands behind the others.
+    Behind,
+    /// Nothing is new; it is only to be seen whether a load is complete.
+    Nothing,
 }
 
 /// How far a table is merged.
@@ -68,6 +87,23 @@ pub(super) struct Work {
 pub(super) struct Standing {
     pub(super) coverage: Coverage,
     pub(super) highest_position: Option<String>,
+    pub(super) epochs: Epochs,
+}
+
+impl Standing {
+    /// Takes in news of loads and an operator's word; whether an epoch begins with them. Records of it may be merged already, as
+    /// of the one before, so everything from its boundary on is looked at again.
+    pub(super) fn learn(&mut self, news: Option<&News>, word: Option<Word>, table: &FinalTable) -> bool {
+        let may_hold_older = self.highest_position.is_some() || !table.is_made_by_strait;
+        let mut begins = news.is_some_and(|news| self.epochs.learn(news, may_hold_older));
+        if let Some(Word::Epoch(boundary)) = word {
+            begins |= self.epochs.begin(boundary);
+        }
+        if begins && let (Some(to), Some(from)) = (self.coverage.to_us, self.epochs.reopened_from()) {
+            self.coverage = Coverage { to_us: Some(to.min(from)), ranges: Vec::new() };
+        }
+        begins
+    }
 }
 
 /// A piece of work that is done.
@@ -77,14 +113,21 @@ struct Merged {
     slot_ms: i64,
     job_id: Option<String>,
     fold: TableName,
+    survey: Survey,
 }
 
+#[derive(Default)]
 struct Survey {
     keys: i64,
     flawed: i64,
     records: i64,
     late: i64,
     newest: Option<String>,
+    raised_committed: Option<i64>,
+    raised_emitted: Option<i64>,
+    anew: i64,
+    anew_from: Option<i64>,
+    beyond_log: i64,
     lowest_key: Option<String>,
     highest_key: Option<String>,
 }
@@ -100,18 +143,21 @@ impl Run<'_> {
         is_retry: bool,
     ) -> Result<Begun, TableError> {
         let config = &self.handler.config;
+        let lowest =
+            news.lowest_position.as_deref().map(|lowest| standing.epochs.lowest(lowest, news.oldest_emitted_us));
         let mut begun = Begun {
             key: String::new(),
             window_from_us: Some(news.from_us),
             window_to_us: self.window_to_us,
             look_back: LookBack::needed(
-                news.lowest_position.as_deref(),
+                lowest.as_deref(),
                 standing.highest_position.as_deref(),
                 news.oldest_commit_us,
                 config.absent_columns,
             ),
             changes: news.changes,
             seen: self.plan.seen.clone(),
+            expired_before_us: self.expired_before_us,
         };
         let placeholder = fold::fold_table(&config.log_table, "");
         let request = self.fold_request(source, table, standing, &begun, &placeholder);
@@ -132,6 +178,8 @@ impl Run<'_> {
             final_table: Some(table.name.to_string()),
             highest_position: standing.highest_position.clone(),
             work: begun.and_then(Begun::to_entry),
+            window_from: begun.and_then(|begun| begun.window_from_us),
+            epochs: standing.epochs.to_entry(),
             ..Entry::new(&self.id, self.next_recorded_at(), source, Outcome::Running, &standing.coverage)
         }
     }
@@ -158,6 +206,8 @@ impl Run<'_> {
                         final_table: Some(work.table.name.to_string()),
                         reason: Some(reason.clone()),
                         highest_position: standing.highest_position.clone(),
+                        window_from: work.waits_since(),
+                        epochs: standing.epochs.to_entry(),
                         ..Entry::new(
                             &self.id,
                             self.next_recorded_at(),
@@ -187,25 +237,131 @@ impl Run<'_> {
             tracing::warn!(table = %work.source, "finishing what an earlier run began");
             self.finish(work, unfinished, standing, answer, true).await?;
         }
-        let (begun, news) = match (&work.begun, &work.news) {
-            (Some(begun), news) => (begun.clone(), news.clone()),
-            (None, _) => {
-                let Some(news) = self.own_news(&work.source, &standing.coverage).await? else {
+        let word = self.asked.word.filter(|_| self.asked.includes(&work.source));
+        match &work.own {
+            Own::Begun(begun, news) => {
+                let was_merged_before = standing.highest_position.is_some();
+                let survey = self.finish(work, begun, standing, answer, false).await?;
+                self.say(work, answer, &survey, Some(news), was_merged_before, standing);
+            }
+            Own::Behind => {
+                let mut news = self.own_news(&work.source, &standing.coverage).await?;
+                // With an epoch that begins, more of the log is news.
+                if standing.learn(news.as_ref(), word, &work.table) {
+                    news = self.own_news(&work.source, &standing.coverage).await?;
+                }
+                let Some(news) = news else {
                     return self.record_nothing_new(work, standing).await;
                 };
                 let begun = self.begin(&work.source, &work.table, standing, &news, work.is_retry)?;
                 let entry = self.running_entry(&work.source, &work.table, standing, Some(&begun));
                 self.handler.record(&[entry], self.deadline).await?;
-                (begun, Some(news))
+                let was_merged_before = standing.highest_position.is_some();
+                let survey = self.finish(work, &begun, standing, answer, false).await?;
+                self.say(work, answer, &survey, Some(&news), was_merged_before, standing);
             }
-        };
-        let was_merged_before = standing.highest_position.is_some();
-        self.finish(work, &begun, standing, answer, false).await?;
-        answer.reason = news.as_ref().and_then(|news| what_was_not_applied(news, was_merged_before));
-        if let Some(reason) = &answer.reason {
+            Own::Nothing => answer.outcome = "idle",
+        }
+        self.reload(work, word, standing, answer).await
+    }
+
+    /// What a person has to know of a table's merge, in the answer and in the log.
+    fn say(
+        &self,
+        work: &Work,
+        answer: &mut TableAnswer,
+        survey: &Survey,
+        news: Option<&News>,
+        was_merged_before: bool,
+        standing: &Standing,
+    ) {
+        let mut reasons: Vec<String> = news.and_then(|news| what_was_not_applied(news)).into_iter().collect();
+        reasons.extend(work.waited_since_us.map(waited_too_long));
+        if survey.anew > 0 {
+            reasons.push(numbering_began_anew(&work.source, survey));
+        }
+        for reason in &reasons {
             tracing::error!(table = %work.source, reason, "a table needs a person");
         }
+        if was_merged_before && standing.epochs.open().is_none() && standing.epochs.has_start_without_load() {
+            let reason = dropped(&work.source);
+            tracing::warn!(table = %work.source, reason, "a table was dropped or made anew");
+            reasons.push(reason);
+        }
+        answer.explain(reasons);
+    }
+
+    /// Removes what a complete load did not bring.
+    async fn reload(
+        &self,
+        work: &Work,
+        word: Option<Word>,
+        standing: &mut Standing,
+        answer: &mut TableAnswer,
+    ) -> Result<(), TableError> {
+        let boundary = match (word, standing.epochs.open()) {
+            (Some(Word::ReloadComplete), _) => standing.epochs.complete_by_hand(),
+            (_, Some(open)) => {
+                if let Some(waits_for) = self.load_waits_for(&work.source, open).await? {
+                    let reason = format!(
+                        "the table is being loaded again: rows that are gone at the source stay until the load is known to be \
+                         complete. It waits for {waits_for}; or invoke the merge with {{\"tables\":[\"{}\"],\"reload\":\"complete\"}} \
+                         once DMS says so and all is delivered",
+                        work.source
+                    );
+                    tracing::info!(table = %work.source, reason, "a load is under way");
+                    answer.explain([reason]);
+                    return Ok(());
+                }
+                Some(open)
+            }
+            _ => None,
+        };
+        let Some(boundary) = boundary else {
+            return Ok(());
+        };
+        let started = Instant::now();
+        let config = &self.handler.config;
+        let deletes = work.table.deletes.unwrap_or(config.deletes);
+        let sql = reload::sweep(&config.project, &work.table.name, boundary, deletes)?;
+        let key = fingerprint(&format!("{}\0{sql}", self.id), WORK_KEY_DIGITS);
+        let mut stats = JobStats::default();
+        let swept = self.write(&sql, "sweep", &key, &mut stats).await?;
+        let gone = swept.stats.deleted.saturating_add(swept.stats.updated);
+        standing.epochs.completed(boundary);
+        let entry = Entry {
+            final_table: Some(work.table.name.to_string()),
+            highest_position: standing.highest_position.clone(),
+            records: Some(0),
+            inserted: Some(0),
+            updated: Some(0),
+            deleted: Some(gone),
+            quarantined: Some(0),
+            late: Some(0),
+            bytes_billed: Some(stats.bytes_billed),
+            slot_ms: Some(stats.slot_ms),
+            job_id: Some(swept.job_id),
+            duration_ms: i64::try_from(started.elapsed().as_millis()).ok(),
+            epochs: standing.epochs.to_entry(),
+            reason: Some("a load is complete; what it did not bring is gone".to_owned()),
+            ..Entry::new(&self.id, self.next_recorded_at(), &work.source, Outcome::Merged, &standing.coverage)
+        };
+        self.handler.record(&[entry], self.deadline).await?;
+        tracing::info!(table = %work.source, deleted = gone, "a load is complete");
+        answer.outcome = Outcome::Merged.as_str();
+        answer.deleted = answer.deleted.saturating_add(gone);
+        answer.bytes_billed = answer.bytes_billed.saturating_add(stats.bytes_billed);
         Ok(())
+    }
+
+    async fn load_waits_for(&self, source: &SourceTable, boundary: i64) -> Result<Option<String>, TableError> {
+        let config = &self.handler.config;
+        let kept_out = kept_out_table(&config.log_table);
+        let sql = reload::progress(&config.project, &config.log_table, &kept_out, source, boundary)?;
+        let rows = self.handler.read(&sql, "reload", &self.id, self.deadline).await?;
+        let progress =
+            Progress::from_rows(&rows).map_err(|error| TableError::Unexpected { what: error.to_string() })?;
+        Ok(progress.waits_for(now_us()))
     }
 
     /// The news of a table that stands behind the others, by its own coverage.
@@ -222,6 +378,7 @@ impl Run<'_> {
         let entry = Entry {
             final_table: Some(work.table.name.to_string()),
             highest_position: standing.highest_position.clone(),
+            epochs: standing.epochs.to_entry(),
             ..Entry::new(&self.id, self.next_recorded_at(), &work.source, Outcome::Merged, &coverage)
         };
         Ok(self.handler.record(&[entry], self.deadline).await?)
@@ -235,7 +392,7 @@ impl Run<'_> {
         standing: &mut Standing,
         answer: &mut TableAnswer,
         goes_on: bool,
-    ) -> Result<(), TableError> {
+    ) -> Result<Survey, TableError> {
         let started = Instant::now();
         let merged = match self.merge(work, begun, standing, &begun.key).await {
             // BigQuery expires a fold after a day; the work is the same, its jobs have to be others.
@@ -248,6 +405,7 @@ impl Run<'_> {
         };
         standing.coverage = Coverage::after(begun.window_to_us, now_us(), begun.seen.clone());
         standing.highest_position = merged.highest_position;
+        standing.epochs.raised(merged.survey.raised_committed, merged.survey.raised_emitted);
         let done = &merged.answer;
         let mut entries = vec![Entry {
             final_table: Some(work.table.name.to_string()),
@@ -264,6 +422,8 @@ impl Run<'_> {
             slot_ms: Some(merged.slot_ms),
             job_id: merged.job_id,
             duration_ms: i64::try_from(started.elapsed().as_millis()).ok(),
+            epochs: standing.epochs.to_entry(),
+            reason: work.waited_since_us.map(waited_too_long),
             ..Entry::new(&self.id, self.next_recorded_at(), &work.source, Outcome::Merged, &standing.coverage)
         }];
         if goes_on {
@@ -278,7 +438,7 @@ impl Run<'_> {
         {
             tracing::debug!(table = %work.source, reason = %error, "a fold was left to expire");
         }
-        Ok(())
+        Ok(merged.survey)
     }
 
     fn fold_request<'a>(
@@ -302,6 +462,9 @@ impl Run<'_> {
             look_back: begun.look_back,
             absent: config.absent_columns,
             deletes: table.deletes.unwrap_or(config.deletes),
+            epochs: &standing.epochs,
+            highest_position: standing.highest_position.as_deref(),
+            expired_before_us: begun.expired_before_us,
         }
     }
 
@@ -316,6 +479,7 @@ impl Run<'_> {
             slot_ms: 0,
             job_id: None,
             fold: fold_name.clone(),
+            survey: Survey::default(),
         };
         if begun.changes == 0 {
             return Ok(merged);
@@ -323,14 +487,17 @@ impl Run<'_> {
         let request = self.fold_request(&work.source, &work.table, standing, begun, &fold_name);
         self.write(&fold::statement(&request)?, "fold", key, &mut stats).await?;
         let survey = self.survey(&fold_name, &work.table, &mut stats).await?;
-        if survey.flawed > 0 {
-            let sql = statement::quarantine(project, &fold_name, &config.quarantine_table, &work.source)?;
-            self.write(&sql, "quarantine", key, &mut stats).await?;
+        merged.answer.quarantined = survey.flawed;
+        if survey.flawed > 0 || survey.beyond_log > 0 {
+            let beyond_log = Some(&work.table).filter(|_| survey.beyond_log > 0);
+            let sql = statement::quarantine(project, &fold_name, &config.quarantine_table, &work.source, beyond_log)?;
+            let answer = self.write(&sql, "quarantine", key, &mut stats).await?;
+            // Of the rows that must not be inserted, those that the final table has are no matter for the quarantine.
+            merged.answer.quarantined = survey.flawed.max(answer.stats.inserted);
         }
         merged.answer.records = survey.records;
-        merged.answer.quarantined = survey.flawed;
         merged.answer.late = survey.late;
-        merged.highest_position = survey.newest.max(merged.highest_position);
+        merged.highest_position = survey.newest.clone().max(merged.highest_position);
         if survey.keys > 0 {
             let sql = statement::merge(&MergeRequest {
                 project,
@@ -348,6 +515,7 @@ impl Run<'_> {
         }
         merged.answer.bytes_billed = stats.bytes_billed;
         merged.slot_ms = stats.slot_ms;
+        merged.survey = survey;
         Ok(merged)
     }
 
@@ -382,6 +550,11 @@ impl Run<'_> {
             records: count("records").unwrap_or(0),
             late: count("late").unwrap_or(0),
             newest: text("newest"),
+            raised_committed: count("raised_committed"),
+            raised_emitted: count("raised_emitted"),
+            anew: count("anew").unwrap_or(0),
+            anew_from: count("anew_from"),
+            beyond_log: count("beyond_log").unwrap_or(0),
             lowest_key: text("lowest_key"),
             highest_key: text("highest_key"),
         })
@@ -389,18 +562,51 @@ impl Run<'_> {
 }
 
 /// What the news held that this version does not apply by itself, and what a person has to do about it.
-fn what_was_not_applied(news: &News, was_merged_before: bool) -> Option<String> {
-    if news.alterations > 0 {
-        return Some(
-            "the source altered the table: alter the final table likewise; columns that it lacks are not filled until then"
-                .to_owned(),
-        );
-    }
-    (news.drops > 0 && was_merged_before).then(|| {
-        "the table was dropped or reloaded at the source: rows that are gone there are still in the final table; to be sure, \
-         remove the final table and reload the table in DMS"
+fn what_was_not_applied(news: &News) -> Option<String> {
+    (news.alterations > 0).then(|| {
+        "the source altered the table: alter the final table likewise; columns that it lacks are not filled until then"
             .to_owned()
     })
+}
+
+/// Drop-table and create-table are also how DMS begins a load, so nothing is removed on their word alone.
+fn dropped(source: &SourceTable) -> String {
+    format!(
+        "the table was dropped or made anew at the source, and no row has been loaded since: its rows stay. If it is empty or gone there, \
+         invoke the merge with {{\"tables\":[\"{source}\"],\"reload\":\"complete\"}}"
+    )
+}
+
+fn waited_too_long(since_us: i64) -> String {
+    format!(
+        "records have waited since {} to be merged, longer than the log retains them: some may have expired. Reload the table in DMS",
+        in_words(since_us)
+    )
+}
+
+fn numbering_began_anew(source: &SourceTable, survey: &Survey) -> String {
+    format!(
+        "{} changes were committed after everything that is merged, and yet their positions are below: the source's numbering has begun anew \
+         (a failover, another cluster, IncludeTransactionDetails switched off). They count as old until the merge is invoked with \
+         {{\"tables\":[\"{}.*\"],\"epoch\":\"{}\"}}, the time from which on DMS sent them",
+        survey.anew,
+        source.schema,
+        in_words(survey.anew_from.unwrap_or_default())
+    )
+}
+
+fn in_words(us: i64) -> String {
+    Timestamp::from_microsecond(us).map_or_else(|_| us.to_string(), |time| time.to_string())
+}
+
+impl Work {
+    /// `ingested_at` of the oldest record that is not merged, as far as it is known.
+    fn waits_since(&self) -> Option<i64> {
+        match &self.own {
+            Own::Begun(begun, _) => begun.window_from_us,
+            _ => self.standing.coverage.to_us,
+        }
+    }
 }
 
 fn add(stats: &mut JobStats, more: &JobStats) {
@@ -422,6 +628,7 @@ mod tests {
             look_back: LookBack::From(3),
             changes: 7,
             seen: vec![OffsetRange { topic: "t".into(), partition: 1, first: 2, last: i64::MAX }],
+            expired_before_us: Some(4),
         };
         assert_eq!(Begun::from_entry(&begun.to_entry().unwrap()), Some(begun));
         assert_eq!(Begun::from_entry("{}"), None);

@@ -2,12 +2,12 @@ CREATE OR REPLACE TABLE `project`.`cdc`.`_strait_fold_by_hand`
 OPTIONS (expiration_timestamp = TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL 24 HOUR))
 AS
 WITH `read` AS (
-SELECT `operation`, `position`, IF(`error` IS NULL, `data`, REGEXP_REPLACE(`data`, r'\\u[dD][89a-fA-F][0-9a-fA-F]{2}', r'\\uFFFD')) AS `data`, IF(`error` IS NULL, `before`, REGEXP_REPLACE(`before`, r'\\u[dD][89a-fA-F][0-9a-fA-F]{2}', r'\\uFFFD')) AS `before`, `error`, `kafka_topic`, `kafka_partition`, `kafka_offset`, TRUE AS `is_new`
-FROM `project`.`cdc`.`log`
+SELECT `operation`, `position` AS `position`, `_strait_log`.`position` AS `log_position`, IF(`error` IS NULL, `data`, REGEXP_REPLACE(`data`, r'\\u[dD][89a-fA-F][0-9a-fA-F]{2}', r'\\uFFFD')) AS `data`, IF(`error` IS NULL, `before`, REGEXP_REPLACE(`before`, r'\\u[dD][89a-fA-F][0-9a-fA-F]{2}', r'\\uFFFD')) AS `before`, `error`, `kafka_topic`, `kafka_partition`, `kafka_offset`, `committed_at`, COALESCE(`emitted_at`, `ingested_at`) AS `sent`, TRUE AS `is_new`
+FROM `project`.`cdc`.`log` AS `_strait_log`
 WHERE TRUE AND `ingested_at` <= TIMESTAMP '2026-01-02 03:04:05.678901+00' AND TRUE
 AND `source_schema` = 'shop' AND `source_table` = 'order'
 AND `operation` IN ('load', 'insert', 'update', 'delete')
-QUALIFY ROW_NUMBER() OVER (PARTITION BY `kafka_topic`, `kafka_partition`, `kafka_offset`, `position` ORDER BY `ingested_at`) = 1
+QUALIFY ROW_NUMBER() OVER (PARTITION BY `kafka_topic`, `kafka_partition`, `kafka_offset`, `_strait_log`.`position` ORDER BY `ingested_at`) = 1
 ),
 `text` AS (
 SELECT * EXCEPT (`before`), COALESCE(JSON_VALUE(`data`, '$."code"'), NULLIF(CONCAT(JSON_QUERY(`data`, '$."code"'), ''), 'null')) AS `v0`, IF(`before` IS NULL, COALESCE(JSON_VALUE(`data`, '$."BI_code"'), NULLIF(CONCAT(JSON_QUERY(`data`, '$."BI_code"'), ''), 'null')), COALESCE(JSON_VALUE(`before`, '$."code"'), NULLIF(CONCAT(JSON_QUERY(`before`, '$."code"'), ''), 'null'))) AS `b0`, COALESCE(JSON_VALUE(`data`, '$."doc"'), NULLIF(CONCAT(JSON_QUERY(`data`, '$."doc"'), ''), 'null')) AS `v1`, COALESCE(JSON_VALUE(`data`, '$."t"'), NULLIF(CONCAT(JSON_QUERY(`data`, '$."t"'), ''), 'null')) AS `v2`, COALESCE(JSON_VALUE(`data`, '$."price"'), NULLIF(CONCAT(JSON_QUERY(`data`, '$."price"'), ''), 'null')) AS `v3`
@@ -36,15 +36,21 @@ MAX(IF(`is_new`, `position`, NULL)) OVER (PARTITION BY `flaw` IS NULL, `c0`) AS 
 MIN(IF(`is_new`, `position`, NULL)) OVER (PARTITION BY `flaw` IS NULL, `c0`) AS `key_lowest_new`,
 MAX(IF(`is_new`, NULL, `position`)) OVER (PARTITION BY `flaw` IS NULL, `c0`) AS `key_highest_old`,
 MAX(`position`) OVER (PARTITION BY `flaw` IS NULL, `c0`) AS `key_position`,
+MAX(IF(`is_new` AND NOT `is_old_key` AND `position` > '', `committed_at`, NULL)) OVER (PARTITION BY `flaw` IS NULL, `c0`) AS `raised_committed`,
+MAX(IF(`is_new` AND NOT `is_old_key` AND `position` > '', `sent`, NULL)) OVER (PARTITION BY `flaw` IS NULL, `c0`) AS `raised_emitted`,
+COUNTIF(FALSE) OVER (PARTITION BY `flaw` IS NULL, `c0`) AS `anew`,
+MIN(IF(FALSE, `sent`, NULL)) OVER (PARTITION BY `flaw` IS NULL, `c0`) AS `anew_from`,
+FALSE AS `key_beyond_log`,
 FIRST_VALUE(`deleted`) OVER (PARTITION BY `flaw` IS NULL, `c0` ORDER BY `position` DESC, `deleted`, `kafka_offset` DESC ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS `key_deleted`
 FROM `checked`
 WHERE TRUE
 QUALIFY IF(`flaw` IS NULL, `key_newest` IS NOT NULL AND ROW_NUMBER() OVER (PARTITION BY `flaw` IS NULL, `c0` ORDER BY `deleted`, `position` DESC, `kafka_offset` DESC) = 1, `is_new` AND NOT `is_old_key`)
 )
 SELECT `c0`, `c1`, `c2`, `c3`,
-IF(`flaw` IS NULL, `key_position`, `position`) AS `position`, `key_deleted` AS `deleted`, NOT `deleted` AS `has_image`,
+IF(`flaw` IS NULL, `key_position`, `log_position`) AS `position`, `key_deleted` AS `deleted`, NOT `deleted` AS `has_image`,
 IF(`flaw` IS NULL, `key_records`, 1) AS `records`, `key_newest` AS `newest`,
 `flaw` IS NULL AND COALESCE(`key_highest_old` >= `key_lowest_new`, FALSE) AS `late`,
+`raised_committed`, `raised_emitted`, `anew`, `anew_from`, `flaw` IS NULL AND `key_beyond_log` AND NOT `key_deleted` AS `beyond_log`,
 CASE `flaw` WHEN 0 THEN 'code' WHEN 1 THEN 'doc' WHEN 2 THEN 't' WHEN 3 THEN 'price' END AS `flaw_column`,
 CASE WHEN `flaw` = -1 THEN `error` WHEN `flaw` = 0 AND `t0` IS NULL THEN 'the key column is missing or NULL' WHEN `flaw` = 0 THEN 'STRING cannot hold the value exactly' WHEN `flaw` = 1 THEN 'JSON cannot hold the value exactly' WHEN `flaw` = 2 THEN 'TIME cannot hold the value exactly' WHEN `flaw` = 3 THEN 'NUMERIC cannot hold the value exactly' END AS `flaw_reason`,
 CONCAT('{', '"code":', COALESCE(TO_JSON_STRING(`t0`), 'null'), '}') AS `key_text`,

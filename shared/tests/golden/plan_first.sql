@@ -1,8 +1,16 @@
-WITH `recent` AS (
-SELECT `source_schema`, `source_table`, `operation`, `position`, `committed_at`, `emitted_at`, `ingested_at`, `kafka_topic`, `kafka_partition`, `kafka_offset`, TRUE AS `is_new`, `kafka_offset` - DENSE_RANK() OVER (PARTITION BY `kafka_topic`, `kafka_partition` ORDER BY `kafka_offset`) AS `island`
+WITH `records` AS (
+SELECT `source_schema`, `source_table`, `operation`, `position`, `committed_at`, `emitted_at`, `ingested_at`, `kafka_topic`, `kafka_partition`, `kafka_offset`
 FROM `project`.`cdc`.`log`
 WHERE TRUE
+UNION ALL
+SELECT '', '', '', '', NULL, NULL, `ingested_at`, `kafka_topic`, `kafka_partition`, `kafka_offset`
+FROM `project`.`cdc`.`log_kept_out`, UNNEST(GENERATE_ARRAY(`first_offset`, `last_offset`)) AS `kafka_offset`
+WHERE TRUE
+),
+`recent` AS (
+SELECT *, TRUE AS `is_new`, `kafka_offset` - DENSE_RANK() OVER (PARTITION BY `kafka_topic`, `kafka_partition` ORDER BY `kafka_offset`) AS `island`
+FROM `records`
 )
-SELECT `source_schema`, `source_table`, `kafka_topic`, `kafka_partition`, MIN(`kafka_offset`) AS `first`, MAX(`kafka_offset`) AS `last`, COUNTIF(`is_new` AND `operation` IN ('load', 'insert', 'update', 'delete')) AS `changes`, COUNTIF(`is_new` AND `operation` IN ('create-table', 'add-column')) AS `definitions`, COUNTIF(`is_new` AND `operation` IN ('drop-column', 'rename-column', 'column-type-change', 'change-columns', 'rename-table')) AS `alterations`, COUNTIF(`is_new` AND `operation` = 'drop-table') AS `drops`, UNIX_MICROS(MIN(IF(`is_new`, `ingested_at`, NULL))) AS `from_us`, MIN(IF(`is_new` AND `operation` IN ('load', 'insert', 'update', 'delete'), `position`, NULL)) AS `lowest_position`, UNIX_MICROS(MIN(IF(`is_new` AND `operation` IN ('load', 'insert', 'update', 'delete'), LEAST(COALESCE(`committed_at`, `emitted_at`), COALESCE(`emitted_at`, `committed_at`)), NULL))) AS `oldest_us`, COUNTIF(`is_new` AND `operation` IN ('load', 'insert', 'update', 'delete') AND `committed_at` IS NULL AND `emitted_at` IS NULL) AS `timeless`, UNIX_MICROS(MAX(IF(`is_new` AND `operation` IN ('load', 'insert', 'update', 'delete'), `committed_at`, NULL))) AS `newest_commit_us`, UNIX_MICROS(MAX(`ingested_at`)) AS `newest_us`
+SELECT `source_schema`, `source_table`, `kafka_topic`, `kafka_partition`, MIN(`kafka_offset`) AS `first`, MAX(`kafka_offset`) AS `last`, COUNTIF(`is_new` AND `operation` IN ('load', 'insert', 'update', 'delete')) AS `changes`, COUNTIF(`is_new` AND `operation` IN ('create-table', 'add-column')) AS `definitions`, COUNTIF(`is_new` AND `operation` IN ('drop-column', 'rename-column', 'column-type-change', 'change-columns', 'rename-table')) AS `alterations`, STRING_AGG(IF(`is_new` AND `operation` IN ('create-table', 'drop-table'), CAST(UNIX_MICROS(COALESCE(`emitted_at`, `ingested_at`)) AS STRING), NULL), ',') AS `starts`, UNIX_MICROS(MAX(IF(`is_new` AND `operation` = 'load', COALESCE(`emitted_at`, `ingested_at`), NULL))) AS `newest_load_us`, UNIX_MICROS(MIN(IF(`is_new` AND `operation` IN ('load', 'insert', 'update', 'delete'), COALESCE(`emitted_at`, `ingested_at`), NULL))) AS `oldest_emitted_us`, UNIX_MICROS(MIN(IF(`is_new`, `ingested_at`, NULL))) AS `from_us`, MIN(IF(`is_new` AND `operation` IN ('load', 'insert', 'update', 'delete'), `position`, NULL)) AS `lowest_position`, UNIX_MICROS(MIN(IF(`is_new` AND `operation` IN ('load', 'insert', 'update', 'delete'), LEAST(COALESCE(`committed_at`, `emitted_at`), COALESCE(`emitted_at`, `committed_at`)), NULL))) AS `oldest_us`, COUNTIF(`is_new` AND `operation` IN ('load', 'insert', 'update', 'delete') AND `committed_at` IS NULL AND `emitted_at` IS NULL) AS `timeless`, UNIX_MICROS(MAX(IF(`is_new` AND `operation` IN ('load', 'insert', 'update', 'delete'), `committed_at`, NULL))) AS `newest_commit_us`, UNIX_MICROS(MAX(`ingested_at`)) AS `newest_us`
 FROM `recent`
 GROUP BY GROUPING SETS ((`source_schema`, `source_table`), (`kafka_topic`, `kafka_partition`, `island`))

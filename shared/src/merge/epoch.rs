@@ -1,0 +1,286 @@
+//! Epochs: what makes positions comparable that the source's own numbering does not. A full load carries no position, and a
+//! binlog may begin anew; both begin an epoch, and every change of a later epoch is newer than every one of an earlier.
+//! The log keeps positions as they were ingested; the merge puts a table's epoch in front of them. It must never depend on the
+//! order in which records arrive: only on when DMS sent them.
+//!
+//! An epoch begins at a boundary, a time in µs since the epoch of Unix, and holds what DMS sent from then on:
+//! - at the `create-table` or `drop-table` record that DMS sends at the start of a full load (AWS DMS user guide; such records
+//!   without loaded rows after them begin none);
+//! - where an operator says so, because the source's numbering began anew.
+
+use serde::{Deserialize, Serialize};
+
+use crate::names::string_literal;
+use crate::position::{EPOCH_DIGITS, NO_EPOCH};
+
+use super::fold::timestamp_literal;
+use super::plan::News;
+
+/// Boundaries that a table keeps. A record from before the oldest of them counts as older than all; the log has long expired by then.
+const BOUNDARIES_KEPT: usize = 64;
+/// The clocks of DMS and of Lambda may differ by this much, in µs: what DMS sent at a time was not ingested earlier than this before it.
+const CLOCK_DIFFERENCE_US: i64 = 5 * 60 * 1_000_000;
+/// A commit time of MySQL has whole seconds, so two changes may differ by this much without one being later, in µs.
+const MYSQL_COMMIT_TIE_US: i64 = 2 * 1_000_000;
+/// A PostgreSQL change's position is where it was written, its commit may come much later; none is open for so long, in µs.
+const POSTGRESQL_LONGEST_TRANSACTION_US: i64 = 24 * 60 * 60 * 1_000_000;
+
+/// What is known of a table's epochs: a column of its ledger entries. Times in µs since the epoch of Unix.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Epochs {
+    /// Where epochs begin, rising.
+    boundaries: Vec<i64>,
+    /// `create-table` and `drop-table` records after which no row has been loaded yet, rising.
+    starts: Vec<i64>,
+    /// When the newest loaded row was sent.
+    newest_load: Option<i64>,
+    /// The boundary of a load whose end is not known yet: rows of earlier epochs are still in the final table.
+    open: Option<i64>,
+    /// The boundary of the newest load that is complete: what is older is gone from the source or loaded anew.
+    complete: Option<i64>,
+    /// When the newest change of those that ever raised the highest position was committed.
+    highest_committed: Option<i64>,
+    /// When the newest of them was sent.
+    highest_emitted: Option<i64>,
+}
+
+impl Epochs {
+    /// Reads what a ledger entry says. One that cannot be read is as good as none: it is found again in the log.
+    pub fn from_entry(epochs: Option<&str>) -> Self {
+        epochs.and_then(|epochs| serde_json::from_str(epochs).ok()).unwrap_or_default()
+    }
+
+    /// As a ledger entry keeps it; `None` if nothing is known.
+    pub fn to_entry(&self) -> Option<String> {
+        if *self == Self::default() {
+            return None;
+        }
+        serde_json::to_string(self).ok()
+    }
+
+    /// Takes in what a table's news say of loads; whether an epoch begins with them. With `may_hold_older` the final table may
+    /// hold rows of earlier epochs, which have to go once the load is complete.
+    pub fn learn(&mut self, news: &News, may_hold_older: bool) -> bool {
+        self.starts.extend(&news.starts);
+        self.starts.sort_unstable();
+        self.starts.dedup();
+        self.newest_load = self.newest_load.max(news.newest_load_us);
+        let Some(newest_load) = self.newest_load else {
+            return false;
+        };
+        let Some(start) = self.starts.iter().rev().find(|start| **start <= newest_load).copied() else {
+            return false;
+        };
+        self.starts.retain(|other| *other > start);
+        let is_new = self.begin(start);
+        if is_new && may_hold_older {
+            self.open = self.open.max(Some(start));
+        }
+        is_new
+    }
+
+    /// Begins an epoch; whether there is none yet at this very time.
+    pub fn begin(&mut self, boundary: i64) -> bool {
+        if boundary <= 0 || self.boundaries.contains(&boundary) {
+            return false;
+        }
+        self.boundaries.push(boundary);
+        self.boundaries.sort_unstable();
+        let surplus = self.boundaries.len().saturating_sub(BOUNDARIES_KEPT);
+        self.boundaries.drain(..surplus);
+        true
+    }
+
+    /// Takes an operator's word that a load is complete, though no row may have come with it; the boundary to sweep at.
+    pub fn complete_by_hand(&mut self) -> Option<i64> {
+        if let Some(start) = self.starts.pop() {
+            self.starts.clear();
+            self.begin(start);
+            self.open = self.open.max(Some(start));
+        }
+        self.open
+    }
+
+    /// The boundary of a load whose end is not known yet.
+    pub fn open(&self) -> Option<i64> {
+        self.open
+    }
+
+    /// A table was dropped or made anew, and no row has been loaded since.
+    pub fn has_start_without_load(&self) -> bool {
+        !self.starts.is_empty()
+    }
+
+    /// Notes that the load of this boundary is complete and what was older is swept.
+    pub fn completed(&mut self, boundary: i64) {
+        self.complete = self.complete.max(Some(boundary));
+        if self.open.is_some_and(|open| open <= boundary) {
+            self.open = None;
+        }
+    }
+
+    /// Takes in when the changes were committed and sent that raised the highest position.
+    pub fn raised(&mut self, committed: Option<i64>, emitted: Option<i64>) {
+        self.highest_committed = self.highest_committed.max(committed);
+        self.highest_emitted = self.highest_emitted.max(emitted);
+    }
+
+    /// What begins a position of this boundary's epoch.
+    pub fn prefix(boundary: i64) -> String {
+        format!("{boundary:0EPOCH_DIGITS$}")
+    }
+
+    /// The position that a row has which a complete load did not bring: below every row of the load, above all before.
+    pub fn swept_position(boundary: i64) -> String {
+        format!("{}-0-{:020}", Self::prefix(boundary), 0)
+    }
+
+    /// `ingested_at` from which on records may belong to the epoch of this boundary, in µs.
+    pub fn ingested_from(boundary: i64) -> i64 {
+        boundary.saturating_sub(CLOCK_DIFFERENCE_US)
+    }
+
+    /// `ingested_at` from which on records may belong to the newest epoch, in µs.
+    pub fn reopened_from(&self) -> Option<i64> {
+        self.boundaries.last().copied().map(Self::ingested_from)
+    }
+
+    /// A position at or below that of every record that DMS sent from `oldest_emitted` on, given the lowest in the log.
+    pub fn lowest(&self, lowest_in_log: &str, oldest_emitted: Option<i64>) -> String {
+        let Some(newest) = self.boundaries.last() else {
+            return lowest_in_log.to_owned();
+        };
+        match (oldest_emitted, lowest_in_log.strip_prefix(NO_EPOCH)) {
+            (Some(oldest), Some(rest)) if oldest >= *newest => format!("{}{rest}", Self::prefix(*newest)),
+            _ => NO_EPOCH.to_owned(),
+        }
+    }
+
+    /// The SQL of a log row's position with its epoch.
+    pub fn position_sql(&self) -> String {
+        if self.boundaries.is_empty() {
+            return "`position`".to_owned();
+        }
+        let cases: String = self
+            .boundaries
+            .iter()
+            .rev()
+            .map(|boundary| {
+                format!(
+                    "WHEN {SENT} >= {} THEN {} ",
+                    timestamp_literal(*boundary),
+                    string_literal(&Self::prefix(*boundary))
+                )
+            })
+            .collect();
+        format!("CONCAT(CASE {cases}ELSE {} END, SUBSTR(`position`, {}))", string_literal(NO_EPOCH), NO_EPOCH.len() + 1)
+    }
+
+    /// The SQL of whether a change that the fold has read, with its `position` of its epoch and `sent` as [`SENT`], was committed after the highest that is merged and yet
+    /// stands below it: its source's numbering has begun anew. `None` where nothing to compare with is known.
+    ///
+    /// A record that is merely late was sent before the highest; one that DMS sends again was committed before it.
+    pub fn began_anew_sql(&self, highest: Option<&str>) -> Option<String> {
+        let highest = highest?;
+        let epoch = highest.split_once('-')?.0;
+        let sent_after = format!("`sent` > {}", timestamp_literal(self.highest_emitted?));
+        let starts_with =
+            |class: &str| format!("STARTS_WITH(`position`, {})", string_literal(&format!("{epoch}-{class}")));
+        let mut kinds = vec![starts_with("1-t")];
+        if let Some(committed) = self.highest_committed {
+            for (class, tolerance) in [("2-m", MYSQL_COMMIT_TIE_US), ("2-p", POSTGRESQL_LONGEST_TRANSACTION_US)] {
+                kinds.push(format!(
+                    "{} AND `committed_at` > {}",
+                    starts_with(class),
+                    timestamp_literal(committed.saturating_add(tolerance))
+                ));
+            }
+        }
+        Some(format!("`position` < {} AND {sent_after} AND ({})", string_literal(highest), kinds.join(" OR ")))
+    }
+
+    /// The boundary below which a record is gone from the source, or loaded anew.
+    pub fn complete(&self) -> Option<i64> {
+        self.complete
+    }
+}
+
+/// When DMS sent a log row, by which it belongs to an epoch; what says no time is taken for as old as its arrival.
+pub(super) const SENT: &str = "COALESCE(`emitted_at`, `ingested_at`)";
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    fn news(starts: &[i64], newest_load_us: Option<i64>) -> News {
+        News { starts: starts.to_vec(), newest_load_us, ..News::default() }
+    }
+
+    #[test]
+    fn a_start_with_loaded_rows_after_it_begins_an_epoch() {
+        let mut epochs = Epochs::default();
+        assert!(!epochs.learn(&news(&[100, 101], None), true), "no row yet");
+        assert!(epochs.has_start_without_load());
+        assert!(epochs.learn(&news(&[], Some(150)), true));
+        assert_eq!((epochs.boundaries.as_slice(), epochs.open()), (&[101][..], Some(101)));
+        assert!(!epochs.learn(&news(&[], Some(160)), true), "the same load goes on");
+        // Interrupted and begun again.
+        assert!(epochs.learn(&news(&[200], Some(210)), true));
+        assert_eq!(epochs.open(), Some(200));
+        epochs.completed(101);
+        assert_eq!(epochs.open(), Some(200), "the older one's end says nothing of the newer");
+        epochs.completed(200);
+        assert_eq!((epochs.open(), epochs.complete()), (None, Some(200)));
+        // A task that is resumed may name the table again, without loading it.
+        assert!(!epochs.learn(&news(&[300], None), true));
+        assert_eq!(Epochs::from_entry(epochs.to_entry().as_deref()), epochs);
+    }
+
+    #[test]
+    fn a_start_that_arrives_after_its_rows_begins_the_epoch_then() {
+        let mut epochs = Epochs::default();
+        assert!(!epochs.learn(&news(&[], Some(150)), false));
+        assert!(epochs.learn(&news(&[120], None), false));
+        assert_eq!(epochs.open(), None, "nothing older can be in a table that was made for it");
+    }
+
+    #[test]
+    fn an_operators_word_completes_a_load_that_brought_no_row() {
+        let mut epochs = Epochs::default();
+        assert_eq!(epochs.complete_by_hand(), None);
+        epochs.learn(&news(&[7], None), true);
+        assert_eq!(epochs.complete_by_hand(), Some(7));
+    }
+
+    #[test]
+    fn epochs_sort_above_none_and_by_time() {
+        let position = |boundary| format!("{}-0-1", Epochs::prefix(boundary));
+        assert!(position(1) > format!("{NO_EPOCH}-2-p"));
+        assert!(position(1_767_323_045_678_901) > position(999_999_999_999_999));
+        assert!(
+            Epochs::swept_position(5) < position(5) && Epochs::swept_position(5) > format!("{}-2-p", Epochs::prefix(4))
+        );
+    }
+
+    #[test]
+    fn the_lowest_position_of_news_takes_the_newest_epoch_only_if_all_were_sent_in_it() {
+        let mut epochs = Epochs::default();
+        assert_eq!(epochs.lowest("0000-2-m1", Some(5)), "0000-2-m1");
+        epochs.begin(10);
+        assert_eq!(epochs.lowest("0000-2-m1", Some(10)), format!("{}-2-m1", Epochs::prefix(10)));
+        assert_eq!(epochs.lowest("0000-2-m1", Some(9)), "0000");
+        assert_eq!(epochs.lowest("0000-2-m1", None), "0000");
+    }
+
+    #[test]
+    fn only_so_many_boundaries_are_kept() {
+        let mut epochs = Epochs::default();
+        for boundary in 1..200 {
+            epochs.begin(boundary);
+        }
+        assert_eq!(epochs.boundaries.len(), BOUNDARIES_KEPT);
+        assert_eq!(epochs.boundaries.last(), Some(&199));
+    }
+}
