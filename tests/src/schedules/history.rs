@@ -201,6 +201,12 @@ impl History {
         }
     }
 
+    /// The window in which a sending arrives first.
+    pub fn first_window(&self, sending: usize) -> usize {
+        let arrives = |window: &Vec<Arrival>| window.iter().any(|arrival| arrival.sending == sending);
+        self.windows.iter().position(arrives).unwrap_or(0)
+    }
+
     /// Draws a history on a timeline.
     pub fn random(random: &mut Random, timeline: &Timeline, kind: Kind, engine: Engine, modes: Modes) -> Self {
         let steps = draw_steps(random, timeline, kind);

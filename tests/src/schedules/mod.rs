@@ -14,9 +14,11 @@
 pub mod history;
 pub mod model;
 pub mod oracle;
+pub mod play;
 pub mod random;
 pub mod shrink;
 pub mod source;
+pub mod wire;
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
