@@ -8,8 +8,29 @@ use strait_tests::schedules::{oracle, play_on_model, run_model, seconds};
 #[test]
 fn the_algorithm_is_right_under_random_schedules() {
     let budget = seconds("MODEL", 8);
-    let tally = run_model(budget, false);
+    let tally = run_model(budget, true);
     println!("model: {} histories, {} records delivered, none wrong", tally.histories, tally.steps);
+}
+
+#[test]
+fn a_missing_rule_of_reloads_is_found_and_shown_by_a_short_history() {
+    let all = Rules::ALL;
+    for (name, rules) in [
+        ("epochs", Rules { epochs: false, ..all }),
+        ("sweep", Rules { sweep: false, ..all }),
+        ("waiting for partitions", Rules { patience: false, ..all }),
+        ("waiting for silent partitions", Rules { silent_partitions: false, ..all }),
+        ("the offset before the load's first", Rules { predecessor: false, ..all }),
+        ("a sweep after the first merge", Rules { always_open: false, ..all }),
+        ("reopening at an operator's word", Rules { reopen_by_hand: false, ..all }),
+        ("completing a row at its own position", Rules { complete_at_own_position: false, ..all }),
+    ] {
+        let found = (0..TRIES).find_map(|seed| play_on_model(seed, rules, true).err());
+        let (short, text) = found.unwrap_or_else(|| panic!("without {name}, nothing is wrong"));
+        println!("without {name}: {text}");
+        let operations = oracle::operations(&short);
+        assert!(operations <= 10, "without {name}: {operations} operations, after shrinking\n{text}");
+    }
 }
 
 /// Histories that are played before a missing rule has to have shown.

@@ -201,6 +201,34 @@ impl History {
         }
     }
 
+    /// Whether DMS could have sent this: each load tells of every row that was there when it began and that was not removed meanwhile, and
+    /// what ends a reload is there. The shrinker may not go beyond.
+    pub fn is_sound(&self, timeline: &Timeline) -> bool {
+        let truth = self.truth();
+        if timeline.has_reloads() {
+            let ends = self.steps.iter().filter(|step| matches!(step.action, Action::Insert(SENTINEL..)));
+            if ends.filter(|step| step.on).count() < PARTITIONS {
+                return false;
+            }
+        }
+        timeline.phases.iter().enumerate().filter(|(_, phase)| !phase.is_broken_off).all(|(place, phase)| {
+            let from = phase.from.max(1);
+            let begin = self.steps.iter().position(|step| step.transaction >= from).unwrap_or(self.steps.len());
+            (0..KEYS as Key).filter(|key| truth.actual[begin][usize::from(*key)].is_some()).all(|key| {
+                let is_loaded = self.sendings.iter().enumerate().any(|(number, sending)| {
+                    matches!(sending.origin, Origin::Load { key: of, phase, .. } if of == key && phase == place)
+                        && self.is_sent(&truth, number)
+                });
+                let next = truth.changes[begin..].iter().flatten();
+                let mut next = next.filter(|change| change.key == key || change.old == Some(key));
+                let is_removed = next.next().is_some_and(|change| {
+                    change.old == Some(key) || change.operation == super::source::Operation::Delete
+                });
+                is_loaded || is_removed
+            })
+        })
+    }
+
     /// The window in which a sending arrives first.
     pub fn first_window(&self, sending: usize) -> usize {
         let arrives = |window: &Vec<Arrival>| window.iter().any(|arrival| arrival.sending == sending);

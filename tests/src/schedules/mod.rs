@@ -87,7 +87,7 @@ pub fn draw(seed: u64, reloads: bool) -> (History, Timeline, u64) {
 pub fn play_on_model(seed: u64, rules: Rules, reloads: bool) -> Result<usize, (History, String)> {
     let (history, timeline, spread_us) = draw(seed, reloads);
     model::play(&history, &timeline, rules, spread_us).map_err(|_| {
-        let short = shrink::shrink(history, Duration::from_secs(60), |candidates| {
+        let short = shrink::shrink(history, &timeline, Duration::from_secs(60), |candidates| {
             candidates.iter().position(|candidate| model::play(candidate, &timeline, rules, spread_us).is_err())
         });
         let what = model::play(&short, &timeline, rules, spread_us).err().unwrap_or_default();

@@ -50,6 +50,8 @@ pub struct Play {
     /// What comes late is late because its partition is: the records of each window are in partitions of their own, whose offsets have
     /// no gaps. Otherwise single records of a partition are late, and what is covered falls into as many ranges.
     pub is_dense: bool,
+    /// An operator says that the last load is complete.
+    pub by_hand: bool,
 }
 
 /// Of so many histories, those of a table whose partitions have gaps: each gap is a condition in the merge's statements.
@@ -64,7 +66,8 @@ impl Play {
         let windows = if with_reloads { 3 + random.below(3) } else { 2 + random.below(3) };
         let timeline = Timeline::random(&mut random, windows, reload_count);
         let modes = Modes { soft: random.one_in(2), unchanged: random.one_in(3) };
-        let is_dense = !random.one_in(4);
+        // The end of a load is seen by what each partition has brought, without a gap.
+        let is_dense = !with_reloads && !random.one_in(4);
         let lanes = if is_dense { lanes } else { (lanes / GAPPY_SHARE).max(1) };
         // What a merge costs is mostly the number of its tables.
         let first = random.below(Kind::ALL.len());
@@ -82,7 +85,7 @@ impl Play {
                 Table { kind, engine, histories }
             })
             .collect();
-        Self { modes, timeline, tables, is_dense }
+        Self { modes, timeline, tables, is_dense, by_hand: random.one_in(3) }
     }
 
     fn partition(&self, partition: usize, window: usize) -> usize {
@@ -303,7 +306,6 @@ pub async fn perform(play: &Play, level: Level) -> (Vec<Wrong>, usize) {
             }
         }
         steps += batch.len() + again.len();
-        let t0 = Instant::now();
         stage.ingest(&batch).await;
         if !again.is_empty() {
             stage.ingest(&again).await;
@@ -311,11 +313,9 @@ pub async fn perform(play: &Play, level: Level) -> (Vec<Wrong>, usize) {
         if let Err(error) = stage.merge("{}").await {
             panic!("a merge failed: {error}\n{}", stage.bigquery.stderr_tail());
         }
-        eprintln!("window {window}: {} + {} records, ingest+merge {:?}", batch.len(), again.len(), t0.elapsed());
-        let mut is_end = window + 1 == timeline.windows;
+        let is_end = window + 1 == timeline.windows;
         if is_end && timeline.has_reloads() {
-            complete_reloads(&stage, &shapes).await;
-            is_end = true;
+            complete_reloads(&stage, &shapes, play.by_hand).await;
         }
         check(&stage, play, &shapes, &owners, &mut oracles, window, is_end, &mut wrong).await;
     }
@@ -324,12 +324,13 @@ pub async fn perform(play: &Play, level: Level) -> (Vec<Wrong>, usize) {
     (wrong, steps)
 }
 
-/// A merge without news sees that the load is complete; an operator may say so.
-async fn complete_reloads(stage: &Stage, shapes: &[Shape]) {
-    if let Err(error) = stage.merge("{}").await {
-        panic!("a merge failed: {error}");
+/// A merge without news sees that the load is complete, unless it brought no row: then an operator has to say so.
+async fn complete_reloads(stage: &Stage, shapes: &[Shape], by_hand: bool) {
+    let tables: Vec<String> = shapes.iter().map(|shape| format!("{SCHEMA}.{}", shape.table())).collect();
+    let word = serde_json::json!({"tables": tables, "reload": "complete"}).to_string();
+    if let Err(error) = stage.merge(if by_hand { &word } else { "{}" }).await {
+        panic!("a merge failed: {error}\n{}", stage.bigquery.stderr_tail());
     }
-    let _ = shapes;
 }
 
 fn cell(value: &serde_json::Value) -> String {
@@ -442,11 +443,12 @@ async fn shrink(play: &Play, wrong: &Wrong, level: Level, budget: Duration) -> (
     let mut history = table.histories[wrong.lane].clone();
     let mut what = wrong.what.clone();
     while Instant::now() < until {
-        let candidates = candidates(&history);
+        let candidates = candidates(&history, &play.timeline);
         let play = Play {
             modes: play.modes,
             timeline: play.timeline.clone(),
             is_dense: play.is_dense,
+            by_hand: play.by_hand,
             tables: vec![Table { kind: table.kind, engine: table.engine, histories: candidates.clone() }],
         };
         let (wrong, _) = perform(&play, level).await;

@@ -3,17 +3,18 @@
 
 use std::time::{Duration, Instant};
 
-use super::history::{Arrival, History, Origin};
+use super::history::{Arrival, History, Timeline};
 
 /// Shrinks. `first_failing` plays candidates, the shortest first, and returns the place of one that fails.
 pub fn shrink(
     mut history: History,
+    timeline: &Timeline,
     budget: Duration,
     mut first_failing: impl FnMut(&[History]) -> Option<usize>,
 ) -> History {
     let until = Instant::now() + budget;
     while Instant::now() < until {
-        let candidates = candidates(&history);
+        let candidates = candidates(&history, timeline);
         match first_failing(&candidates).and_then(|place| candidates.into_iter().nth(place)) {
             Some(shorter) => history = shorter,
             None => break,
@@ -23,7 +24,7 @@ pub fn shrink(
 }
 
 /// Each is shorter than the history in some way, so that shrinking ends.
-pub fn candidates(history: &History) -> Vec<History> {
+pub fn candidates(history: &History, timeline: &Timeline) -> Vec<History> {
     let mut all = Vec::new();
     // Only what does anything counts; a step that does nothing goes with the first that is taken.
     let on: Vec<usize> = (0..history.steps.len()).filter(|step| history.steps[*step].on).collect();
@@ -57,14 +58,6 @@ pub fn candidates(history: &History) -> Vec<History> {
     for sending in &again {
         all.push(without_arrivals(history, |w, p| history.windows[w][p].sending != *sending));
     }
-    // What a load tells of may be told by its change alone.
-    let loads: Vec<usize> = (0..history.sendings.len())
-        .filter(|sending| matches!(history.sendings[*sending].origin, Origin::Load { phase: 0, .. }))
-        .filter(|sending| is_delivered(history, *sending))
-        .collect();
-    if loads.is_empty() {
-        // Nothing more to do about them.
-    }
     for window in 0..history.windows.len().saturating_sub(1) {
         if history.windows[window].is_empty() || history.windows[window + 1].is_empty() {
             continue;
@@ -91,6 +84,7 @@ pub fn candidates(history: &History) -> Vec<History> {
             all.push(shorter);
         }
     }
+    all.retain(|candidate| candidate.is_sound(timeline));
     all
 }
 
