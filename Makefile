@@ -6,7 +6,7 @@ PROFILE ?= ci
 BIN := target/$(PROFILE)
 ZIPS := target/zips
 
-.PHONY: help demo test lint build functions clean-embedded
+.PHONY: help demo test fuzz lint build functions clean-embedded
 
 help: ## What there is.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -20,6 +20,9 @@ demo: functions ## A small shop's history through the built functions into an em
 test: functions ## Everything that can be checked on one machine.
 	$(PYTHON) events/generate.py --check
 	$(CARGO) test --profile $(PROFILE) --workspace
+
+fuzz: ## libFuzzer over every reader and writer of text, MINUTES=10 each (TARGETS="names event" for some of them).
+	MINUTES=$(or $(MINUTES),10) CARGO=$(CARGO) ./fuzz/run $(TARGETS)
 
 lint: ## Formatting, lints, dependencies, one TLS provider.
 	$(CARGO) fmt --all --check

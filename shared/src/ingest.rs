@@ -58,6 +58,8 @@ pub struct IngestHandler {
     filter: TableFilter,
     appends: AppendClient,
     tables: BigQuery,
+    /// One table is created after the other: both may lack the same dataset, which is then asked for once.
+    creating: tokio::sync::Mutex<()>,
 }
 
 /// A table that rows are appended to, and created as if it is missing.
@@ -117,6 +119,7 @@ impl IngestHandler {
             filter: config.tables.clone(),
             appends: connections.appends,
             tables: connections.rest,
+            creating: tokio::sync::Mutex::new(()),
         }
     }
 
@@ -294,6 +297,7 @@ impl IngestHandler {
     async fn create(&self, destination: &Destination, seen: ErrorKind, deadline: Instant) -> Result<bool, Error> {
         let expiry = Some(self.retention_days);
         let table = destination.table();
+        let _turn = self.creating.lock().await;
         match self.tables.ensure_table(table, destination.spec, expiry, deadline).await? {
             Ensured::Created => {
                 tracing::info!(table = %table, "created the table");

@@ -303,6 +303,8 @@ async fn both_tables_are_made_by_the_first_batch_that_needs_both() {
     assert_eq!(bench.handler.handle(&mixed(), &until(far())).await.unwrap(), Response::default());
     assert_eq!((offsets(&bench), noted(&bench)), (vec![2, 4], mixed_notes().to_vec()));
     assert_eq!(bench.rest.tables().keys().collect::<Vec<_>>(), ["cdc.log", "cdc.log_kept_out"]);
+    let datasets = bench.rest.paths().into_iter().filter(|path| path.ends_with("/datasets")).count();
+    assert_eq!(datasets, 1, "one after the other");
 }
 
 proptest::proptest! {

@@ -103,6 +103,10 @@ pub enum EventError {
 /// # Errors
 /// What it is instead of a Kafka event; or which record has no identity.
 pub fn decode_event(body: &[u8]) -> Result<MskEvent<'_>, EventError> {
+    // serde would read the envelope from a list, too, by the places of its members.
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(not_kafka(body));
+    }
     let envelope: Envelope<'_> = serde_json::from_slice(body).map_err(|_| not_kafka(body))?;
     let source = envelope.source.and_then(|raw| EventSource::of(&json_text::string_value(raw)?));
     let (Some(source), Some(groups)) = (source, envelope.groups) else {
@@ -399,6 +403,13 @@ mod tests {
             let body = EVENT.replace("aws:kafka", source);
             assert_eq!(decode_event(body.as_bytes()).unwrap().source, EventSource::SelfManagedKafka);
         }
+    }
+
+    /// serde reads a struct from a list, too, by the places of its members.
+    #[test]
+    fn a_list_is_no_event() {
+        let error = decode_event(br#"["aws:kafka",{"t-0":[{"topic":"t","partition":0,"offset":1}]}]"#).unwrap_err();
+        assert!(error.to_string().contains("a JSON array"), "{error}");
     }
 
     #[test]

@@ -155,7 +155,8 @@ pub fn fingerprint(text: &str, digits: usize) -> String {
 /// The BigQuery column names of a source table's columns, in the same order.
 ///
 /// The rule: letters and digits of any script and `_` stay; any other character becomes `_`; a name that does not
-/// begin with a letter or `_`, or begins with a reserved prefix, gets `c_` before it; one that is too long is cut.
+/// begin with a letter or `_`, or begins with a reserved prefix (with the ending below, too), gets `c_` before it; one that is
+/// too long is cut.
 /// A name that the rule changed, or that equals an earlier one but for case, ends in `_` and the first eight
 /// hexadecimal digits of the source name's SHA-256, so that two source names never share a column.
 pub fn column_names<'a>(sources: impl IntoIterator<Item = &'a str>) -> Vec<String> {
@@ -178,14 +179,20 @@ pub fn column_names<'a>(sources: impl IntoIterator<Item = &'a str>) -> Vec<Strin
 
 fn suffixed(plain: &str, source: &str, digits: usize) -> String {
     let kept: String = plain.chars().take(COLUMN_NAME_LIMIT - digits - 1).collect();
-    format!("{kept}_{}", fingerprint(source, digits))
+    let name = format!("{kept}_{}", fingerprint(source, digits));
+    // `_table` is free, `_table_` is not.
+    if is_reserved(&name) { format!("c_{name}") } else { name }
+}
+
+fn is_reserved(name: &str) -> bool {
+    let lower = name.to_lowercase();
+    RESERVED_PREFIXES.iter().any(|prefix| lower.starts_with(prefix))
 }
 
 fn allowed_column_name(source: &str) -> String {
     let mut name: String = source.chars().map(|c| if c.is_alphanumeric() || c == '_' { c } else { '_' }).collect();
     let begins_well = name.chars().next().is_some_and(|c| c.is_alphabetic() || c == '_');
-    let lower = name.to_lowercase();
-    if !begins_well || RESERVED_PREFIXES.iter().any(|prefix| lower.starts_with(prefix)) {
+    if !begins_well || is_reserved(&name) {
         name.insert_str(0, "c_");
     }
     name.chars().take(COLUMN_NAME_LIMIT).collect()
@@ -278,6 +285,18 @@ mod tests {
         assert_eq!(upper, "A");
         assert!(lower.starts_with("a_"));
         assert!(first.starts_with("c_1st_"));
+    }
+
+    /// What is appended must not make a reserved name of one that is free.
+    #[test]
+    fn no_name_begins_as_a_reserved_one_after_it_was_renamed() {
+        for sources in [["_table", "_TABLE"], ["_change", "_Change"], ["__root.", "__ROot\\"], ["_strait", "_STRAIT"]] {
+            let names = column_names(sources);
+            for name in &names {
+                assert!(!RESERVED_PREFIXES.iter().any(|prefix| name.to_lowercase().starts_with(prefix)), "{names:?}");
+            }
+            assert_ne!(names.first(), names.last());
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ use strait::merge::final_table::{FinalTable, NewColumn, new_table};
 use strait::merge::fold::{self, FoldRequest, LookBack};
 use strait::merge::ledger::{LedgerState, MERGES};
 use strait::merge::statement::{self, MergeRequest, QUARANTINE};
-use strait::merge::{plan, reload};
+use strait::merge::{offsets, plan, reload};
 use strait::names::{SourceTable, TableName};
 
 const PROJECT: &str = "project";
@@ -89,6 +89,8 @@ fn statements() -> BTreeMap<String, String> {
     let coverage = Coverage { to_us: Some(1_767_323_045_678_901), ranges: covered };
     add("plan".into(), plan::query(PROJECT, &log, &coverage, None).unwrap());
     add("plan_one_table".into(), plan::query(PROJECT, &log, &coverage, Some(&order())).unwrap());
+    add("gaps_view".into(), offsets::create_gaps_view(PROJECT, &log, 30).unwrap());
+    add("duplicates_view".into(), offsets::create_duplicates_view(PROJECT, &log).unwrap());
     add(
         "quarantine".into(),
         statement::quarantine(PROJECT, &everything_folds, &table("cdc", "quarantine"), &order(), None).unwrap(),
@@ -97,6 +99,7 @@ fn statements() -> BTreeMap<String, String> {
     add("reload_progress".into(), reload::progress(PROJECT, &log, &kept_out, &order(), 1_767_322_000_000_000).unwrap());
     let other = SourceTable { schema: "crm".into(), table: "o'brien".into() };
     add("definitions".into(), statement::newest_definitions(PROJECT, &log, &[&order(), &other]).unwrap());
+    add("highest_position".into(), statement::highest_position(PROJECT, &table("replica", "shop_order")).unwrap());
     let by_hand = made_by_hand();
     let mut lacking = by_hand.missing_columns;
     let description = Some(strait::names::renamed_column_description("it's \"b\""));

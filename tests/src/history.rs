@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-/// The binlog file that all positions are in.
+/// The binlog file that positions are in unless told otherwise.
 const BINLOG_FILE: u64 = 7;
 
 /// A table of the source.
@@ -116,6 +116,8 @@ impl Table {
             before: None,
             control: None,
             position: None,
+            file: BINLOG_FILE,
+            committed_after_s: 0,
             record: 1,
             value: None,
             partition: 0,
@@ -134,6 +136,8 @@ pub struct Message {
     before: Option<String>,
     control: Option<String>,
     position: Option<u32>,
+    file: u64,
+    committed_after_s: i64,
     record: u64,
     /// The record's bytes, if they are not a message's; inside, None is a tombstone.
     value: Option<Option<Vec<u8>>>,
@@ -158,6 +162,20 @@ impl Message {
     #[must_use]
     pub fn at(mut self, position: u32) -> Self {
         self.position = Some(position);
+        self
+    }
+
+    /// In another binlog file.
+    #[must_use]
+    pub fn in_file(mut self, file: u64) -> Self {
+        self.file = file;
+        self
+    }
+
+    /// Committed so many seconds after everything else that the test process sends.
+    #[must_use]
+    pub fn committed_after_s(mut self, seconds: i64) -> Self {
+        self.committed_after_s = seconds;
         self
     }
 
@@ -215,13 +233,13 @@ impl Message {
             "table-name": self.table,
         });
         if let Some(position) = self.position {
-            let transaction = BINLOG_FILE << 32 | u64::from(position);
-            let file = format!("mysql-bin-changelog.{BINLOG_FILE:06}");
+            let transaction = self.file << 32 | u64::from(position);
+            let file = format!("mysql-bin-changelog.{:06}", self.file);
             let next = position.saturating_add(1);
             metadata["transaction-id"] = transaction.into();
             metadata["transaction-record-id"] = self.record.into();
             metadata["stream-position"] = format!("{file}:{position}:0:{next}:{transaction}:{file}:{position}").into();
-            metadata["commit-timestamp"] = commit_time().into();
+            metadata["commit-timestamp"] = commit_time(self.committed_after_s).into();
         }
         let content = match (&self.control, &self.before) {
             (Some(control), _) => format!("\"control\":{control}"),
@@ -241,9 +259,10 @@ fn next_emission() -> String {
     Timestamp::from_microsecond(this).unwrap().strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
 }
 
-/// The same second for everything that a test process sends: times that tie are what a history must not be ordered by.
-fn commit_time() -> String {
-    static SECOND: std::sync::LazyLock<String> =
-        std::sync::LazyLock::new(|| Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.000000Z").to_string());
-    SECOND.clone()
+/// The same second for everything that a test process sends unless told otherwise: times that tie are what a history must not be
+/// ordered by.
+fn commit_time(after_s: i64) -> String {
+    static SECOND: std::sync::LazyLock<Timestamp> = std::sync::LazyLock::new(Timestamp::now);
+    let time = Timestamp::from_second(SECOND.as_second() + after_s).unwrap();
+    time.strftime("%Y-%m-%dT%H:%M:%S.000000Z").to_string()
 }

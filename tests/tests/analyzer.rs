@@ -1,7 +1,13 @@
 //! Every statement that the merge can generate, through Google's own analyzer, with the schemas of all tables declared: a
 //! statement that runs on the embedded BigQuery is no proof that BigQuery takes it. The statements are the golden ones of
 //! the crate `strait`, which a test there holds to the code.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -193,4 +199,106 @@ async fn googles_evaluator_converts_exactly_or_not_at_all() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The query of a generated view, with its tables' paths as the evaluator knows their contents by, at a time of the test's.
+fn query_of_view(name: &str) -> String {
+    let golden = root().join("shared/tests/golden").join(format!("{name}.sql"));
+    let statement = std::fs::read_to_string(golden).unwrap();
+    let (_, query) = statement.split_once("\nAS\n").unwrap();
+    query
+        .replace("`project`.`cdc`.`", "`project.cdc.")
+        .replace("CURRENT_TIMESTAMP()", "TIMESTAMP '2026-01-02 00:00:00+00'")
+}
+
+/// What the views say of a log, by Google's own evaluator: the embedded BigQuery's windows and arrays are not BigQuery's.
+#[tokio::test]
+async fn googles_evaluator_finds_the_holes_and_the_duplicates() {
+    let record = |topic: &str, offset: i64, position: &str, minute: i64| {
+        format!(
+            "('{topic}', 0, {offset}, 's', 't', 'insert', '{position}', TIMESTAMP_ADD(TIMESTAMP '2026-01-01 00:00:00+00', \
+             INTERVAL {minute} MINUTE))"
+        )
+    };
+    let position = |number: i64| format!("0000-2-m0000000007-{number:010}-00000000000000000001");
+    let mut records = vec![
+        // 102 is missing; 101 came late and twice.
+        record("lost", 100, &position(100), 0),
+        record("lost", 103, &position(103), 0),
+        record("lost", 101, &position(101), 5),
+        record("lost", 101, &position(101), 6),
+        // DMS sent 103 again; 105 to 107 are kept out, 108 is missing.
+        record("lost", 104, &position(103), 7),
+        record("lost", 109, &position(109), 8),
+        // Made anew: 500 and 502 a day before 0 and 1, and 501 lost. Without a source position nothing is sent again.
+        // The rest of a day that has expired.
+        record("old", 7, "", -41_000),
+        record("old", 10, "", 0),
+        record("anew", 500, "", 0),
+        record("anew", 502, "", 0),
+        record("anew", 0, "", 1440),
+        record("anew", 1, "", 1440),
+    ];
+    records.extend((0..31).filter(|offset| offset % 3 != 2).map(|offset| record("marked", offset, "", 0)));
+    records.extend((0..45).step_by(4).map(|offset| record("compacted", offset, "", 0)));
+    let rows =
+        |columns: &str, rows: &[String]| format!("SELECT * FROM UNNEST(ARRAY<STRUCT<{columns}>>[{}])", rows.join(", "));
+    let log = rows(
+        "kafka_topic STRING, kafka_partition INT64, kafka_offset INT64, source_schema STRING, source_table STRING, \
+         operation STRING, position STRING, ingested_at TIMESTAMP",
+        &records,
+    );
+    let kept_out = rows(
+        "kafka_topic STRING, kafka_partition INT64, first_offset INT64, last_offset INT64, ingested_at TIMESTAMP",
+        &[(105, 107), (106, 106), (105, 106)]
+            .map(|(first, last)| format!("('lost', 0, {first}, {last}, TIMESTAMP '2026-01-01 00:07:00+00')")),
+    );
+    let columns = |names: &[(&str, &str)]| names.iter().map(|(name, kind)| json!([name, kind])).collect::<Vec<_>>();
+    let (text, number, time) = ("STRING", "INT64", "TIMESTAMP");
+    let tables = json!([
+        {"name": ["project", "cdc", "log"], "content": log, "columns": columns(&[
+            ("kafka_topic", text), ("kafka_partition", number), ("kafka_offset", number), ("source_schema", text),
+            ("source_table", text), ("operation", text), ("position", text), ("ingested_at", time)])},
+        {"name": ["project", "cdc", "log_kept_out"], "content": kept_out, "columns": columns(&[
+            ("kafka_topic", text), ("kafka_partition", number), ("first_offset", number), ("last_offset", number),
+            ("ingested_at", time)])},
+    ]);
+    let minute = |column: &str| format!("TIMESTAMP_DIFF({column}, TIMESTAMP '2026-01-01 00:00:00+00', MINUTE)");
+    let gaps = format!(
+        "SELECT kafka_topic, kind, COUNT(*), MIN(first_missing), MAX(last_missing), SUM(missing), MAX({}), MAX({}) FROM ({}) \
+         GROUP BY 1, 2, IF(kind = 'missing', first_missing, 0) ORDER BY 1, 4",
+        minute("after_ingested_at"),
+        minute("before_ingested_at"),
+        query_of_view("gaps_view")
+    );
+    let duplicates = format!(
+        "SELECT kind, kafka_topic, kafka_offset, copies, {}, {} FROM ({}) ORDER BY 1, 2, 3",
+        minute("first_ingested_at"),
+        minute("last_ingested_at"),
+        query_of_view("duplicates_view")
+    );
+    let expressions = json!([{"id": "gaps", "sql": gaps}, {"id": "duplicates", "sql": duplicates}]);
+    let answer = analyze(&json!({"tables": tables, "expressions": expressions})).await;
+    let found = |place: usize| answer["expressions"][place]["value"].clone();
+    assert_eq!(
+        found(0),
+        json!([
+            ["anew", "topic made anew", "1", "2", "499", "498", "1440", "0"],
+            ["anew", "missing", "1", "501", "501", "1", "0", "0"],
+            ["compacted", "compaction", "11", "1", "43", "33", "0", "0"],
+            ["lost", "missing", "1", "102", "102", "1", "5", "0"],
+            ["lost", "missing", "1", "108", "108", "1", "7", "8"],
+            ["marked", "transaction markers", "10", "2", "29", "10", "0", "0"]
+        ]),
+        "{answer}"
+    );
+    assert_eq!(
+        found(1),
+        json!([
+            ["delivered again", "lost", "101", "2", "5", "6"],
+            ["sent again", "lost", "103", "2", "0", "0"],
+            ["sent again", "lost", "104", "2", "7", "7"]
+        ]),
+        "{answer}"
+    );
 }

@@ -10,7 +10,7 @@ use strait_cli::msk::KafkaRecord;
 use strait_cli::runtime_api::InvocationOutcome;
 use strait_tests::case::{Case, Outcome, play};
 use strait_tests::history::{Message, Table};
-use strait_tests::pipeline::{Pipeline, Setup, of};
+use strait_tests::pipeline::{Pipeline, Setup, cells, of};
 use strait_tests::{NULL, run};
 
 fn row(id: u32, v: &str) -> String {
@@ -320,6 +320,375 @@ fn case_12_the_merge_took_effect_and_its_run_died() {
             pipeline.assert_rows(&orders, &[&["1", "b"], &["2", "c"]]).await;
             assert_eq!(pipeline.snapshot(&orders).await, merged, "the second run wrote again");
             redeliver_every_suffix(&pipeline, &records, &orders).await;
+        }
+    });
+}
+
+/// Makes a final table by hand, as a person would before the first merge.
+async fn make_by_hand(pipeline: &Pipeline, table: &Table, definition: &str) {
+    pipeline.query(&format!("CREATE SCHEMA IF NOT EXISTS `{}_replica`", pipeline.prefix())).await;
+    pipeline.query(&format!("CREATE TABLE `{}` {definition}", pipeline.final_table(table))).await;
+}
+
+#[test]
+fn case_10_a_row_moves_to_another_partition() {
+    run(async {
+        for deletes in ["hard", "soft"] {
+            let visits = Table::new("shop", "visits")
+                .column("id", "INT64")
+                .column("day", "DATE")
+                .column("v", "WSTRING")
+                .key(&["id"]);
+            let image = |id: u32, day: &str, v: &str| json!({"id": id, "day": day, "v": v});
+            let mut pipeline = Setup::default().with("STRAIT_DELETES", deletes).start().await;
+            make_by_hand(
+                &pipeline,
+                &visits,
+                "(id INT64 NOT NULL, day DATE, v STRING, PRIMARY KEY (id) NOT ENFORCED) PARTITION BY day CLUSTER BY id",
+            )
+            .await;
+            let mut records = pipeline
+                .send(&[
+                    visits.create(),
+                    visits.insert(image(1, "2026-01-01", "moves")).at(10),
+                    visits.insert(image(2, "2026-01-01", "moves under another key")).at(11),
+                    visits.insert(image(3, "2026-01-02", "goes")).at(12),
+                    visits.insert(image(4, "2026-01-02", "stays")).at(13),
+                ])
+                .await;
+            pipeline.merge().await;
+            records.extend(
+                pipeline
+                    .send(&[
+                        visits.update(image(1, "2026-03-31", "moved")).at(20),
+                        visits.key_change(json!({"id": 2}), image(5, "2026-03-31", "moved under another key")).at(21),
+                        visits.delete(image(3, "2026-01-02", "goes")).at(22),
+                        visits.insert(json!({"id": 6, "day": null, "v": "in none"})).at(23),
+                    ])
+                    .await,
+            );
+            pipeline.merge().await;
+            let expected: &[&[&str]] = &[
+                &["1", "2026-03-31", "moved"],
+                &["4", "2026-01-02", "stays"],
+                &["5", "2026-03-31", "moved under another key"],
+                &["6", NULL, "in none"],
+            ];
+            pipeline.assert_rows(&visits, expected).await;
+            // Each partition read alone, as a reader with a filter on the day sees it.
+            for (day, ids) in [
+                ("= '2026-01-01'", vec![]),
+                ("= '2026-01-02'", vec!["4"]),
+                ("= '2026-03-31'", vec!["1", "5"]),
+                ("IS NULL", vec!["6"]),
+            ] {
+                let table = pipeline.final_table(&visits);
+                let is_live = if deletes == "soft" { "AND NOT _strait_deleted" } else { "" };
+                assert_eq!(
+                    pipeline.texts(&format!("SELECT id FROM `{table}` WHERE day {day} {is_live}")).await,
+                    ids,
+                    "{day}"
+                );
+            }
+            // Back again, and on to a third one, in one window.
+            records.extend(
+                pipeline
+                    .send(&[
+                        visits.update(image(1, "2026-01-01", "back")).at(30),
+                        visits.update(image(1, "2026-02-02", "on")).at(31),
+                    ])
+                    .await,
+            );
+            pipeline.merge().await;
+            assert_eq!(pipeline.rows(&visits).await[0], cells(&[&["1", "2026-02-02", "on"]])[0]);
+            redeliver_every_suffix(&pipeline, &records, &visits).await;
+        }
+    });
+}
+
+#[test]
+fn case_13_merges_fail_for_longer_than_the_look_back() {
+    run(async {
+        for deletes in ["hard", "soft"] {
+            let orders = Table::orders();
+            let mut pipeline = Setup::default().with("STRAIT_DELETES", deletes).start().await;
+            let mut records = pipeline
+                .send(&[orders.create(), orders.insert(row(1, "old")).at(10), orders.insert(row(2, "old")).at(11)])
+                .await;
+            pipeline.merge().await;
+            hours_pass_since_the_merge(&pipeline, 30).await;
+
+            // Each batch is ingested hours after the last merge that worked, and no merge works.
+            let final_table = format!("MERGE .*{}_replica", pipeline.prefix());
+            let fold = format!("CREATE OR REPLACE TABLE .*{}_cdc", pipeline.prefix());
+            let plan = format!("{}_cdc.*GROUPING SETS", pipeline.prefix());
+            let batches = [
+                (29, &final_table, vec![orders.update(row(1, "a")).at(20), orders.insert(row(3, "a")).at(21)]),
+                (
+                    20,
+                    &fold,
+                    vec![orders.delete(row(2, "old")).at(30), orders.insert(row(4, "b")).at(31).on_partition(1)],
+                ),
+                (5, &plan, vec![orders.update(row(3, "c")).at(40)]),
+                (
+                    0,
+                    &final_table,
+                    vec![orders.update(row(4, "d")).at(50).on_partition(1), orders.insert(row(5, "d")).at(51)],
+                ),
+            ];
+            for (hours_ago, failing, messages) in batches {
+                let sent = pipeline.send(&messages).await;
+                ingested_hours_ago(&pipeline, &sent, hours_ago).await;
+                records.extend(sent);
+                let refused = json!({"side": "rest", "match": {"api": "jobs.insert", "body_regex": failing},
+                                     "action": {"kind": "status", "http": 400}});
+                pipeline.fault(refused).await;
+                let outcome = pipeline.invoke_merge("{}").await;
+                assert!(matches!(outcome, InvocationOutcome::Error { .. }), "{outcome:?}");
+                assert!(pipeline.faults_are_used_up().await);
+            }
+
+            // What a failed run had begun is finished first, and the rest after it.
+            for _ in 0..3 {
+                pipeline.merge().await;
+            }
+            let expected: &[&[&str]] = &[&["1", "a"], &["3", "c"], &["4", "d"], &["5", "d"]];
+            pipeline.assert_rows(&orders, expected).await;
+            assert_eq!(of(&pipeline.merge_with(r#"{"tables":["shop.orders"]}"#).await, &orders).outcome, "idle");
+            redeliver_every_suffix(&pipeline, &records, &orders).await;
+        }
+    });
+}
+
+/// As if all that the log and the ledger hold had taken place so much earlier. Only while no merge has begun anything.
+async fn hours_pass_since_the_merge(pipeline: &Pipeline, hours: u32) {
+    let earlier = |column: &str| format!("{column} = TIMESTAMP_SUB({column}, INTERVAL {hours} HOUR)");
+    let log = ["ingested_at", "emitted_at", "committed_at"].map(earlier).join(", ");
+    pipeline.query(&format!("UPDATE `{}` SET {log} WHERE TRUE", pipeline.log())).await;
+    let ledger = ["recorded_at", "window_from", "window_to", "covered_to"].map(earlier).join(", ");
+    pipeline.query(&format!("UPDATE `{}` SET {ledger} WHERE TRUE", pipeline.merges())).await;
+}
+
+/// As if these records had been sent and ingested so much earlier.
+async fn ingested_hours_ago(pipeline: &Pipeline, records: &[KafkaRecord], hours: u32) {
+    let earlier = |column: &str| format!("{column} = TIMESTAMP_SUB({column}, INTERVAL {hours} HOUR)");
+    let times = ["ingested_at", "emitted_at", "committed_at"].map(earlier).join(", ");
+    for record in records {
+        let (partition, offset) = (record.partition, record.offset);
+        let sql = format!(
+            "UPDATE `{}` SET {times} WHERE kafka_partition = {partition} AND kafka_offset = {offset}",
+            pipeline.log()
+        );
+        pipeline.query(&sql).await;
+    }
+}
+
+#[test]
+fn case_14_times_before_1970_and_before_1582() {
+    run(async {
+        for deletes in ["hard", "soft"] {
+            let times = Table::new("shop", "times")
+                .column("day", "DATE")
+                .column("moment", "TIMESTAMP")
+                .column("local", "DATETIME")
+                .key(&["day"]);
+            let image = |day: &str, moment: &str| json!({"day": day, "moment": moment, "local": moment});
+            let mut pipeline = Setup::default().with("STRAIT_DELETES", deletes).start().await;
+            let mut records = pipeline
+                .send(&[
+                    times.create(),
+                    times.insert(image("1500-03-10", "1754-08-30T22:43:41.129Z")).at(10),
+                    // The days that the Gregorian calendar left out are days in the proleptic one.
+                    times.insert(image("1582-10-10", "1582-10-04T23:59:59.999999Z")).at(11),
+                    times.insert(image("1969-12-31", "1969-12-31T23:59:59.999999Z")).at(12),
+                    times.insert(image("0001-01-01", "0001-01-01T00:00:00Z")).at(13),
+                    times.insert(image("9999-12-31", "9999-12-31T23:59:59.999999Z")).at(14),
+                    times.insert(image("1900-02-28", "1900-03-01T00:00:00.000001Z")).at(15),
+                    times.insert(image("2000-02-29", "1500-03-10T00:00:00Z")).at(16),
+                ])
+                .await;
+            pipeline.merge().await;
+            // A key from before 1582 is found again, too.
+            records.extend(
+                pipeline
+                    .send(&[
+                        times.update(image("1582-10-10", "1754-08-30T22:43:41.128Z")).at(20),
+                        times.delete(image("1900-02-28", "1900-03-01T00:00:00.000001Z")).at(21),
+                    ])
+                    .await,
+            );
+            pipeline.merge().await;
+            let is_live = if deletes == "soft" { "WHERE NOT _strait_deleted" } else { "" };
+            // Seconds since 1970 and years as numbers: a day that is off anywhere cannot hide in how it is printed.
+            let sql = format!(
+                "SELECT CAST(day AS STRING), UNIX_MICROS(moment), DATETIME_DIFF(local, DATETIME '1970-01-01 00:00:00', MICROSECOND) \
+                 FROM `{}` {is_live}",
+                pipeline.final_table(&times)
+            );
+            let expected = [
+                "0001-01-01|-62135596800000000|-62135596800000000",
+                "1500-03-10|-6795364578871000|-6795364578871000",
+                "1582-10-10|-6795364578872000|-6795364578872000",
+                "1969-12-31|-1|-1",
+                "2000-02-29|-14825894400000000|-14825894400000000",
+                "9999-12-31|253402300799999999|253402300799999999",
+            ];
+            assert_eq!(pipeline.texts(&sql).await, expected);
+            redeliver_every_suffix(&pipeline, &records, &times).await;
+        }
+    });
+}
+
+#[test]
+fn case_15_numbers_at_the_limits_of_their_types() {
+    run(async {
+        for deletes in ["hard", "soft"] {
+            let numbers = Table::new("shop", "numbers")
+                .column("id", "UINT64")
+                .numeric("n", 38, 9)
+                .numeric("wide", 65, 30)
+                .key(&["id"]);
+            let image = |id: &str, n: &str, wide: &str| format!(r#"{{"id":{id},"n":{n},"wide":{wide}}}"#);
+            let mut pipeline = Setup::default().with("STRAIT_DELETES", deletes).start().await;
+            let too_many = "9".repeat(39);
+            let records = pipeline
+                .send(&[
+                    numbers.create(),
+                    numbers
+                        .insert(image("18446744073709551615", "12345678901234567890123456789.123456789", "1.5"))
+                        .at(10),
+                    numbers
+                        .insert(image("18446744073709551614", "-99999999999999999999999999999.999999999", "null"))
+                        .at(11),
+                    // As text, which DMS may send as well.
+                    numbers.insert(image("\"9223372036854775808\"", "\"0.000000001\"", "\"-0.5\"")).at(12),
+                    // One digit more than NUMERIC has before the point, after it, and than BIGNUMERIC has.
+                    numbers.insert(image("1", "100000000000000000000000000000", "1")).at(13),
+                    numbers.insert(image("2", "0.1234567891", "1")).at(14),
+                    numbers.insert(image("3", "1", &too_many)).at(15),
+                    numbers.insert(image("4", "1", &format!("0.{}1", "0".repeat(38)))).at(16),
+                    numbers.insert(image("1.8446744073709552e19", "1", "1")).at(17),
+                ])
+                .await;
+            let answers = pipeline.merge().await;
+            assert_eq!(of(&answers, &numbers).quarantined, 5, "{answers:?}");
+            let rows = format!(
+                "SELECT CAST(id AS STRING), CAST(n AS STRING), CAST(wide AS STRING) FROM `{}`",
+                pipeline.final_table(&numbers)
+            );
+            let expected = [
+                "18446744073709551614|-99999999999999999999999999999.999999999|NULL",
+                "18446744073709551615|12345678901234567890123456789.123456789|1.5",
+                "9223372036854775808|0.000000001|-0.5",
+            ];
+            let plain =
+                |texts: Vec<String>| -> Vec<String> { texts.iter().map(|text| without_closing_zeros(text)).collect() };
+            assert_eq!(plain(pipeline.texts(&rows).await), expected);
+            let quarantine = format!("SELECT kafka_offset, `column` FROM `{}`", pipeline.quarantine());
+            assert_eq!(pipeline.texts(&quarantine).await, ["4|n", "5|n", "6|wide", "7|wide", "8|id"]);
+            redeliver_every_suffix(&pipeline, &records, &numbers).await;
+            assert_eq!(pipeline.texts(&quarantine).await.len(), 5);
+        }
+    });
+}
+
+#[test]
+fn case_15_a_number_that_a_column_made_by_hand_cannot_hold() {
+    run(async {
+        for deletes in ["hard", "soft"] {
+            let numbers = Table::new("shop", "numbers").column("id", "INT64").column("n", "UINT64").key(&["id"]);
+            let mut pipeline = Setup::default().with("STRAIT_DELETES", deletes).start().await;
+            make_by_hand(&pipeline, &numbers, "(id INT64 NOT NULL, n INT64, PRIMARY KEY (id) NOT ENFORCED)").await;
+            let image = |id: u32, n: &str| format!(r#"{{"id":{id},"n":{n}}}"#);
+            let records = pipeline
+                .send(&[
+                    numbers.create(),
+                    numbers.insert(image(1, "18446744073709551615")).at(10),
+                    numbers.insert(image(2, "9223372036854775808")).at(11),
+                    numbers.insert(image(3, "9223372036854775807")).at(12),
+                    numbers.insert(image(4, "-9223372036854775808")).at(13),
+                ])
+                .await;
+            assert_eq!(of(&pipeline.merge().await, &numbers).quarantined, 2);
+            let expected: &[&[&str]] = &[&["3", "9223372036854775807"], &["4", "-9223372036854775808"]];
+            pipeline.assert_rows(&numbers, expected).await;
+            redeliver_every_suffix(&pipeline, &records, &numbers).await;
+        }
+    });
+}
+
+/// BigQuery prints `1.5`, the embedded one `1.500000000`.
+fn without_closing_zeros(cells: &str) -> String {
+    let cells = cells.split('|').map(|cell| match cell.split_once('.') {
+        Some(_) => cell.trim_end_matches('0').trim_end_matches('.'),
+        None => cell,
+    });
+    cells.collect::<Vec<_>>().join("|")
+}
+
+#[test]
+fn case_20_arrays_and_json_have_four_kinds_of_nothing() {
+    run(async {
+        for (deletes, absent) in [("hard", "null"), ("soft", "null"), ("hard", "unchanged"), ("soft", "unchanged")] {
+            let table = Table::new("shop", "nothings")
+                .column("id", "INT64")
+                .column("t", "NCLOB")
+                .column("j", "NCLOB")
+                .key(&["id"]);
+            let setup = Setup::default().with("STRAIT_DELETES", deletes).with("STRAIT_ABSENT_COLUMNS", absent);
+            let mut pipeline = setup.start().await;
+            make_by_hand(&pipeline, &table, "(id INT64 NOT NULL, t STRING, j JSON, PRIMARY KEY (id) NOT ENFORCED)")
+                .await;
+            let kinds = ["null", r#""[]""#, r#""[null]""#, r#""{}""#, r#""null""#, r#""""#, "[]", "[null]", "{}"];
+            let mut messages = vec![table.create()];
+            for (id, kind) in (1..).zip(kinds) {
+                // An empty text is no JSON.
+                let json = if kind == r#""""# { "null" } else { kind };
+                messages.push(table.insert(format!(r#"{{"id":{id},"t":{kind},"j":{json}}}"#)).at(10 + id));
+            }
+            let mut records = pipeline.send(&messages).await;
+            assert_eq!(of(&pipeline.merge().await, &table).quarantined, 0);
+            let kinds = async |pipeline: &Pipeline| {
+                let sql = format!(
+                    "SELECT id, t IS NULL, COALESCE(t, ''), j IS NULL, IF(j IS NULL, '', TO_JSON_STRING(j)), COALESCE(JSON_TYPE(j), '') \
+                     FROM `{}`",
+                    pipeline.final_table(&table)
+                );
+                pipeline.texts(&sql).await
+            };
+            let expected = [
+                "1|true||true||",
+                "2|false|[]|false|[]|array",
+                "3|false|[null]|false|[null]|array",
+                "4|false|{}|false|{}|object",
+                "5|false|null|false|null|null",
+                "6|false||true||",
+                "7|false|[]|false|[]|array",
+                "8|false|[null]|false|[null]|array",
+                "9|false|{}|false|{}|object",
+            ];
+            assert_eq!(kinds(&pipeline).await, expected, "{deletes} {absent}");
+
+            // One into another.
+            records.extend(
+                pipeline
+                    .send(&[
+                        table.update(r#"{"id":1,"t":"{}","j":"{}"}"#).at(30),
+                        table.update(r#"{"id":2,"t":null,"j":null}"#).at(31),
+                        table.update(r#"{"id":3,"t":"[]","j":[]}"#).at(32),
+                        table.update(r#"{"id":4,"t":"[null]","j":[null]}"#).at(33),
+                    ])
+                    .await,
+            );
+            pipeline.merge().await;
+            let expected = [
+                "1|false|{}|false|{}|object",
+                "2|true||true||",
+                "3|false|[]|false|[]|array",
+                "4|false|[null]|false|[null]|array",
+            ];
+            assert_eq!(kinds(&pipeline).await[..4], expected, "{deletes} {absent}");
+            redeliver_every_suffix(&pipeline, &records, &table).await;
         }
     });
 }

@@ -92,6 +92,12 @@ impl Epochs {
         true
     }
 
+    /// The epoch of a position in a final table; `None`: that of the log.
+    pub fn boundary_of(position: &str) -> Option<i64> {
+        let (epoch, _) = position.split_once('-')?;
+        (epoch.len() == EPOCH_DIGITS).then(|| epoch.parse().ok()).flatten()
+    }
+
     /// Takes an operator's word that a load is complete, though no row may have come with it; the boundary to sweep at.
     pub fn complete_by_hand(&mut self) -> Option<i64> {
         if let Some(start) = self.starts.pop() {
@@ -257,6 +263,8 @@ mod tests {
     #[test]
     fn epochs_sort_above_none_and_by_time() {
         let position = |boundary| format!("{}-0-1", Epochs::prefix(boundary));
+        assert_eq!(Epochs::boundary_of(&position(5)), Some(5));
+        assert_eq!(Epochs::boundary_of("0000-2-m1"), None);
         assert!(position(1) > format!("{NO_EPOCH}-2-p"));
         assert!(position(1_767_323_045_678_901) > position(999_999_999_999_999));
         assert!(

@@ -6,12 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::{StreamExt, stream};
 
 use crate::bigquery::table_resource::Table;
+use crate::log::kept_out_table;
 use crate::names::{SourceTable, TableName, fingerprint};
 
 use super::answer::Asked;
 use super::definition::SourceDefinition;
 use super::final_table::{FinalTable, FinalTableProblem, is_self_describing, new_table};
 use super::ledger::{LedgerState, Outcome};
+use super::offsets;
 use super::run::{Run, TABLES_AT_ONCE, TableError};
 use super::statement;
 
@@ -20,6 +22,11 @@ pub(super) struct Found {
     pub(super) table: FinalTable,
     /// Whether this run made it.
     pub(super) is_new: bool,
+}
+
+/// The tables and views that are named after the log.
+fn derived_names(log: &TableName) -> [TableName; 3] {
+    [kept_out_table(log), offsets::gaps_view(log), offsets::duplicates_view(log)]
 }
 
 /// Why a table waits that has neither a final table nor a definition.
@@ -48,7 +55,8 @@ impl Run<'_> {
         let existing: Vec<(&SourceTable, Result<Option<Table>, TableError>)> = stream::iter(candidates)
             .map(|source| async move {
                 let name = config.final_table.name_of(source);
-                let is_own = [&config.log_table, &config.merges_table, &config.quarantine_table].contains(&&name);
+                let is_own = [&config.log_table, &config.merges_table, &config.quarantine_table].contains(&&name)
+                    || derived_names(&config.log_table).contains(&name);
                 let table = if is_own {
                     Err(TableError::Problem(FinalTableProblem::OwnTable { final_table: name }))
                 } else if let Some(other) =

@@ -9,6 +9,7 @@ pub mod final_table;
 mod finals;
 pub mod fold;
 pub mod ledger;
+pub mod offsets;
 pub mod plan;
 pub mod reload;
 pub mod run;

@@ -53,7 +53,9 @@ pub fn progress(
     source: &SourceTable,
     boundary: i64,
 ) -> Result<String, NameError> {
-    let since = format!("`ingested_at` >= {}", timestamp_literal(Epochs::ingested_from(boundary)));
+    // What was not silent for long enough when the load began is looked at, too.
+    let since = timestamp_literal(Epochs::ingested_from(boundary).saturating_sub(SILENCE_US));
+    let since = format!("`ingested_at` >= {since}");
     let begun = timestamp_literal(boundary);
     Ok(format!(
         "WITH `recent` AS (\n\

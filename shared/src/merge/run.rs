@@ -19,16 +19,18 @@ use crate::bigquery::{Error, ErrorKind};
 use crate::config::Config;
 use crate::lambda::{Invocation, InvocationError};
 use crate::log::{KEPT_OUT, LOG, kept_out_table};
-use crate::names::{NameError, SourceTable, fingerprint};
+use crate::names::{NameError, POSITION_COLUMN, SourceTable, fingerprint};
 use crate::telemetry::{self, Metric, Unit};
 
-use super::answer::{Answer, Asked, TableAnswer};
+use super::answer::{Answer, Asked, TableAnswer, Word};
 use super::coverage::Coverage;
-use super::final_table::FinalTableProblem;
+use super::epoch::Epochs;
+use super::final_table::{FinalTable, FinalTableProblem};
 use super::finals::{Found, no_definition};
 use super::ledger::{Entry, LedgerState, MERGES, Outcome, TableState};
+use super::offsets;
 use super::plan::{self, News, Plan};
-use super::statement::QUARANTINE;
+use super::statement::{self, QUARANTINE};
 use super::work::{Begun, Own, Standing, Work};
 
 /// Tables merged at a time. BigQuery runs the jobs; more at once only shortens the run, and its limit on
@@ -112,10 +114,36 @@ impl Run<'_> {
         let is_reopened = begins_epoch && own.is_some();
         let own = match news {
             _ if stands_behind || is_reopened => Own::Behind,
-            Some(news) => Own::Begun(self.begin(&source, &table, &standing, news, is_retry)?, news.clone()),
+            Some(news) => {
+                let begun = self.begin(&source, &table, &standing, news, is_retry)?;
+                Own::Begun(Box::new(begun), Box::new(news.clone()))
+            }
             None => Own::Nothing,
         };
         Ok(Work { source, table, standing, unfinished, own, is_retry, waited_since_us, is_reopened })
+    }
+
+    /// Where a final table stands of which the ledger says nothing: a table from before the ledger that is in use. Its rows tell.
+    async fn take_up(
+        &self,
+        source: &SourceTable,
+        table: &FinalTable,
+        standing: &mut Standing,
+    ) -> Result<(), TableError> {
+        if table.missing_columns.iter().any(|column| column.name == POSITION_COLUMN) {
+            return Ok(());
+        }
+        let sql = statement::highest_position(&self.handler.config.project, &table.name)?;
+        let rows = self.handler.read(&sql, "highest", &self.id, self.deadline).await?;
+        let highest = rows.into_iter().flatten().next().flatten();
+        if let Some(highest) = highest {
+            tracing::warn!(table = %source, "the ledger knows nothing of this table; its own rows say where it stands");
+            if let Some(boundary) = Epochs::boundary_of(&highest) {
+                standing.epochs.begin(boundary);
+            }
+            standing.highest_position = Some(highest);
+        }
+        Ok(())
     }
 
     /// The time of the run's next ledger entry: each is above the one before, so that a table's newest is never in doubt.
@@ -220,12 +248,18 @@ impl MergeHandler {
         let finals = run.finals(&concerned, &state, asked).await?;
         for source in concerned {
             let own = state.tables.get(&source);
+            let is_replicated = self.config.tables.matches(&source.schema, &source.table);
+            // Nothing of it waits; it would only have been seen whether a load is complete.
+            let has_records = plan.tables.contains_key(&source) || behind(&source).is_some();
+            let is_asked_for = is_replicated && asked.includes(&source);
+            if !has_records && !is_asked_for {
+                continue;
+            }
             let standing = Standing {
                 coverage: behind(&source).map_or_else(|| furthest.clone(), |table| table.coverage.clone()),
                 highest_position: own.and_then(|table| table.highest_position.clone()),
                 epochs: own.map(|table| table.epochs.clone()).unwrap_or_default(),
             };
-            let is_replicated = self.config.tables.matches(&source.schema, &source.table);
             let since_us = waits_since(behind(&source), plan.tables.get(&source)).filter(|_| is_replicated);
             let waited_us = since_us.map_or(0, |since| now.saturating_sub(since));
             oldest_wait_us = waited_us.max(oldest_wait_us);
@@ -248,10 +282,14 @@ impl MergeHandler {
             } else {
                 match finals.get(&source) {
                     Some(Ok(found)) => {
+                        let mut standing = standing;
+                        if own.is_none() && !found.is_new {
+                            run.take_up(&source, &found.table, &mut standing).await?;
+                        }
                         let work = run.work(source, found, standing, own, waited_since_us, behind)?;
                         // A table that stands behind is held back by the entry that it has.
                         let (needs_entry, begun) = match &work.own {
-                            Own::Begun(begun, _) => (true, Some(begun)),
+                            Own::Begun(begun, _) => (true, Some(&**begun)),
                             Own::Behind => (own.is_none() || found.is_new || work.is_reopened, None),
                             Own::Nothing => (false, None),
                         };
@@ -274,16 +312,21 @@ impl MergeHandler {
             };
             // A table that waits as it did needs no new entry, for its own coverage still holds it back; and one that an
             // earlier run left at work must not lose sight of it.
+            let mut epochs = standing.epochs;
+            let is_told = match asked.word {
+                Some(Word::Epoch(boundary)) if asked.includes(&source) => epochs.begin(boundary),
+                _ => false,
+            };
             let is_held_back = own.is_some_and(|table| {
                 table.outcome == Outcome::Running
-                    || table.outcome == outcome && table.reason.as_deref() == Some(&reason)
+                    || !is_told && table.outcome == outcome && table.reason.as_deref() == Some(&reason)
             });
             if !is_held_back {
                 held_back.push(Entry {
                     final_table: Some(name.to_string()),
                     reason: Some(reason.clone()),
                     window_from: since_us,
-                    epochs: standing.epochs.to_entry(),
+                    epochs: epochs.to_entry(),
                     highest_position: standing.highest_position,
                     ..Entry::new(run_id, run.next_recorded_at(), &source, outcome, &standing.coverage)
                 });
@@ -347,18 +390,27 @@ impl MergeHandler {
         LedgerState::from_rows(&rows).map_err(|error| TableError::Unexpected { what: error.to_string() })
     }
 
-    async fn make_own_tables(&self, deadline: Instant) -> Result<(), Error> {
+    async fn make_own_tables(&self, deadline: Instant) -> Result<(), TableError> {
         let config = &self.config;
         self.bigquery.ensure_table(&config.log_table, &LOG, Some(config.log_retention_days), deadline).await?;
         let kept_out = kept_out_table(&config.log_table);
         self.bigquery.ensure_table(&kept_out, &KEPT_OUT, Some(config.log_retention_days), deadline).await?;
         self.bigquery.ensure_table(&config.quarantine_table, &QUARANTINE, None, deadline).await?;
+        let project = config.project.as_str();
+        for sql in [
+            offsets::create_gaps_view(project, &config.log_table, config.log_retention_days)?,
+            offsets::create_duplicates_view(project, &config.log_table)?,
+        ] {
+            let id = format!("strait_view_{}", fingerprint(&format!("{}\0{sql}", now_us()), 24));
+            self.bigquery.run_query(&self.job(&sql, id, "view"), deadline).await?;
+        }
+        // Last, for the ledger is how the next run knows that all of them are there.
         self.bigquery.ensure_table(&config.merges_table, &MERGES, None, deadline).await?;
         Ok(())
     }
 
     /// Appends entries to the ledger. A ledger that was made a moment ago may not be seen yet by appends.
-    pub(super) async fn record(&self, entries: &[Entry], deadline: Instant) -> Result<(), Error> {
+    pub(super) async fn record(&self, entries: &[Entry], deadline: Instant) -> Result<(), TableError> {
         if entries.is_empty() {
             return Ok(());
         }
@@ -369,12 +421,12 @@ impl MergeHandler {
         loop {
             let error = match self.appends.append(&stream, &rows, deadline).await.into_result(table) {
                 Err(error) if error.kind() == ErrorKind::NotFound => error,
-                other => return other,
+                other => return Ok(other?),
             };
             self.make_own_tables(deadline).await?;
             let delay = backoff.next_delay();
             if Instant::now() + delay >= deadline {
-                return Err(error);
+                return Err(error.into());
             }
             tokio::time::sleep(delay).await;
         }

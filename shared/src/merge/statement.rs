@@ -182,6 +182,11 @@ pub fn quarantine(
     ))
 }
 
+/// The query for the highest position in a final table.
+pub fn highest_position(project: &str, table: &TableName) -> Result<String, NameError> {
+    Ok(format!("SELECT MAX({}) FROM {}", quote_column(POSITION_COLUMN)?, table.quoted(project)?))
+}
+
 /// The ALTER that adds columns to a final table.
 pub fn add_columns(project: &str, table: &TableName, additions: &[NewColumn]) -> Result<String, NameError> {
     let mut added = Vec::with_capacity(additions.len());

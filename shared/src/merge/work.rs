@@ -75,7 +75,7 @@ pub(super) struct Work {
 /// What a run does with a table once nothing is left unfinished.
 pub(super) enum Own {
     /// This, planned with the others.
-    Begun(Begun, News),
+    Begun(Box<Begun>, Box<News>),
     /// What a plan by its own coverage finds: it stands behind the others.
     Behind,
     /// Nothing is new; it is only to be seen whether a load is complete.
@@ -242,7 +242,7 @@ impl Run<'_> {
             Own::Begun(begun, news) => {
                 let was_merged_before = standing.highest_position.is_some();
                 let survey = self.finish(work, begun, standing, answer, false).await?;
-                self.say(work, answer, &survey, Some(news), was_merged_before, standing);
+                self.say(work, answer, &survey, news, was_merged_before, standing);
             }
             Own::Behind => {
                 let mut news = self.own_news(&work.source, &standing.coverage).await?;
@@ -258,7 +258,7 @@ impl Run<'_> {
                 self.handler.record(&[entry], self.deadline).await?;
                 let was_merged_before = standing.highest_position.is_some();
                 let survey = self.finish(work, &begun, standing, answer, false).await?;
-                self.say(work, answer, &survey, Some(&news), was_merged_before, standing);
+                self.say(work, answer, &survey, &news, was_merged_before, standing);
             }
             Own::Nothing => answer.outcome = "idle",
         }
@@ -271,11 +271,11 @@ impl Run<'_> {
         work: &Work,
         answer: &mut TableAnswer,
         survey: &Survey,
-        news: Option<&News>,
+        news: &News,
         was_merged_before: bool,
         standing: &Standing,
     ) {
-        let mut reasons: Vec<String> = news.and_then(|news| what_was_not_applied(news)).into_iter().collect();
+        let mut reasons: Vec<String> = what_was_not_applied(news).into_iter().collect();
         reasons.extend(work.waited_since_us.map(waited_too_long));
         if survey.anew > 0 {
             reasons.push(numbering_began_anew(&work.source, survey));
@@ -283,7 +283,8 @@ impl Run<'_> {
         for reason in &reasons {
             tracing::error!(table = %work.source, reason, "a table needs a person");
         }
-        if was_merged_before && standing.epochs.open().is_none() && standing.epochs.has_start_without_load() {
+        let is_made_anew = was_merged_before && !news.starts.is_empty();
+        if is_made_anew && standing.epochs.open().is_none() && standing.epochs.has_start_without_load() {
             let reason = dropped(&work.source);
             tracing::warn!(table = %work.source, reason, "a table was dropped or made anew");
             reasons.push(reason);
@@ -381,7 +382,7 @@ impl Run<'_> {
             epochs: standing.epochs.to_entry(),
             ..Entry::new(&self.id, self.next_recorded_at(), &work.source, Outcome::Merged, &coverage)
         };
-        Ok(self.handler.record(&[entry], self.deadline).await?)
+        self.handler.record(&[entry], self.deadline).await
     }
 
     /// Does a piece of work and records it. With `goes_on`, more follows: the table must not look merged in between.

@@ -1,11 +1,11 @@
 WITH `recent` AS (
 SELECT `kafka_topic`, `kafka_partition`, `kafka_offset`, `ingested_at`, COALESCE(`emitted_at`, `ingested_at`) AS `sent`, `emitted_at` IS NOT NULL AS `is_dated`, `source_schema` = 'shop' AND `source_table` = 'order' AS `is_own`, `operation`
 FROM `project`.`cdc`.`log`
-WHERE `ingested_at` >= TIMESTAMP '2026-01-02 02:41:40.000000+00'
+WHERE `ingested_at` >= TIMESTAMP '2026-01-02 02:21:40.000000+00'
 UNION ALL
 SELECT `kafka_topic`, `kafka_partition`, `kafka_offset`, `ingested_at`, `ingested_at`, FALSE, FALSE, ''
 FROM `project`.`cdc`.`log_kept_out`, UNNEST(GENERATE_ARRAY(`first_offset`, `last_offset`)) AS `kafka_offset`
-WHERE `ingested_at` >= TIMESTAMP '2026-01-02 02:41:40.000000+00'
+WHERE `ingested_at` >= TIMESTAMP '2026-01-02 02:21:40.000000+00'
 ),
 `loaded` AS (
 SELECT MAX(`sent`) AS `newest_load` FROM `recent` WHERE `is_own` AND `operation` = 'load' AND `sent` >= TIMESTAMP '2026-01-02 02:46:40.000000+00'

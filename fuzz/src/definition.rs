@@ -1,0 +1,89 @@
+//! Definitions of source tables in control records: read as they stand there, in their order, and never a panic downstream of them.
+
+use serde_json::Value;
+use strait::merge::definition::SourceDefinition;
+use strait::merge::types::ColumnType;
+use strait::names;
+
+use crate::independent_json::{Reading, has_duplicates, member_names, read};
+
+pub const WORDS: &[&str] = &[
+    "{\"table-def\":",
+    "\"columns\":",
+    "\"primary-key\":",
+    "\"type\":",
+    "\"precision\":",
+    "\"scale\":",
+    "\"nullable\":true",
+    "NUMERIC",
+    "INT64",
+    "UINT64",
+    "WSTRING",
+    "TIMESTAMP",
+    "\"old-table-def\":",
+    "\"column-names\":",
+    "null",
+    "[]",
+    "{}",
+    "4294967295",
+    "-1",
+    "1e3",
+];
+
+pub fn check(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else {
+        return;
+    };
+    let Ok(definition) = SourceDefinition::from_control(text) else {
+        return;
+    };
+    for column in &definition.columns {
+        let (Ok(column_type) | Err(column_type)) = ColumnType::from_source(column);
+        let expression = column_type.value_of("`t`");
+        assert!(expression.contains("`t`"), "{expression}");
+        if let ColumnType::Numeric { whole, fraction } | ColumnType::BigNumeric { whole, fraction } = column_type {
+            let fits = |precision: u32| {
+                let scale = column.scale.unwrap_or(0);
+                precision.saturating_sub(scale) <= whole && scale <= fraction
+            };
+            let is_decimal = column.dms_type.eq_ignore_ascii_case("numeric");
+            assert!(!is_decimal || column.precision.is_none_or(fits), "{column:?} does not fit {column_type:?}");
+        }
+    }
+    let sources = || definition.columns.iter().map(|column| column.name.as_str());
+    assert_eq!(names::column_names(sources()).len(), definition.columns.len());
+
+    let Reading::Value(value) = read(input) else {
+        return;
+    };
+    let table = &value["table-def"];
+    // serde reads a struct from a list, too, by the places of its members; no source sends one.
+    let Some(columns) = table["columns"].as_object().filter(|columns| columns.values().all(Value::is_object)) else {
+        return;
+    };
+    let unordered: Vec<&str> = {
+        let mut names: Vec<&str> = sources().collect();
+        names.sort_unstable();
+        names
+    };
+    assert!(unordered.iter().copied().eq(columns.keys().map(String::as_str)), "{unordered:?}");
+    for column in &definition.columns {
+        let given = &columns[&column.name];
+        assert_eq!(given["type"].as_str(), Some(column.dms_type.as_str()));
+        assert_eq!(given["precision"].as_u64(), column.precision.map(u64::from));
+        assert_eq!(given["scale"].as_u64(), column.scale.map(u64::from));
+    }
+    let key = table.get("primary-key").and_then(Value::as_array);
+    let key: Vec<&str> = key.into_iter().flatten().filter_map(Value::as_str).collect();
+    assert_eq!(definition.primary_key, key);
+    // The order is the text's; taken from the text only where its way there is plain.
+    if let Some(at) = text.match_indices("\"columns\":").next().filter(|_| text.matches("\"columns\"").count() == 1) {
+        let mut objects = serde_json::Deserializer::from_str(&text[at.0 + "\"columns\":".len()..])
+            .into_iter::<&serde_json::value::RawValue>();
+        if let Some(Ok(raw)) = objects.next()
+            && let Some(in_text) = member_names(raw.get()).filter(|names| !has_duplicates(names))
+        {
+            assert!(sources().eq(in_text.iter().map(String::as_str)), "{in_text:?}");
+        }
+    }
+}

@@ -1,0 +1,1 @@
+SELECT MAX(`_strait_position`) FROM `project`.`replica`.`shop_order`

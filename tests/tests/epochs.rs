@@ -1,0 +1,338 @@
+//! What no position tells: a table that is loaded again, a binlog that begins anew, a topic made anew, records that come after the log
+//! has forgotten what followed them. Records are produced when DMS would send them and delivered when the test says.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use serde_json::json;
+use strait_tests::history::Table;
+use strait_tests::pipeline::{Pipeline, Setup, of};
+use strait_tests::run;
+
+fn row(id: u32, v: &str) -> String {
+    json!({"id": id, "v": v}).to_string()
+}
+
+/// Three rows that were loaded and changed once, merged.
+async fn loaded(setup: Setup) -> (Pipeline, Table) {
+    let orders = Table::orders();
+    let mut pipeline = setup.start().await;
+    pipeline
+        .send(&[
+            orders.drop_table(),
+            orders.create(),
+            orders.load(row(1, "a")),
+            orders.load(row(2, "b")),
+            orders.load(row(3, "c")).on_partition(1),
+            orders.update(row(3, "c2")).at(100).on_partition(1),
+        ])
+        .await;
+    pipeline.merge().await;
+    pipeline.assert_rows(&orders, &[&["1", "a"], &["2", "b"], &["3", "c2"]]).await;
+    (pipeline, orders)
+}
+
+async fn reason(pipeline: &Pipeline, table: &Table, event: &str) -> String {
+    let answers = pipeline.merge_with(event.to_owned()).await;
+    of(&answers, table).reason.clone().unwrap_or_default()
+}
+
+/// What came in is made older by days, in the log and in the ledger: nothing else tells Strait the time.
+async fn days_pass(pipeline: &Pipeline, days: u32) {
+    for sql in [
+        format!(
+            "UPDATE `{}` SET ingested_at = TIMESTAMP_SUB(ingested_at, INTERVAL {days} DAY), \
+             committed_at = TIMESTAMP_SUB(committed_at, INTERVAL {days} DAY), \
+             emitted_at = TIMESTAMP_SUB(emitted_at, INTERVAL {days} DAY) WHERE TRUE",
+            pipeline.log()
+        ),
+        format!(
+            "UPDATE `{}` SET recorded_at = TIMESTAMP_SUB(recorded_at, INTERVAL {days} DAY), \
+             window_from = TIMESTAMP_SUB(window_from, INTERVAL {days} DAY), \
+             covered_to = TIMESTAMP_SUB(covered_to, INTERVAL {days} DAY) WHERE TRUE",
+            pipeline.merges()
+        ),
+    ] {
+        pipeline.query(&sql).await;
+    }
+}
+
+#[test]
+fn a_load_in_two_partitions_is_complete_only_when_both_have_passed_it() {
+    run(async {
+        let (mut pipeline, orders) = loaded(Setup::default()).await;
+        // Row 2 has vanished; row 3 lies in a partition that lags.
+        let again = pipeline.produce(&[
+            orders.drop_table(),
+            orders.create(),
+            orders.load(row(1, "a")),
+            orders.load(row(3, "c3")).on_partition(1),
+            orders.update(row(1, "a2")).at(200),
+            orders.update(row(3, "c4")).at(201).on_partition(1),
+        ]);
+        let lagging = |late: bool| again.iter().filter(move |record| (record.partition == 1) == late).cloned();
+        pipeline.deliver(&lagging(false).collect::<Vec<_>>()).await;
+        let waits = reason(&pipeline, &orders, "{}").await;
+        assert!(waits.contains("in cdc-1"), "{waits}");
+        pipeline.assert_rows(&orders, &[&["1", "a2"], &["2", "b"], &["3", "c2"]]).await;
+        let late: Vec<_> = lagging(true).collect();
+        pipeline.deliver(&late[..1]).await;
+        let waits = reason(&pipeline, &orders, "{}").await;
+        assert!(waits.contains("in cdc-1"), "{waits}");
+        pipeline.assert_rows(&orders, &[&["1", "a2"], &["2", "b"], &["3", "c3"]]).await;
+        pipeline.deliver(&late[1..]).await;
+        pipeline.merge().await;
+        pipeline.assert_rows(&orders, &[&["1", "a2"], &["3", "c4"]]).await;
+        // The final table was made by the first load, which there was nothing to sweep for.
+        let swept =
+            format!("SELECT deleted FROM `{}` WHERE STARTS_WITH(reason, 'a load is complete')", pipeline.merges());
+        assert_eq!(pipeline.texts(&swept).await, ["1"]);
+    });
+}
+
+#[test]
+fn a_missing_offset_holds_a_load_open_until_it_comes_or_an_operator_says_so() {
+    run(async {
+        for is_said in [false, true] {
+            let (mut pipeline, orders) = loaded(Setup::default()).await;
+            let again = pipeline.produce(&[
+                orders.drop_table(),
+                orders.create(),
+                orders.load(row(1, "a")),
+                orders.load(row(3, "c3")),
+                orders.update(row(1, "a2")).at(200),
+                orders.update(row(1, "a3")).at(201).on_partition(1),
+            ]);
+            let (missing, others): (Vec<_>, Vec<_>) = (0..).zip(again).partition(|(place, _)| *place == 3);
+            pipeline.deliver(&others.into_iter().map(|(_, record)| record).collect::<Vec<_>>()).await;
+            let waits = reason(&pipeline, &orders, "{}").await;
+            assert!(waits.contains("missing in the log in cdc-0"), "{waits}");
+            assert!(pipeline.merge.log().contains("offsets are missing in the log"), "{}", pipeline.merge.log());
+            assert_eq!(pipeline.rows(&orders).await.len(), 3);
+            if is_said {
+                let event = r#"{"tables":["shop.orders"],"reload":"complete"}"#;
+                pipeline.merge_with(event).await;
+                // The operator was wrong; the row comes all the same.
+                pipeline.assert_rows(&orders, &[&["1", "a3"]]).await;
+            }
+            pipeline.deliver(&missing.into_iter().map(|(_, record)| record).collect::<Vec<_>>()).await;
+            pipeline.merge().await;
+            pipeline.assert_rows(&orders, &[&["1", "a3"], &["3", "c3"]]).await;
+        }
+    });
+}
+
+#[test]
+fn a_table_that_is_empty_after_its_load_is_emptied_only_on_an_operators_word() {
+    run(async {
+        for deletes in ["hard", "soft"] {
+            let (mut pipeline, orders) = loaded(Setup::default().with("STRAIT_DELETES", deletes)).await;
+            pipeline.send(&[orders.drop_table(), orders.create()]).await;
+            let said = reason(&pipeline, &orders, "{}").await;
+            assert!(said.contains(r#"{"tables":["shop.orders"],"reload":"complete"}"#), "{said}");
+            assert_eq!(pipeline.rows(&orders).await.len(), 3);
+            let event = r#"{"tables":["shop.orders"],"reload":"complete"}"#;
+            let answers = pipeline.merge_with(event).await;
+            assert_eq!(of(&answers, &orders).deleted, 3);
+            pipeline.assert_rows(&orders, &[]).await;
+            // Said twice, it finds nothing to do.
+            let answers = pipeline.merge_with(event).await;
+            assert_eq!(of(&answers, &orders).deleted, 0);
+            pipeline.send(&[orders.insert(row(9, "new")).at(300)]).await;
+            pipeline.merge().await;
+            pipeline.assert_rows(&orders, &[&["9", "new"]]).await;
+        }
+    });
+}
+
+#[test]
+fn a_control_record_without_rows_after_it_orders_nothing() {
+    run(async {
+        let (mut pipeline, orders) = loaded(Setup::default()).await;
+        // As a task that is resumed names its tables again, and then sends once more what it had sent.
+        let restarted = [orders.create(), orders.update(row(3, "c2")).at(100), orders.update(row(1, "a2")).at(110)];
+        pipeline.send(&restarted).await;
+        pipeline.merge().await;
+        pipeline.assert_rows(&orders, &[&["1", "a2"], &["2", "b"], &["3", "c2"]]).await;
+    });
+}
+
+#[test]
+fn a_numbering_that_begins_anew_is_said_and_heals_by_an_operators_epoch() {
+    run(async {
+        let (mut pipeline, orders) = loaded(Setup::default()).await;
+        let before = pipeline.produce(&[orders.update(row(2, "never")).at(90)]);
+        pipeline
+            .send(&[
+                orders.update(row(1, "a2")).at(500).in_file(999_999),
+                orders.insert(row(4, "d")).at(7).in_file(1_000_000),
+            ])
+            .await;
+        let said = reason(&pipeline, &orders, "{}").await;
+        assert_eq!(said, "", "a file that follows another is none that begins anew");
+        // Late, and sent again by a task that was restarted: both are below what is merged, and neither begins anything.
+        pipeline.deliver(&before).await;
+        pipeline.send(&[orders.update(row(1, "a2")).at(500).in_file(999_999)]).await;
+        assert_eq!(reason(&pipeline, &orders, "{}").await, "");
+
+        // A failover: another server's binlog, which counts from one.
+        pipeline
+            .send(&[
+                orders.update(row(1, "a3")).at(4).in_file(1).committed_after_s(60),
+                orders.delete(row(4, "d")).at(5).in_file(1).committed_after_s(61),
+                orders.insert(row(5, "e")).at(6).in_file(1).committed_after_s(62),
+            ])
+            .await;
+        let said = reason(&pipeline, &orders, "{}").await;
+        assert!(said.starts_with("3 changes were committed after everything that is merged"), "{said}");
+        assert!(pipeline.merge.log().contains("numbering has begun anew"));
+        // The very command that it names.
+        let event = &said[said.find("{\"tables\"").unwrap()..=said.rfind('}').unwrap()];
+        assert!(event.contains(r#"["shop.*"]"#), "{event}");
+        assert_eq!(reason(&pipeline, &orders, event).await, "");
+        let healed: &[&[&str]] = &[&["1", "a3"], &["2", "never"], &["3", "c2"], &["5", "e"]];
+        pipeline.assert_rows(&orders, healed).await;
+        let snapshot = pipeline.snapshot(&orders).await;
+        assert_eq!(reason(&pipeline, &orders, event).await, "", "said twice, it changes nothing");
+        assert_eq!(pipeline.snapshot(&orders).await, snapshot);
+        // From then on the new numbering counts, and the old one's stragglers do not.
+        pipeline
+            .send(&[
+                orders.update(row(5, "e2")).at(9).in_file(1).committed_after_s(70),
+                orders.delete(row(3, "c2")).at(10).in_file(1).committed_after_s(71),
+            ])
+            .await;
+        assert_eq!(reason(&pipeline, &orders, "{}").await, "");
+        pipeline.assert_rows(&orders, &[&["1", "a3"], &["2", "never"], &["5", "e2"]]).await;
+    });
+}
+
+#[test]
+fn transaction_details_that_are_switched_off_are_said() {
+    run(async {
+        let (mut pipeline, orders) = loaded(Setup::default()).await;
+        pipeline.send(&[orders.update(row(1, "unordered"))]).await;
+        let said = reason(&pipeline, &orders, "{}").await;
+        assert!(said.contains("IncludeTransactionDetails switched off"), "{said}");
+        let event = &said[said.find("{\"tables\"").unwrap()..=said.rfind('}').unwrap()];
+        pipeline.merge_with(event.to_owned()).await;
+        pipeline.assert_rows(&orders, &[&["1", "unordered"], &["2", "b"], &["3", "c2"]]).await;
+    });
+}
+
+#[test]
+fn records_driven_again_from_a_dead_letter_destination_are_folded_below_any_watermark() {
+    run(async {
+        let (mut pipeline, orders) = loaded(Setup::default()).await;
+        let dead = pipeline.produce(&[
+            orders.insert(row(7, "dead")).at(110),
+            orders.update(row(1, "a1")).at(111),
+            orders.delete(row(2, "b")).at(112),
+            orders.insert(row(8, "eight")).at(113),
+        ]);
+        pipeline.send(&[orders.update(row(1, "a2")).at(120), orders.delete(row(8, "eight")).at(121)]).await;
+        pipeline.merge().await;
+        pipeline.send(&[orders.update(row(1, "a3")).at(130)]).await;
+        pipeline.merge().await;
+        pipeline.deliver(&dead).await;
+        let answers = pipeline.merge().await;
+        assert!(of(&answers, &orders).late > 0);
+        pipeline.assert_rows(&orders, &[&["1", "a3"], &["3", "c2"], &["7", "dead"]]).await;
+    });
+}
+
+#[test]
+fn a_topic_made_anew_counts_from_zero_and_hides_nothing() {
+    run(async {
+        let (mut pipeline, orders) = loaded(Setup::default()).await;
+        let mut records = pipeline.produce(&[
+            orders.update(row(1, "a2")).at(200),
+            orders.insert(row(4, "d")).at(201),
+            orders.delete(row(2, "b")).at(202),
+        ]);
+        for (offset, record) in (0..).zip(&mut records) {
+            record.offset = offset;
+        }
+        pipeline.deliver(&records).await;
+        pipeline.merge().await;
+        pipeline.assert_rows(&orders, &[&["1", "a2"], &["3", "c2"], &["4", "d"]]).await;
+    });
+}
+
+#[test]
+fn a_late_record_that_is_older_than_the_log_is_quarantined_unless_its_row_is_there() {
+    run(async {
+        let (mut pipeline, orders) = loaded(Setup::default().with("STRAIT_LOG_RETENTION_DAYS", "10")).await;
+        let late =
+            pipeline.produce(&[orders.insert(row(8, "was deleted")).at(110), orders.update(row(1, "stale")).at(111)]);
+        pipeline.send(&[orders.delete(row(8, "was deleted")).at(120), orders.update(row(1, "a2")).at(121)]).await;
+        pipeline.merge().await;
+        // The log forgets the delete of row 8.
+        days_pass(&pipeline, 40).await;
+        pipeline.query(&format!("DELETE FROM `{}` WHERE TRUE", pipeline.log())).await;
+        pipeline.deliver(&late).await;
+        pipeline
+            .query(&format!(
+                "UPDATE `{}` SET committed_at = TIMESTAMP_SUB(committed_at, INTERVAL 40 DAY), \
+                 emitted_at = TIMESTAMP_SUB(emitted_at, INTERVAL 40 DAY) WHERE TRUE",
+                pipeline.log()
+            ))
+            .await;
+        let answers = pipeline.merge().await;
+        assert_eq!(of(&answers, &orders).quarantined, 1, "{answers:?}");
+        pipeline.assert_rows(&orders, &[&["1", "a2"], &["2", "b"], &["3", "c2"]]).await;
+        let quarantined =
+            pipeline.texts(&format!("SELECT key, reason FROM `{}`", pipeline.quarantine())).await.concat();
+        assert!(quarantined.contains(r#"{"id":"8"}|the change is older than what the log retains"#), "{quarantined}");
+        // What comes in order is no matter for the guard.
+        pipeline.send(&[orders.insert(row(8, "again")).at(130)]).await;
+        pipeline.merge().await;
+        pipeline.assert_rows(&orders, &[&["1", "a2"], &["2", "b"], &["3", "c2"], &["8", "again"]]).await;
+    });
+}
+
+#[test]
+fn records_that_wait_for_longer_than_half_the_logs_retention_are_an_error_and_none_is_skipped() {
+    run(async {
+        let orders = Table::orders();
+        let mut pipeline = Setup::default().with("STRAIT_LOG_RETENTION_DAYS", "10").start().await;
+        let other = Table::new("shop", "other").column("id", "INT64").key(&["id"]);
+        // No definition has come, so its records wait.
+        pipeline
+            .send(&[orders.insert(row(1, "a")).at(10), other.create(), other.insert(json!({"id": 1})).at(11)])
+            .await;
+        pipeline.merge().await;
+        assert!(!pipeline.merge.log().contains("more than half"));
+        days_pass(&pipeline, 6).await;
+        pipeline.send(&[other.insert(json!({"id": 2})).at(12), orders.insert(row(2, "b")).at(13)]).await;
+        pipeline.merge().await;
+        let log = pipeline.merge.log();
+        let line = log.lines().find(|line| line.contains("more than half")).unwrap();
+        assert!(line.contains("ERROR") && line.contains("shop.orders"), "{line}");
+        assert!(log.contains(r#""OldestUnmergedAge":"#), "{log}");
+        // Past the retention, what is still there is merged, and that some may be gone is said.
+        days_pass(&pipeline, 6).await;
+        pipeline.send(&[orders.create()]).await;
+        let answers = pipeline.merge().await;
+        let said = of(&answers, &orders).reason.clone().unwrap_or_default();
+        assert!(said.contains("longer than the log retains them"), "{answers:?}");
+        pipeline.assert_rows(&orders, &[&["1", "a"], &["2", "b"]]).await;
+        assert_eq!(reason_of_next(&mut pipeline, &orders).await, "");
+    });
+}
+
+async fn reason_of_next(pipeline: &mut Pipeline, orders: &Table) -> String {
+    pipeline.send(&[orders.insert(row(3, "c")).at(20)]).await;
+    reason(pipeline, orders, "{}").await
+}
+
+#[test]
+fn a_ledger_that_is_lost_is_no_reason_to_take_new_changes_for_old() {
+    run(async {
+        let (mut pipeline, orders) = loaded(Setup::default()).await;
+        // The load has left the log; of its epoch only the rows know.
+        pipeline.query(&format!("DROP TABLE `{}`", pipeline.merges())).await;
+        pipeline.query(&format!("DELETE FROM `{}` WHERE operation <> 'update'", pipeline.log())).await;
+        pipeline.send(&[orders.update(row(1, "a2")).at(300), orders.delete(row(2, "b")).at(301)]).await;
+        pipeline.merge().await;
+        pipeline.assert_rows(&orders, &[&["1", "a2"], &["3", "c2"]]).await;
+    });
+}
