@@ -24,6 +24,11 @@ test: functions ## Everything that can be checked on one machine.
 fuzz: ## libFuzzer over every reader and writer of text, MINUTES=10 each (TARGETS="names event" for some of them).
 	MINUTES=$(or $(MINUTES),10) CARGO=$(CARGO) ./fuzz/run $(TARGETS)
 
+# How long, and how it is split: the statements get most of it, for they are what the algorithm's check cannot see.
+BUDGET ?= 30m
+test-long: ## Random schedules on all levels for BUDGET (30m, 1800s): histories, records, wrong.
+	BUDGET=$(BUDGET) CARGO="$(CARGO)" PROFILE=$(PROFILE) $(PYTHON) tests/long.py
+
 lint: ## Formatting, lints, dependencies, one TLS provider.
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --profile $(PROFILE) --workspace --all-targets -- -D warnings

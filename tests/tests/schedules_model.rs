@@ -9,7 +9,7 @@ use strait_tests::schedules::{oracle, play_on_model, run_model, seconds};
 fn the_algorithm_is_right_under_random_schedules() {
     let budget = seconds("MODEL", 8);
     let tally = run_model(budget, true);
-    println!("model: {} histories, {} records delivered, none wrong", tally.histories, tally.steps);
+    println!("model: {}", tally.in_words());
 }
 
 #[test]

@@ -87,17 +87,18 @@ fn a_partition_that_has_brought_nothing_of_a_load_yet_may_be_behind() {
     run(async {
         let table = two_columns();
         let mut pipeline = Pipeline::start().await;
-        let first =
-            [table.create(), table.load(row(1, 1, 1)), table.load(row(2, 2, 2)).on_partition(1), table.insert(row(3, 3, 3)).at(10)];
+        let first = [
+            table.create(),
+            table.load(row(1, 1, 1)),
+            table.load(row(2, 2, 2)).on_partition(1),
+            table.insert(row(3, 3, 3)).at(10),
+        ];
         send(&mut pipeline, &first).await;
         pipeline.merge().await;
         let behind = pipeline.produce(&[table.drop_table(), table.create()]);
         let second = pipeline.produce(&[table.load(row(2, 2, 2)).on_partition(1)]);
-        let rest = pipeline.produce(&[
-            table.load(row(1, 1, 1)),
-            table.load(row(3, 3, 3)),
-            table.insert(row(4, 4, 4)).at(20),
-        ]);
+        let rest =
+            pipeline.produce(&[table.load(row(1, 1, 1)), table.load(row(3, 3, 3)), table.insert(row(4, 4, 4)).at(20)]);
         pipeline.deliver(&behind).await;
         pipeline.deliver(&rest).await;
         pipeline.merge().await;
@@ -139,7 +140,8 @@ fn an_update_after_a_delete_makes_no_row_of_nulls_while_its_insert_is_late() {
     run(async {
         let table = two_columns();
         let mut pipeline = Setup::default().with("STRAIT_ABSENT_COLUMNS", "unchanged").start().await;
-        send(&mut pipeline, &[table.create(), table.insert(row(1, 1, 1)).at(1), table.delete(row(1, 1, 1)).at(2)]).await;
+        send(&mut pipeline, &[table.create(), table.insert(row(1, 1, 1)).at(1), table.delete(row(1, 1, 1)).at(2)])
+            .await;
         let insert = pipeline.produce(&[table.insert(row(1, 5, 5)).at(3)]);
         send(&mut pipeline, &[table.update(json!({"id": 1, "w": 6})).at(4)]).await;
         pipeline.merge().await;

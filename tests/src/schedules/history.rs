@@ -3,9 +3,7 @@
 //! whole table.
 
 use super::random::Random;
-use super::source::{
-    Action, Change, KEYS, Key, Kind, PARTITIONS, Rows, SENTINEL, Step, Truth, is_free,
-};
+use super::source::{Action, Change, KEYS, Key, Kind, PARTITIONS, Rows, SENTINEL, Step, Truth, is_free};
 
 /// Microseconds between two transactions of a source that is busy.
 pub const TRANSACTION_US: u64 = 250_000;
@@ -278,14 +276,16 @@ impl History {
                 // A load takes its time: each row is read as it is when its turn comes.
                 let mut read = first_step;
                 for key in keys {
-                    let may_be_late = self.steps.get(read).is_some_and(|step| step.transaction < phase.until.min(phase.from + 4));
+                    let may_be_late =
+                        self.steps.get(read).is_some_and(|step| step.transaction < phase.until.min(phase.from + 4));
                     if may_be_late && random.one_in(4) {
                         read += 1;
                     }
                     if truth.actual[read][usize::from(key)].is_none() {
                         continue;
                     }
-                    clock = (clock + 7).max(timeline.commit_us(self.steps[..read].last().map_or(0, |step| step.transaction)) + 7);
+                    clock = (clock + 7)
+                        .max(timeline.commit_us(self.steps[..read].last().map_or(0, |step| step.transaction)) + 7);
                     self.sendings.push(Sending {
                         origin: Origin::Load { key, read, phase: place },
                         emission_us: clock,

@@ -36,6 +36,14 @@ pub struct Tally {
     pub wrong: usize,
 }
 
+impl Tally {
+    /// For a person, and for `tests/long.py`.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        format!("so far: {} histories, {} records delivered, {} wrong", self.histories, self.steps, self.wrong)
+    }
+}
+
 /// Seconds to run: a level's own variable, else what all share, else the default.
 ///
 /// # Panics

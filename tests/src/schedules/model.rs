@@ -254,9 +254,10 @@ impl<'h> Model<'h> {
     }
 
     fn recent(&self, visible: &[Logged]) -> Vec<Logged> {
-        let open_from = self.coverage.to_us.map_or(0, |to| {
-            if self.rules.reach_back { to.saturating_sub(REACH_BACK_US) } else { to + 1 }
-        });
+        let open_from = self
+            .coverage
+            .to_us
+            .map_or(0, |to| if self.rules.reach_back { to.saturating_sub(REACH_BACK_US) } else { to + 1 });
         visible.iter().copied().filter(|row| row.ingested_us >= open_from).collect()
     }
 
@@ -333,7 +334,9 @@ impl<'h> Model<'h> {
         let Some(ended) = changes.filter(|row| row.emission_us > newest_load).map(|row| row.emission_us).min() else {
             return;
         };
-        if self.rules.patience && !(0..PARTITIONS).all(|partition| has_passed(self.rules, visible, &since, partition, boundary, ended)) {
+        if self.rules.patience
+            && !(0..PARTITIONS).all(|partition| has_passed(self.rules, visible, &since, partition, boundary, ended))
+        {
             return;
         }
         self.sweep(boundary);
@@ -515,7 +518,14 @@ impl<'h> Model<'h> {
 }
 
 /// Whether a partition has brought a record that was sent as late as `ended`, and no offset is missing before it.
-fn has_passed(rules: Rules, visible: &[Logged], since: &[&Logged], partition: usize, boundary: u64, ended: u64) -> bool {
+fn has_passed(
+    rules: Rules,
+    visible: &[Logged],
+    since: &[&Logged],
+    partition: usize,
+    boundary: u64,
+    ended: u64,
+) -> bool {
     let own = || since.iter().filter(move |row| row.partition == partition);
     // A partition that has brought nothing since the load began may be behind.
     let Some(highest) = own().map(|row| row.offset).max() else {
@@ -540,9 +550,8 @@ fn has_passed(rules: Rules, visible: &[Logged], since: &[&Logged], partition: us
 pub fn play(history: &History, timeline: &Timeline, rules: Rules, spread_us: u64) -> Result<usize, String> {
     let mut model = Model::new(history, rules);
     let mut oracle = Oracle::new(history, timeline);
-    let mut rows: Vec<Option<Logged>> = (0..history.sendings.len())
-        .map(|place| oracle_row(history, &oracle, timeline, place, rules))
-        .collect();
+    let mut rows: Vec<Option<Logged>> =
+        (0..history.sendings.len()).map(|place| oracle_row(history, &oracle, timeline, place, rules)).collect();
     let mut controls: Vec<Logged> = timeline.controls.iter().map(control_row).collect();
     // Offsets in the order of sending.
     let mut sent: Vec<&mut Logged> = rows.iter_mut().flatten().chain(&mut controls).collect();
@@ -585,7 +594,8 @@ pub fn play(history: &History, timeline: &Timeline, rules: Rules, spread_us: u64
             }
         }
         model.merge(number);
-        if number == history.windows.len() && timeline.has_reloads() && !loads_a_row(history, timeline, oracle.truth()) {
+        if number == history.windows.len() && timeline.has_reloads() && !loads_a_row(history, timeline, oracle.truth())
+        {
             model.complete_by_hand(number);
         }
         if !model.log.iter().any(|row| row.control.is_some_and(|control| control.is_create)) {

@@ -123,12 +123,10 @@ impl<'h> Oracle<'h> {
     fn is_state(&self, key: usize, row: &Row) -> bool {
         let states = &self.truth.states[key];
         if self.history.modes.unchanged {
-            let was_removed = self
-                .truth
-                .changes
-                .iter()
-                .flatten()
-                .any(|change| usize::from(change.key) == key && change.operation == Operation::Delete || change.old.map(usize::from) == Some(key));
+            let was_removed = self.truth.changes.iter().flatten().any(|change| {
+                usize::from(change.key) == key && change.operation == Operation::Delete
+                    || change.old.map(usize::from) == Some(key)
+            });
             return (0..COLUMNS).all(|column| {
                 row[column].is_none() && was_removed || states.iter().any(|state| state[column] == row[column])
             });

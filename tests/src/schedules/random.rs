@@ -6,7 +6,7 @@ pub struct Random(pub u64);
 
 impl Random {
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -16,7 +16,7 @@ impl Random {
 
     /// A number below the limit; 0 for a limit of 0.
     pub fn below(&mut self, limit: usize) -> usize {
-        (self.next() % (limit.max(1) as u64)) as usize
+        (self.bits() % (limit.max(1) as u64)) as usize
     }
 
     /// True once in so many times.
@@ -31,6 +31,6 @@ impl Random {
 
     /// A generator of its own, so that what one part draws does not shift the others.
     pub fn split(&mut self) -> Self {
-        Self(self.next())
+        Self(self.bits())
     }
 }

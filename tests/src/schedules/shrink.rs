@@ -96,11 +96,7 @@ fn is_delivered(history: &History, sending: usize) -> bool {
 fn first_arrivals(history: &History) -> Vec<Vec<bool>> {
     let mut seen = vec![false; history.sendings.len()];
     let is_first = |arrival: &Arrival, seen: &mut Vec<bool>| !std::mem::replace(&mut seen[arrival.sending], true);
-    history
-        .windows
-        .iter()
-        .map(|window| window.iter().map(|arrival| is_first(arrival, &mut seen)).collect())
-        .collect()
+    history.windows.iter().map(|window| window.iter().map(|arrival| is_first(arrival, &mut seen)).collect()).collect()
 }
 
 fn without_arrivals(history: &History, keep: impl Fn(usize, usize) -> bool) -> History {

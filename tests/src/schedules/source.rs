@@ -203,8 +203,7 @@ pub fn is_free(kind: Kind, rows: &Rows, key: Key, mover: Option<Key>) -> bool {
 /// Applies one step to the rows; `None` if it does nothing.
 fn apply(kind: Kind, unchanged: bool, step: &Step, rows: &mut Rows) -> Option<Change> {
     let has = |bits: u8, column: usize| bits & 1 << column != 0;
-    let written =
-        |column: usize| (!has(step.nulls, column)).then_some(step.value * COLUMNS as u16 + column as u16);
+    let written = |column: usize| (!has(step.nulls, column)).then_some(step.value * COLUMNS as u16 + column as u16);
     let whole = |row: &Row| -> Image {
         std::array::from_fn(|column| match row[column] {
             Some(value) => Cell::Value(value),

@@ -78,7 +78,14 @@ impl Shape {
     }
 
     /// A sending as a message; `None` where it is empty.
-    pub fn message(&self, history: &History, truth: &Truth, timeline: &Timeline, lane: usize, place: usize) -> Option<Vec<u8>> {
+    pub fn message(
+        &self,
+        history: &History,
+        truth: &Truth,
+        timeline: &Timeline,
+        lane: usize,
+        place: usize,
+    ) -> Option<Vec<u8>> {
         let sending = history.sendings[place];
         let mut metadata = self.metadata(sending.emission_us, lane);
         metadata.insert("record-type".to_owned(), json!("data"));
@@ -173,8 +180,10 @@ impl Shape {
                 let (event, next) = (start + u64::from(record) * 50, start + u64::from(record) * 50 + 50);
                 let name = format!("mysql-bin-changelog.{file:06}");
                 metadata.insert("transaction-id".to_owned(), json!(id));
-                metadata
-                    .insert("stream-position".to_owned(), json!(format!("{name}:{event}:0:{next}:{id}:{name}:{start}")));
+                metadata.insert(
+                    "stream-position".to_owned(),
+                    json!(format!("{name}:{event}:0:{next}:{id}:{name}:{start}")),
+                );
             }
             Engine::PostgreSql => {
                 // The lower half rolls over on the way.
