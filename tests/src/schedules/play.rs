@@ -55,7 +55,7 @@ pub struct Play {
 }
 
 /// Of so many histories, those of a table whose partitions have gaps: each gap is a condition in the merge's statements.
-const GAPPY_SHARE: usize = 8;
+const GAPPY_SHARE: usize = 16;
 
 impl Play {
     /// Draws one: so many histories for each kind of key.
@@ -74,8 +74,9 @@ impl Play {
             Known::LeftOut
         };
         let timeline = Timeline::random(&mut random, windows, reload_count, known);
-        // The end of a load is seen by what each partition has brought, without a gap.
-        let is_dense = !with_reloads && !random.one_in(4);
+        let is_dense = !random.one_in(4);
+        // The end of a load is seen by what comes after it in each partition; the partitions of a window bring no more.
+        let by_hand = is_dense || random.one_in(3);
         let lanes = if is_dense { lanes } else { (lanes / GAPPY_SHARE).max(1) };
         // What a merge costs is mostly the number of its tables.
         let first = random.below(Kind::ALL.len());
@@ -92,7 +93,7 @@ impl Play {
                 Table { kind, engine, histories }
             })
             .collect();
-        Self { modes, timeline, tables, is_dense, by_hand: random.one_in(3) }
+        Self { modes, timeline, tables, is_dense, by_hand }
     }
 
     fn partition(&self, partition: usize, window: usize) -> usize {
