@@ -835,9 +835,14 @@ impl Url {
             return Err(EXPECTED.to_owned());
         }
         let uri: http::Uri = text.parse().map_err(|_| EXPECTED.to_owned())?;
-        let is_encrypted = match uri.scheme_str() {
-            Some("https") => true,
-            Some("http") => false,
+        // A scheme is the same in capitals (RFC 3986, 3.1); whoever is handed the address need not know that.
+        let (scheme, rest) = match (uri.scheme_str(), text.split_once("://")) {
+            (Some(scheme), Some((_, rest))) => (scheme.to_ascii_lowercase(), rest),
+            _ => return Err(EXPECTED.to_owned()),
+        };
+        let is_encrypted = match scheme.as_str() {
+            "https" => true,
+            "http" => false,
             _ => return Err(EXPECTED.to_owned()),
         };
         let host = uri.host().filter(|host| !host.is_empty());
@@ -850,7 +855,7 @@ impl Url {
         }
         let address = host.trim_start_matches('[').trim_end_matches(']');
         let is_loopback = host == "localhost" || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
-        Ok(Self { text: text.to_owned(), is_encrypted, is_loopback })
+        Ok(Self { text: format!("{scheme}://{rest}"), is_encrypted, is_loopback })
     }
 }
 

@@ -263,3 +263,12 @@ fn every_variable_is_known_and_named_once() {
         }
     }
 }
+
+/// A scheme is the same in capitals, but not everything that is handed an address knows that.
+#[test]
+fn a_scheme_in_capitals_is_made_small() {
+    let config =
+        with(&[("STRAIT_BIGQUERY_REST_URL", "HttpS://Example.com/V2/"), ("STRAIT_BIGQUERY_GRPC_URL", "HTTPS://h")])
+            .unwrap();
+    assert_eq!((config.rest_url.as_str(), config.grpc_url.as_str()), ("https://Example.com/V2", "https://h"));
+}

@@ -97,6 +97,7 @@ fn statements() -> BTreeMap<String, String> {
     );
     let kept_out = kept_out_table(&log);
     add("reload_progress".into(), reload::progress(PROJECT, &log, &kept_out, &order(), 1_767_322_000_000_000).unwrap());
+    add("reload_earlier".into(), reload::earlier(PROJECT, &log, &kept_out, 1_767_322_000_000_000).unwrap());
     let other = SourceTable { schema: "crm".into(), table: "o'brien".into() };
     add("definitions".into(), statement::newest_definitions(PROJECT, &log, &[&order(), &other]).unwrap());
     add("highest_position".into(), statement::highest_position(PROJECT, &table("replica", "shop_order")).unwrap());

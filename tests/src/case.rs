@@ -17,7 +17,7 @@ use crate::pipeline::{NOTHING_FAILED, Pipeline, Setup, answer, cells};
 #[derive(Debug, Clone)]
 #[allow(clippy::large_enum_variant, reason = "a case has a handful of them")]
 enum Arrival {
-    New(Message),
+    New(Box<Message>),
     Again(Range<usize>),
 }
 
@@ -72,7 +72,7 @@ impl Case {
     /// Then these arrive.
     #[must_use]
     pub fn deliver(mut self, messages: impl IntoIterator<Item = Message>) -> Self {
-        self.windows.last_mut().unwrap().extend(messages.into_iter().map(Arrival::New));
+        self.windows.last_mut().unwrap().extend(messages.into_iter().map(Box::new).map(Arrival::New));
         self
     }
 
@@ -97,6 +97,19 @@ impl Case {
         self.deleted_keys = deleted_keys;
         self
     }
+}
+
+/// Those of the cases that the test's command line selects by a part of their names, as `cargo test case_05` does; all, if it names
+/// none of them.
+#[must_use]
+pub fn asked_for(cases: Vec<Case>) -> Vec<Case> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let is_asked_for = |case: &Case| arguments.iter().any(|argument| case.name.contains(argument.as_str()));
+    let has_skip = arguments.iter().any(|argument| argument.starts_with("--skip"));
+    if has_skip || !cases.iter().any(is_asked_for) {
+        return cases;
+    }
+    cases.into_iter().filter(is_asked_for).collect()
 }
 
 /// Plays cases, and says of each by its name what was wrong.
@@ -154,8 +167,8 @@ impl Stage<'_> {
                 for arrival in player.case.windows.get(window).into_iter().flatten() {
                     match arrival {
                         Arrival::New(message) => {
-                            let records = self.pipeline.produce([message]);
-                            player.messages.push(message.clone());
+                            let records = self.pipeline.produce([message.as_ref()]);
+                            player.messages.push(Message::clone(message));
                             player.records.extend(records.iter().cloned());
                             batch.extend(records);
                         }

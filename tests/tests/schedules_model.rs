@@ -21,7 +21,7 @@ fn a_missing_rule_of_reloads_is_found_and_shown_by_a_short_history() {
         ("waiting for partitions", Rules { patience: false, ..all }),
         ("waiting for silent partitions", Rules { silent_partitions: false, ..all }),
         ("the offset before the load's first", Rules { predecessor: false, ..all }),
-        ("a sweep after the first merge", Rules { always_open: false, ..all }),
+        ("a first load that hides what is older", Rules { first_load_hides: false, ..all }),
         ("reopening at an operator's word", Rules { reopen_by_hand: false, ..all }),
         ("completing a row at its own position", Rules { complete_at_own_position: false, ..all }),
     ] {

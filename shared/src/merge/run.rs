@@ -312,11 +312,9 @@ impl MergeHandler {
             };
             // A table that waits as it did needs no new entry, for its own coverage still holds it back; and one that an
             // earlier run left at work must not lose sight of it.
-            let mut epochs = standing.epochs;
-            let is_told = match asked.word {
-                Some(Word::Epoch(boundary)) if asked.includes(&source) => epochs.begin(boundary),
-                _ => false,
-            };
+            let mut standing = standing;
+            let is_told =
+                matches!(asked.word, Some(Word::Epoch(_))) && asked.includes(&source) && standing.hear(asked.word);
             let is_held_back = own.is_some_and(|table| {
                 table.outcome == Outcome::Running
                     || !is_told && table.outcome == outcome && table.reason.as_deref() == Some(&reason)
@@ -326,7 +324,7 @@ impl MergeHandler {
                     final_table: Some(name.to_string()),
                     reason: Some(reason.clone()),
                     window_from: since_us,
-                    epochs: epochs.to_entry(),
+                    epochs: standing.epochs.to_entry(),
                     highest_position: standing.highest_position,
                     ..Entry::new(run_id, run.next_recorded_at(), &source, outcome, &standing.coverage)
                 });

@@ -49,8 +49,8 @@ pub struct Rules {
     pub silent_partitions: bool,
     /// The offset before a load's first in a partition has to be there, whenever it was ingested.
     pub predecessor: bool,
-    /// A load opens the table's rows to the sweep, also where nothing was merged before: its first window may hold older rows.
-    pub always_open: bool,
+    /// A load that is a table's first merge hides what is older: there is nothing to sweep yet.
+    pub first_load_hides: bool,
     /// When an operator completes a load that brought no row, what was sent since it began is merged as of its epoch first.
     pub reopen_by_hand: bool,
     /// Where images may be partial, what is folded anew completes a row at the row's own position.
@@ -71,7 +71,7 @@ impl Rules {
         patience: true,
         silent_partitions: true,
         predecessor: true,
-        always_open: true,
+        first_load_hides: true,
         reopen_by_hand: true,
         complete_at_own_position: true,
     };
@@ -147,7 +147,7 @@ struct Epochs {
 }
 
 impl Epochs {
-    fn learn(&mut self, new: &[Logged], may_hold_older: bool) -> bool {
+    fn learn(&mut self, new: &[Logged], may_hold_older: bool, hides_older: bool) -> bool {
         self.starts.extend(new.iter().filter(|row| row.control.is_some()).map(|row| row.emission_us));
         self.starts.sort_unstable();
         self.starts.dedup();
@@ -165,6 +165,8 @@ impl Epochs {
         self.boundaries.sort_unstable();
         if may_hold_older {
             self.open = self.open.max(Some(start));
+        } else if hides_older {
+            self.complete = self.complete.max(Some(start));
         }
         true
     }
@@ -269,8 +271,8 @@ impl<'h> Model<'h> {
         let mut all_new = new(&recent, &self.coverage);
         if self.rules.epochs {
             // With an epoch that begins, records that are merged already are of another one: they are looked at again.
-            let may_hold_older = self.rules.always_open || self.highest.is_some();
-            while self.epochs.learn(&all_new, may_hold_older) {
+            let may_hold_older = self.highest.is_some();
+            while self.epochs.learn(&all_new, may_hold_older, self.rules.first_load_hides) {
                 if let (Some(to), Some(from)) = (self.coverage.to_us, self.epochs.boundaries.last()) {
                     self.coverage = Coverage { to_us: Some(to.min(*from)), ranges: Vec::new() };
                 }
@@ -451,11 +453,22 @@ impl<'h> Model<'h> {
             (None, false)
         });
         debug_assert!(rows.iter().all(|row| row.key == newest.key));
+        // Where images may be partial, an update after a delete makes no row before the insert between them has come.
+        let begins = |row: &&Split| {
+            // A key that was NULL before cannot be seen to have changed; an image that lacks nothing is a row all the same.
+            let is_whole = row.logged.operation != Operation::Update
+                || row.logged.old.is_some_and(|old| !self.history.kind.is_null(old))
+                || !row.logged.image.contains(&Cell::Absent);
+            !row.deleted && is_whole
+        };
+        let ended = rows.iter().filter(|row| row.deleted).map(|row| row.logged.position).max();
+        let begun = rows.iter().filter(begins).map(|row| row.logged.position).max();
+        let waits_for_its_insert = modes.unchanged && ended > begun;
         // Once a load is complete, what is older is gone from the source, unless the load brought it.
         let swept = self.epochs.complete.map_or((0, 0, 0, 0), |boundary| (boundary, 0, 0, 0));
         Some(Folded {
             position: newest.logged.position.max(swept),
-            deleted: newest.deleted || newest.logged.position < swept,
+            deleted: newest.deleted || waits_for_its_insert || newest.logged.position < swept,
             has_image: rows.iter().any(|row| !row.deleted),
             late,
             cells,

@@ -2,8 +2,7 @@
 //! never from how a merge works.
 //!
 //! - Each row is a state that the source's row had. (Where absent means unchanged and records are missing in between, each value is one
-//!   that the row's column had: the record that would tell the rest has not come. Known and let pass: between a delete and an update
-//!   whose insert is late, the delete is taken for a NULL in every column, until the insert comes.)
+//!   that the row's column had: the record that would tell the rest has not come.)
 //! - A row that is marked as deleted is of a key that existed.
 //! - Once the records of a key that have been delivered are the beginning of its history, the row is as it was then. All records
 //!   delivered is the longest such beginning.
@@ -123,13 +122,7 @@ impl<'h> Oracle<'h> {
     fn is_state(&self, key: usize, row: &Row) -> bool {
         let states = &self.truth.states[key];
         if self.history.modes.unchanged {
-            let was_removed = self.truth.changes.iter().flatten().any(|change| {
-                usize::from(change.key) == key && change.operation == Operation::Delete
-                    || change.old.map(usize::from) == Some(key)
-            });
-            return (0..COLUMNS).all(|column| {
-                row[column].is_none() && was_removed || states.iter().any(|state| state[column] == row[column])
-            });
+            return (0..COLUMNS).all(|column| states.iter().any(|state| state[column] == row[column]));
         }
         states.contains(row)
     }
