@@ -52,15 +52,13 @@ pub struct Control {
     pub partition: usize,
 }
 
-/// Whether a timeline may hold what is known to go wrong.
+/// Whether plays may hold what is known to go wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Known {
     /// It may.
     Played,
     /// It may not.
     LeftOut,
-    /// It may not, and absent means unchanged.
-    LeftOutIfPartial,
 }
 
 /// What all histories of a table share.
@@ -77,14 +75,12 @@ pub struct Timeline {
 }
 
 impl Timeline {
-    /// A timeline of so many windows, with so many reloads. `known`: what is known to go wrong (the ignored tests of
-    /// `tests/schedules_reload.rs`) is left out: a first merge that sees two loads, and, where absent means unchanged, the start of a
-    /// load that arrives after that of a later one.
-    pub fn random(random: &mut Random, windows: usize, reloads: usize, known: Known) -> Self {
+    /// A timeline of so many windows, with so many reloads.
+    pub fn random(random: &mut Random, windows: usize, reloads: usize) -> Self {
         let ordered = reloads == 0 && random.one_in(5);
         let end = 4 + random.below(14) as u32;
         // Whether windows follow phases, or everything may come at any time.
-        let aligned = !random.one_in(4) || known != Known::Played;
+        let aligned = !random.one_in(4);
         let mut phases: Vec<Phase> = Vec::new();
         let mut starts: Vec<u32> = (0..reloads).map(|_| 1 + random.below(end as usize - 1) as u32).collect();
         starts.sort_unstable();
@@ -117,12 +113,12 @@ impl Timeline {
         let mut controls = Vec::new();
         for (place, phase) in phases.iter().enumerate() {
             let mut window = if aligned { phase.windows.0 } else { random.below(windows) };
-            if aligned && place > 0 && random.one_in(5) && known != Known::LeftOutIfPartial {
+            if aligned && place > 0 && random.one_in(5) {
                 // There is no order between control and data.
                 window = (window + 1 + random.below(2)).min(windows - 1);
             }
             if place == 0 {
-                let is_late = random.one_in(8) && (reloads == 0 || known == Known::Played);
+                let is_late = random.one_in(8);
                 window = if is_late { random.below(windows) } else { 0 };
             }
             let partition = random.below(PARTITIONS);

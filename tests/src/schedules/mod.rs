@@ -22,7 +22,7 @@ pub mod wire;
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use history::{Engine, History, Known, Modes, Timeline};
+use history::{Engine, History, Modes, Timeline};
 use model::Rules;
 use random::Random;
 use source::Kind;
@@ -79,7 +79,7 @@ pub fn draw(seed: u64, reloads: bool) -> (History, Timeline, u64) {
     let mut random = Random(seed);
     let windows = 1 + random.below(6);
     let reloads = if reloads && random.one_in(2) { 1 + random.below(2) } else { 0 };
-    let timeline = Timeline::random(&mut random, windows, reloads, Known::Played);
+    let timeline = Timeline::random(&mut random, windows, reloads);
     let kind = random.pick(&Kind::ALL);
     let engine = random.pick(&[Engine::MySql, Engine::PostgreSql]);
     let modes = Modes { soft: random.one_in(2), unchanged: random.one_in(3) };

@@ -66,22 +66,19 @@ impl Play {
         // Each load may be broken off once, and the first merge sees no more than the first.
         let windows = if with_reloads { 2 * reload_count + 1 + random.below(2) } else { 2 + random.below(3) };
         let modes = Modes { soft: random.one_in(2), unchanged: random.one_in(3) };
-        let known = if std::env::var_os("STRAIT_SCHEDULES_KNOWN").is_some() {
-            Known::Played
-        } else if modes.unchanged {
-            Known::LeftOutIfPartial
-        } else {
-            Known::LeftOut
-        };
-        let timeline = Timeline::random(&mut random, windows, reload_count, known);
+        let known = if std::env::var_os("STRAIT_SCHEDULES_KNOWN").is_some() { Known::Played } else { Known::LeftOut };
+        // Known: the ignored test of `tests/schedules_reload.rs`.
+        let is_left_out = |kind: &Kind| known == Known::LeftOut && modes.unchanged && *kind == Kind::Nullable;
+        let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| !is_left_out(kind)).collect();
+        let timeline = Timeline::random(&mut random, windows, reload_count);
         let is_dense = !random.one_in(4);
         // The end of a load is seen by what comes after it in each partition; the partitions of a window bring no more.
         let by_hand = is_dense || random.one_in(3);
         let lanes = if is_dense { lanes } else { (lanes / GAPPY_SHARE).max(1) };
         // What a merge costs is mostly the number of its tables.
-        let first = random.below(Kind::ALL.len());
-        let second = (first + 1 + random.below(Kind::ALL.len() - 1)) % Kind::ALL.len();
-        let tables = [Kind::ALL[first], Kind::ALL[second]]
+        let first = random.below(kinds.len());
+        let second = (first + 1 + random.below(kinds.len() - 1)) % kinds.len();
+        let tables = [kinds[first], kinds[second]]
             .into_iter()
             .map(|kind| {
                 let engine = match kind {
