@@ -98,6 +98,9 @@ fn statements() -> BTreeMap<String, String> {
         statement::quarantine(PROJECT, &everything_folds, &table("cdc", "quarantine"), &order(), None).unwrap(),
     );
     let kept_out = kept_out_table(&log);
+    let quarantine = table("cdc", "quarantine");
+    let sql = reload::quarantined_rows(PROJECT, &quarantine, &order(), 1_767_322_000_000_000).unwrap();
+    add("reload_quarantined".into(), sql);
     add("reload_progress".into(), reload::progress(PROJECT, &log, &kept_out, &order(), 1_767_322_000_000_000).unwrap());
     add("reload_earlier".into(), reload::earlier(PROJECT, &log, &kept_out, 1_767_322_000_000_000).unwrap());
     let other = SourceTable { schema: "crm".into(), table: "o'brien".into() };

@@ -11,6 +11,8 @@ use strait_tests::run;
 
 /// An operator's word that a load is complete.
 const COMPLETE: &str = r#"{"tables":["shop.orders"],"reload":"complete"}"#;
+/// An operator's word that there was nothing to load.
+const EMPTY: &str = r#"{"tables":["shop.orders"],"reload":"empty"}"#;
 /// Far above what any condition takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -92,7 +94,7 @@ fn an_emptied_table_that_has_rows_again_keeps_them_when_an_operator_says_so() {
             if is_merged_before {
                 pipeline.merge().await;
             }
-            pipeline.merge_with(COMPLETE).await;
+            pipeline.merge_with(EMPTY).await;
             pipeline.assert_rows(&orders, &[&["9", "new"]]).await;
         }
     });
@@ -190,10 +192,10 @@ fn a_word_is_heard_though_the_table_failed_and_has_no_news() {
         pipeline.merge().await;
         let refused = json!({"kind": "status", "http": 400, "body": "{\"error\":{\"code\":400,\"message\":\"no\",\"errors\":[{\"reason\":\"invalidQuery\"}]}}"});
         job_fault(&pipeline, "DELETE FROM `e2e`.`@", refused, 1).await;
-        pipeline.invoke_merge(COMPLETE).await;
+        pipeline.invoke_merge(EMPTY).await;
         assert!(pipeline.faults_are_used_up().await);
         assert_eq!(pipeline.rows(&orders).await.len(), 3);
-        let answers = pipeline.merge_with(COMPLETE).await;
+        let answers = pipeline.merge_with(EMPTY).await;
         assert_eq!(of(&answers, &orders).deleted, 3, "{answers:?}");
         pipeline.assert_rows(&orders, &[]).await;
     });
@@ -251,5 +253,30 @@ fn a_partition_that_was_silent_before_the_load_may_still_bring_rows_of_it() {
             pipeline.merge().await;
             pipeline.assert_rows(&orders, &[&["1", "a2"], &["3", "c2"]]).await;
         }
+    });
+}
+
+#[test]
+fn a_row_whose_load_is_quarantined_keeps_its_last_exact_state() {
+    run(async {
+        let prices = Table::new("shop", "prices").column("id", "INT64").numeric("price", 8, 2).key(&["id"]);
+        let price = |id: u32, price: &str| format!("{{\"id\":{id},\"price\":{price}}}");
+        let mut pipeline = Setup::default().start().await;
+        let first =
+            [prices.create(), prices.load(price(1, "1.50")), prices.load(price(2, "2.50")), prices.load(price(3, "3"))];
+        pipeline.send(&first).await;
+        pipeline.merge().await;
+        // Row 2 has become what the column cannot hold; row 3 is gone.
+        let again = [
+            prices.create(),
+            prices.load(price(1, "1.50")),
+            prices.load(price(2, "2.50000000001")),
+            prices.update(price(1, "1.75")).at(10),
+        ];
+        pipeline.send(&again).await;
+        let answers = pipeline.merge().await;
+        let waits = of(&answers, &prices).reason.clone().unwrap_or_default();
+        assert!(waits.contains("1 loaded rows are in the quarantine"), "{waits}");
+        pipeline.assert_rows(&prices, &[&["1", "1.75"], &["2", "2.5"], &["3", "3"]]).await;
     });
 }

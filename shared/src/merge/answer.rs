@@ -24,6 +24,8 @@ pub enum Word {
     Epoch(i64),
     /// The full load that is under way is complete.
     ReloadComplete,
+    /// The table was dropped or made anew, and there was nothing to load.
+    ReloadEmpty,
 }
 
 /// An event that is none of the merge's.
@@ -69,11 +71,16 @@ impl Asked {
         let word = match (by_hand.reload.as_deref(), by_hand.epoch.as_deref()) {
             (None, None) => None,
             (Some("complete"), None) => Some(Word::ReloadComplete),
+            (Some("empty"), None) => Some(Word::ReloadEmpty),
             (None, Some(time)) => {
                 let time = time.parse::<Timestamp>().map_err(|_| NotAMergeEvent { what: "its epoch is no time" })?;
                 Some(Word::Epoch(time.as_microsecond()))
             }
-            _ => return Err(NotAMergeEvent { what: "reload is not \"complete\", or stands beside epoch" }),
+            _ => {
+                return Err(NotAMergeEvent {
+                    what: "reload is neither \"complete\" nor \"empty\", or stands beside epoch",
+                });
+            }
         };
         // Said of no table by name, it would be said of every table there is.
         if word.is_some() && by_hand.tables.is_none() {
@@ -200,6 +207,8 @@ mod tests {
         assert_eq!(asked.by_name().count(), 0);
         let asked = Asked::from_event(br#"{"tables":["shop.orders"],"reload":"complete"}"#).unwrap();
         assert_eq!(asked.word, Some(Word::ReloadComplete));
+        let asked = Asked::from_event(br#"{"tables":["shop.orders"],"reload":"empty"}"#).unwrap();
+        assert_eq!(asked.word, Some(Word::ReloadEmpty));
         for event in [
             &br#"{"reload":"complete"}"#[..],
             br#"{"tables":["a.b"],"reload":"yes"}"#,

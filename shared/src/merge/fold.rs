@@ -165,8 +165,9 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
         AbsentColumns::Unchanged => (
             format!(
                 ",\nMAX(IF(`deleted`, `position`, NULL)) OVER ({by_key}) AS `key_ended`,\n\
-                 MAX(IF(`deleted` OR `operation` = 'update' AND NOT ({}), NULL, `position`)) OVER ({by_key}) AS `key_begun`",
-                parts.key_changed.join(" OR ")
+                 MAX(IF(`deleted` OR `operation` = 'update' AND NOT ({}) AND ({}), NULL, `position`)) OVER ({by_key}) AS `key_begun`",
+                parts.key_changed.join(" OR "),
+                parts.is_partial
             ),
             "(`key_deleted` OR COALESCE(`key_ended` > COALESCE(`key_begun`, ''), FALSE))",
         ),
@@ -318,6 +319,8 @@ struct Parts {
     values: Vec<String>,
     flaw_columns: String,
     flaw_reasons: String,
+    /// Whether an image lacks columns, where that means something.
+    is_partial: String,
 }
 
 impl Parts {
@@ -338,6 +341,7 @@ impl Parts {
             values: Vec::new(),
             flaw_columns: String::new(),
             flaw_reasons: "WHEN `flaw` = -1 THEN `error`".to_owned(),
+            is_partial: "FALSE".to_owned(),
         };
         let mut absent_beside_key = Vec::new();
         for (place, column) in table.columns.iter().enumerate() {
@@ -391,11 +395,12 @@ impl Parts {
             ));
         }
         if !absent_beside_key.is_empty() {
+            parts.is_partial = absent_beside_key.join(" OR ");
             // The absent column's value is in the old key's row, which the fold of the new key does not see.
             parts.flaws.push(format!(
                 "WHEN `operation` = 'update' AND ({}) AND ({}) THEN -2",
                 parts.key_changed.join(" OR "),
-                absent_beside_key.join(" OR ")
+                parts.is_partial
             ));
             parts.flaw_reasons.push_str(
                 " WHEN `flaw` = -2 THEN 'the key changed in an image that lacks columns, so the new row cannot be completed'",

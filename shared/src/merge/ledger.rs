@@ -11,6 +11,7 @@ use crate::names::{NameError, SourceTable, TableName, string_literal};
 use super::coverage::{Coverage, OffsetRange};
 use super::epoch::Epochs;
 use super::fold::timestamp_literal;
+use super::plan::Plan;
 
 const OFFSET_COLUMNS: &[Column] = &[
     column("topic", ColumnType::String, Mode::Required, "Kafka topic"),
@@ -381,6 +382,13 @@ impl LedgerState {
             .max_by_key(|state| (state.coverage.to_us, state.recorded_at))
             .map(|state| state.coverage.clone())
             .unwrap_or_default()
+    }
+
+    /// A table that is merged, and of which the plan has no news.
+    pub fn any_merged_besides(&self, plan: &Plan) -> Option<(&SourceTable, &TableState)> {
+        self.tables
+            .iter()
+            .find(|(source, table)| table.outcome == Outcome::Merged && !plan.tables.contains_key(*source))
     }
 
     /// A time for new entries that no entry of any table has reached yet, so that clocks that differ cannot reorder entries.

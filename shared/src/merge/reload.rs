@@ -13,6 +13,8 @@ use crate::names::{
     DELETED_COLUMN, MERGED_AT_COLUMN, NameError, POSITION_COLUMN, SourceTable, TableName, quote_column, string_literal,
 };
 
+use crate::position::NO_EPOCH;
+
 use super::coverage::REACH_BACK_US;
 use super::epoch::{Epochs, SENT};
 use super::fold::timestamp_literal;
@@ -115,6 +117,23 @@ pub fn earlier(project: &str, log: &TableName, kept_out: &TableName, boundary: i
          GROUP BY `kafka_topic`, `kafka_partition`",
         log = log.quoted(project)?,
         kept_out = kept_out.quoted(project)?,
+    ))
+}
+
+/// The query for how many rows of a load are in the quarantine. There they have the positions of the log.
+pub fn quarantined_rows(
+    project: &str,
+    quarantine: &TableName,
+    source: &SourceTable,
+    boundary: i64,
+) -> Result<String, NameError> {
+    Ok(format!(
+        "SELECT COUNT(*)\nFROM {}\nWHERE `source_schema` = {} AND `source_table` = {} AND `position` >= {} AND `position` < {}",
+        quarantine.quoted(project)?,
+        string_literal(&source.schema),
+        string_literal(&source.table),
+        string_literal(&format!("{NO_EPOCH}-0-{boundary:020}")),
+        string_literal(&format!("{NO_EPOCH}-1")),
     ))
 }
 

@@ -293,8 +293,29 @@ impl MergeHandler {
                 match finals.get(&source) {
                     Some(Ok(found)) => {
                         let mut standing = standing;
-                        if own.is_none() && !found.is_new {
-                            run.take_up(&source, &found.table, &mut standing).await?;
+                        if standing.highest_position.is_none()
+                            && !found.is_new
+                            && let Err(error) = run.take_up(&source, &found.table, &mut standing).await
+                        {
+                            let reason = describe(&error);
+                            tracing::error!(table = %source, reason, "a table failed");
+                            held_back.push(Entry {
+                                final_table: Some(name.to_string()),
+                                reason: Some(reason.clone()),
+                                window_from: since_us,
+                                ..Entry::new(
+                                    run_id,
+                                    run.next_recorded_at(),
+                                    &source,
+                                    Outcome::Failed,
+                                    &standing.coverage,
+                                )
+                            });
+                            answers.push(TableAnswer {
+                                reason: Some(reason),
+                                ..TableAnswer::new(&source, &name, Outcome::Failed.as_str())
+                            });
+                            continue;
                         }
                         let work = run.work(source, found, standing, own, waited_since_us, behind)?;
                         // A table that stands behind is held back by the entry that it has.
@@ -347,6 +368,24 @@ impl MergeHandler {
                     ..TableAnswer::new(&source, &name, outcome.as_str())
                 });
             }
+        }
+        // While no table is merged none says how far the log has been looked at, and every plan would read more of it.
+        let has_moved = window_to_us.saturating_sub(furthest.to_us.unwrap_or(window_to_us)) > HOUR_US;
+        if has_moved
+            && to_do.is_empty()
+            && let Some((source, table)) = state.any_merged_besides(&plan)
+        {
+            held_back.push(Entry {
+                highest_position: table.highest_position.clone(),
+                epochs: table.epochs.to_entry(),
+                ..Entry::new(
+                    run_id,
+                    run.next_recorded_at(),
+                    source,
+                    Outcome::Merged,
+                    &Coverage::after(window_to_us, now, plan.seen.clone()),
+                )
+            });
         }
         run.record(held_back).await?;
 

@@ -109,8 +109,8 @@ impl Standing {
         let before = self.epochs.clone();
         let begins = match word {
             Some(Word::Epoch(boundary)) => self.epochs.begin(boundary),
-            Some(Word::ReloadComplete) => self.epochs.begin_without_load(),
-            None => false,
+            Some(Word::ReloadEmpty) => self.epochs.begin_without_load(),
+            Some(Word::ReloadComplete) | None => false,
         };
         self.reopen(&before);
         begins
@@ -323,7 +323,7 @@ impl Run<'_> {
         answer: &mut TableAnswer,
     ) -> Result<(), TableError> {
         let boundary = match (word, standing.epochs.open()) {
-            (Some(Word::ReloadComplete), open) => open,
+            (Some(Word::ReloadComplete | Word::ReloadEmpty), open) => open,
             (_, Some(open)) => {
                 if let Some(waits_for) = self.load_waits_for(&work.source, open, &standing.coverage).await? {
                     let reason = format!(
@@ -408,8 +408,20 @@ impl Run<'_> {
         // after them, so it sees all that they saw.
         let news = self.own_news(source, coverage).await?;
         let is_unmerged = news.is_some_and(|news| news.newest_load_us.is_some());
-        Ok(is_unmerged
-            .then(|| "the next run, which merges the rows that have come while this one was at work".to_owned()))
+        if is_unmerged {
+            return Ok(Some(
+                "the next run, which merges the rows that have come while this one was at work".to_owned(),
+            ));
+        }
+        // Their rows' last exact states would go with what the load did not bring.
+        let sql = reload::quarantined_rows(&config.project, &config.quarantine_table, source, boundary)?;
+        let rows = self.handler.read(&sql, "reload_quarantined", &self.id, self.deadline).await?;
+        let quarantined = rows.into_iter().flatten().next().flatten().unwrap_or_default();
+        Ok((quarantined != "0").then(|| {
+            format!(
+                "a person, because {quarantined} loaded rows are in the quarantine and their last exact states would go"
+            )
+        }))
     }
 
     /// The news of a table that stands behind the others, by its own coverage.
@@ -629,7 +641,7 @@ fn what_was_not_applied(news: &News) -> Option<String> {
 fn dropped(source: &SourceTable) -> String {
     format!(
         "the table was dropped or made anew at the source, and no row has been loaded since: its rows stay. If it is empty or gone there, \
-         invoke the merge with {{\"tables\":[\"{source}\"],\"reload\":\"complete\"}}"
+         invoke the merge with {{\"tables\":[\"{source}\"],\"reload\":\"empty\"}}"
     )
 }
 
