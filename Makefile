@@ -6,7 +6,7 @@ PROFILE ?= ci
 BIN := target/$(PROFILE)
 ZIPS := target/zips
 
-.PHONY: help demo test fuzz mutations lint build functions clean-embedded
+.PHONY: help demo test fuzz mutations test-long lint build functions clean-embedded
 
 help: ## What there is.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -23,6 +23,11 @@ test: functions ## Everything that can be checked on one machine.
 
 fuzz: ## libFuzzer over every reader and writer of text, MINUTES=10 each (TARGETS="names event" for some of them).
 	MINUTES=$(or $(MINUTES),10) CARGO=$(CARGO) ./fuzz/run $(TARGETS)
+
+# How long, and how it is split: the statements get most of it, for they are what the algorithm's check cannot see.
+BUDGET ?= 30m
+test-long: ## Random schedules on all levels for BUDGET (30m, 1800s): histories, records, wrong.
+	BUDGET=$(BUDGET) CARGO="$(CARGO)" PROFILE=$(PROFILE) $(PYTHON) tests/long.py
 
 mutations: ## Break each rule of the product in turn, in a copy, and expect its test to notice (ONLY=23 for one case).
 	CARGO=$(CARGO) $(PYTHON) tests/mutations/run.py $(addprefix --only ,$(ONLY))

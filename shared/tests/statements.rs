@@ -81,6 +81,8 @@ fn statements() -> BTreeMap<String, String> {
         OffsetRange { topic: "it's".into(), partition: 7, first: 5, last: 5 },
     ];
     let epochs = epochs();
+    let state = LedgerState { newest_us: Some(1_767_323_045_678_901), ..LedgerState::default() };
+    let in_turn = state.in_turn(PROJECT, &table("cdc", "merges"), &order(), "id/1").unwrap();
     let mut all = BTreeMap::new();
     let mut add = |name: String, sql: String| assert!(all.insert(name, sql).is_none());
 
@@ -97,6 +99,7 @@ fn statements() -> BTreeMap<String, String> {
     );
     let kept_out = kept_out_table(&log);
     add("reload_progress".into(), reload::progress(PROJECT, &log, &kept_out, &order(), 1_767_322_000_000_000).unwrap());
+    add("reload_earlier".into(), reload::earlier(PROJECT, &log, &kept_out, 1_767_322_000_000_000).unwrap());
     let other = SourceTable { schema: "crm".into(), table: "o'brien".into() };
     add("definitions".into(), statement::newest_definitions(PROJECT, &log, &[&order(), &other]).unwrap());
     add("highest_position".into(), statement::highest_position(PROJECT, &table("replica", "shop_order")).unwrap());
@@ -140,11 +143,12 @@ fn statements() -> BTreeMap<String, String> {
                 table: &final_table,
                 absent,
                 deletes,
+                in_turn: &in_turn,
                 key_range: Some(("1", "99")),
             };
             add(format!("merge_{mode}"), statement::merge(&request).unwrap());
             if absent == AbsentColumns::Null {
-                let sql = reload::sweep(PROJECT, &final_table.name, 1_767_322_000_000_000, deletes).unwrap();
+                let sql = reload::sweep(PROJECT, &final_table.name, 1_767_322_000_000_000, deletes, &in_turn).unwrap();
                 add(format!("sweep_{deletes_name}"), sql);
             }
             if mode == "hard_null" {
@@ -182,6 +186,7 @@ fn statements() -> BTreeMap<String, String> {
         table: &by_hand,
         absent: AbsentColumns::Null,
         deletes: Deletes::Hard,
+        in_turn: "TRUE",
         key_range: Some(("it's", "z")),
     };
     add("merge_by_hand".into(), statement::merge(&request).unwrap());

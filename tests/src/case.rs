@@ -15,6 +15,7 @@ use crate::history::{Message, Table};
 use crate::pipeline::{NOTHING_FAILED, Pipeline, Setup, answer, cells};
 
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "a case has a handful of them")]
 enum Arrival {
     New(Box<Message>),
     Again(Range<usize>),

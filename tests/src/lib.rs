@@ -18,6 +18,7 @@ pub mod case;
 pub mod history;
 pub mod pipeline;
 pub mod programs;
+pub mod schedules;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};

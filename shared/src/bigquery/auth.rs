@@ -1,5 +1,6 @@
 //! Access tokens for BigQuery, from a credential JSON: a service account's key, or AWS → Google federation without one.
 //! A token is checked against the wall clock, because a frozen function's timers and monotonic clock stand still.
+//! A credential that is refused is asked for once more, read anew: a secret is rotated while a process lives for hours.
 //! No token and no part of a credential may reach a log line or an error text.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -52,10 +53,10 @@ const SERVICE_ACCOUNT_SCOPE: &str = "https://www.googleapis.com/auth/bigquery";
 /// (<https://cloud.google.com/iam/docs/reference/sts/rest/v1/TopLevel/token>).
 const FEDERATED_SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 
-/// A way to obtain one new token.
+/// A way to obtain one new token, with the length of its life.
 #[async_trait]
 trait FetchToken: Send + Sync {
-    async fn fetch(&self) -> Result<String, Error>;
+    async fn fetch(&self) -> Result<(String, Duration), Error>;
 }
 
 struct CachedToken {
@@ -66,7 +67,6 @@ struct CachedToken {
 /// Tokens kept until shortly before the end of their life, by the wall clock.
 struct TokenCache<F> {
     fetch: F,
-    lifetime: Duration,
     clock: fn() -> SystemTime,
     cached: Mutex<Option<CachedToken>>,
     /// Callers that find no token wait for the one fetch that is under way.
@@ -92,9 +92,9 @@ impl<F: FetchToken> TokenCache<F> {
             return Ok(Some(token));
         }
         // Counted from before the fetch: the token is not younger than that.
-        let expires = (self.clock)() + self.lifetime;
-        let token = self.fetch.fetch().await?;
-        *self.cached() = Some(CachedToken { token: token.clone(), expires });
+        let asked = (self.clock)();
+        let (token, lifetime) = self.fetch.fetch().await?;
+        *self.cached() = Some(CachedToken { token: token.clone(), expires: asked + lifetime });
         Ok(Some(token))
     }
 
@@ -110,37 +110,94 @@ enum CredentialType {
     ExternalAccount,
 }
 
-struct GoogleFetch {
-    credential: Value,
+/// A credential JSON that has been understood.
+#[derive(Clone)]
+struct Credential {
+    json: Value,
     credential_type: CredentialType,
 }
 
+/// Where a credential JSON can be read anew.
+#[async_trait]
+pub trait CredentialStore: Send + Sync {
+    /// The credential JSON as it is now; `None` where it cannot be read just now, which the store has said.
+    async fn read(&self) -> Option<String>;
+}
+
+struct GoogleFetch {
+    credential: Mutex<Credential>,
+    store: Option<Box<dyn CredentialStore>>,
+}
+
+#[async_trait]
+impl FetchToken for GoogleFetch {
+    async fn fetch(&self) -> Result<(String, Duration), Error> {
+        let credential = self.credential().clone();
+        match credential.fetch().await {
+            // Rotated, perhaps. The library also calls it a refusal when an answer breaks off or is a proxy's page.
+            Err(error) if error.kind() == ErrorKind::Credentials => {
+                let credential = self.read_anew().await?.unwrap_or(credential);
+                let token = credential.fetch().await?;
+                *self.credential() = credential;
+                Ok(token)
+            }
+            other => other,
+        }
+    }
+}
+
 impl GoogleFetch {
+    fn credential(&self) -> MutexGuard<'_, Credential> {
+        self.credential.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn read_anew(&self) -> Result<Option<Credential>, Error> {
+        let Some(store) = &self.store else {
+            return Ok(None);
+        };
+        store.read().await.map(|json| Credential::from_json(&json)).transpose()
+    }
+}
+
+impl Credential {
+    fn from_json(json: &str) -> Result<Self, Error> {
+        let wrong = |detail: &'static str| {
+            Error::new(ErrorKind::Credentials, "token", "the credential JSON").with_detail(detail)
+        };
+        let mut json: Value = serde_json::from_str(json).map_err(|_| wrong("it is not JSON"))?;
+        let credential_type = match json.get("type").and_then(Value::as_str) {
+            Some("service_account") => CredentialType::ServiceAccount,
+            Some("external_account") => CredentialType::ExternalAccount,
+            _ => {
+                return Err(wrong("its type is neither service_account nor external_account"));
+            }
+        };
+        drop_metadata_session(&mut json);
+        Ok(Self { json, credential_type })
+    }
+
     /// New credentials for every token. google-cloud-auth refreshes its own cache by a timer and judges it by the
     /// monotonic clock: behind a frozen function it hands out an expired token. The refresh task of credentials that
     /// were dropped ends by itself.
     fn build(&self) -> Result<AccessTokenCredentials, google_cloud_auth::build_errors::Error> {
         match self.credential_type {
-            CredentialType::ServiceAccount => service_account::Builder::new(self.credential.clone())
+            CredentialType::ServiceAccount => service_account::Builder::new(self.json.clone())
                 .with_access_specifier(service_account::AccessSpecifier::from_scopes([SERVICE_ACCOUNT_SCOPE]))
                 .build_access_token_credentials(),
-            CredentialType::ExternalAccount => external_account::Builder::new(self.credential.clone())
+            CredentialType::ExternalAccount => external_account::Builder::new(self.json.clone())
                 .with_scopes([FEDERATED_SCOPE])
                 .build_access_token_credentials(),
         }
     }
-}
 
-#[async_trait]
-impl FetchToken for GoogleFetch {
-    async fn fetch(&self) -> Result<String, Error> {
+    async fn fetch(&self) -> Result<(String, Duration), Error> {
         // The build error quotes the JSON it could not read: its text is left out.
         let credentials = self.build().map_err(|_| {
             Error::new(ErrorKind::Credentials, "token", "the credential JSON")
                 .with_detail("a field is missing or not readable")
         })?;
         match tokio::time::timeout(FETCH_TIMEOUT, credentials.access_token()).await {
-            Ok(Ok(token)) => Ok(token.token),
+            Ok(Ok(token)) => Ok((token.token, token_lifetime(&self.json))),
             // The library's text can hold the token service's answer, which quotes the request: only its verdict is kept.
             Ok(Err(error)) if error.is_transient() => {
                 Err(Error::new(ErrorKind::Unreachable, "token", "Google's token service"))
@@ -164,24 +221,22 @@ impl GoogleCredentials {
     /// # Errors
     /// `Credentials` when it is not JSON or of another type; the text never quotes it.
     pub fn from_json(json: &str) -> Result<Self, Error> {
-        let wrong = |detail: &'static str| {
-            Error::new(ErrorKind::Credentials, "token", "the credential JSON").with_detail(detail)
-        };
-        let mut credential: Value = serde_json::from_str(json).map_err(|_| wrong("it is not JSON"))?;
-        let credential_type = match credential.get("type").and_then(Value::as_str) {
-            Some("service_account") => CredentialType::ServiceAccount,
-            Some("external_account") => CredentialType::ExternalAccount,
-            _ => {
-                return Err(wrong("its type is neither service_account nor external_account"));
-            }
-        };
-        drop_metadata_session(&mut credential);
-        let fetch = GoogleFetch { credential, credential_type };
-        let lifetime = token_lifetime(&fetch.credential);
+        Self::new(json, None)
+    }
+
+    /// As [`Self::from_json`], of a JSON that `store` gives as it is now.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn from_store(json: &str, store: impl CredentialStore + 'static) -> Result<Self, Error> {
+        Self::new(json, Some(Box::new(store)))
+    }
+
+    fn new(json: &str, store: Option<Box<dyn CredentialStore>>) -> Result<Self, Error> {
+        let credential = Mutex::new(Credential::from_json(json)?);
         Ok(Self {
             cache: TokenCache {
-                fetch,
-                lifetime,
+                fetch: GoogleFetch { credential, store },
                 clock: SystemTime::now,
                 cached: Mutex::new(None),
                 fetching: tokio::sync::Mutex::new(()),
@@ -252,8 +307,8 @@ mod tests {
 
     #[async_trait]
     impl FetchToken for Counting {
-        async fn fetch(&self) -> Result<String, Error> {
-            Ok(format!("token {}", self.0.fetch_add(1, Ordering::SeqCst)))
+        async fn fetch(&self) -> Result<(String, Duration), Error> {
+            Ok((format!("token {}", self.0.fetch_add(1, Ordering::SeqCst)), DEFAULT_LIFETIME))
         }
     }
 
@@ -262,7 +317,6 @@ mod tests {
         SECONDS.store(1_000_000, Ordering::SeqCst);
         let cache = TokenCache {
             fetch: Counting(AtomicU64::new(0)),
-            lifetime: DEFAULT_LIFETIME,
             clock,
             cached: Mutex::new(None),
             fetching: tokio::sync::Mutex::new(()),

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
+
 use super::append::AppendClient;
-use super::auth::{GoogleCredentials, NoToken, TokenSource};
+use super::auth::{CredentialStore, GoogleCredentials, NoToken, TokenSource};
 use super::error::{Error, ErrorKind};
 use super::rest::BigQuery;
 use crate::config::{Config, CredentialSource};
@@ -38,7 +40,24 @@ async fn token_source(config: &Config) -> Result<Arc<dyn TokenSource>, Invocatio
         CredentialSource::Secret(id) => {
             let json = secrets::fetch(id).await?;
             let variable = "STRAIT_CREDENTIALS_SECRET";
-            Ok(Arc::new(GoogleCredentials::from_json(&json).map_err(|error| in_variable(&error, variable))?))
+            let credentials = GoogleCredentials::from_store(&json, Secret(id.clone()));
+            Ok(Arc::new(credentials.map_err(|error| in_variable(&error, variable))?))
+        }
+    }
+}
+
+/// The secret of this id, which may be rotated while the process lives.
+struct Secret(String);
+
+#[async_trait]
+impl CredentialStore for Secret {
+    async fn read(&self) -> Option<String> {
+        match secrets::fetch(&self.0).await {
+            Ok(json) => Some(json),
+            Err(error) => {
+                tracing::warn!(reason = %error, "the credential was refused and its secret could not be read anew");
+                None
+            }
         }
     }
 }

@@ -62,7 +62,9 @@ impl Epochs {
     /// Takes in what a table's news say of loads; whether an epoch begins with them. With `may_hold_older` the final table may
     /// hold rows of earlier epochs, which have to go once the load is complete.
     pub fn learn(&mut self, news: &News, may_hold_older: bool) -> bool {
-        self.starts.extend(&news.starts);
+        // The start of a load that is known is read again when a table's coverage stands back.
+        let known = self.open.max(self.complete);
+        self.starts.extend(news.starts.iter().filter(|start| Some(**start) > known));
         self.starts.sort_unstable();
         self.starts.dedup();
         self.newest_load = self.newest_load.max(news.newest_load_us);
@@ -76,6 +78,9 @@ impl Epochs {
         let is_new = self.begin(start);
         if is_new && may_hold_older {
             self.open = self.open.max(Some(start));
+        } else if is_new {
+            // There is nothing to sweep, and what an earlier load that was interrupted leaves in the log must not come in.
+            self.complete = self.complete.max(Some(start));
         }
         is_new
     }
@@ -98,14 +103,18 @@ impl Epochs {
         (epoch.len() == EPOCH_DIGITS).then(|| epoch.parse().ok()).flatten()
     }
 
-    /// Takes an operator's word that a load is complete, though no row may have come with it; the boundary to sweep at.
-    pub fn complete_by_hand(&mut self) -> Option<i64> {
-        if let Some(start) = self.starts.pop() {
-            self.starts.clear();
-            self.begin(start);
-            self.open = self.open.max(Some(start));
+    /// Takes an operator's word that a load is complete; whether an epoch begins with it, because no row has come with the load. While a
+    /// load is open the word is said of that one: a task that was resumed since has named its tables without loading them.
+    pub fn begin_without_load(&mut self) -> bool {
+        if self.open.is_some() {
+            return false;
         }
-        self.open
+        let Some(start) = self.starts.pop() else {
+            return false;
+        };
+        self.starts.clear();
+        self.open = Some(start);
+        self.begin(start)
     }
 
     /// The boundary of a load whose end is not known yet.
@@ -147,9 +156,10 @@ impl Epochs {
         boundary.saturating_sub(CLOCK_DIFFERENCE_US)
     }
 
-    /// `ingested_at` from which on records may belong to the newest epoch, in µs.
-    pub fn reopened_from(&self) -> Option<i64> {
-        self.boundaries.last().copied().map(Self::ingested_from)
+    /// `ingested_at` from which on records may belong to an epoch that was not known `before`, in µs.
+    pub fn reopened_from(&self, before: &Self) -> Option<i64> {
+        let lowest = self.boundaries.iter().find(|boundary| !before.boundaries.contains(boundary));
+        lowest.copied().map(Self::ingested_from)
     }
 
     /// A position at or below that of every record that DMS sent from `oldest_emitted` on, given the lowest in the log.
@@ -255,9 +265,39 @@ mod tests {
     #[test]
     fn an_operators_word_completes_a_load_that_brought_no_row() {
         let mut epochs = Epochs::default();
-        assert_eq!(epochs.complete_by_hand(), None);
-        epochs.learn(&news(&[7], None), true);
-        assert_eq!(epochs.complete_by_hand(), Some(7));
+        assert!(!epochs.begin_without_load());
+        epochs.learn(&news(&[6, 7], None), true);
+        assert!(epochs.begin_without_load());
+        assert_eq!(epochs.open(), Some(7));
+        // Its records are read again.
+        epochs.learn(&news(&[6, 7], None), true);
+        assert!(!epochs.has_start_without_load());
+    }
+
+    #[test]
+    fn an_operators_word_is_said_of_the_load_that_is_open() {
+        let mut epochs = Epochs::default();
+        epochs.learn(&news(&[7], Some(8)), true);
+        epochs.learn(&news(&[9], None), true);
+        assert!(!epochs.begin_without_load());
+        assert_eq!(epochs.open(), Some(7));
+    }
+
+    #[test]
+    fn a_first_load_hides_what_is_older_without_a_sweep() {
+        let mut epochs = Epochs::default();
+        epochs.learn(&news(&[1, 7], Some(8)), false);
+        assert_eq!((epochs.open(), epochs.complete()), (None, Some(7)));
+    }
+
+    #[test]
+    fn an_epoch_before_others_reopens_all_that_is_its_own() {
+        let mut epochs = Epochs::default();
+        epochs.begin(9_000_000_000);
+        let before = epochs.clone();
+        assert_eq!(epochs.reopened_from(&before), None);
+        epochs.begin(8_000_000_000);
+        assert_eq!(epochs.reopened_from(&before), Some(8_000_000_000 - CLOCK_DIFFERENCE_US));
     }
 
     #[test]

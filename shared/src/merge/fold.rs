@@ -159,12 +159,24 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
             )
         },
     );
+    // Where images may be partial, an update after a delete makes no row before the insert between them has come.
+    let (ends, key_is_deleted) = match request.absent {
+        AbsentColumns::Null => (String::new(), "`key_deleted`"),
+        AbsentColumns::Unchanged => (
+            format!(
+                ",\nMAX(IF(`deleted`, `position`, NULL)) OVER ({by_key}) AS `key_ended`,\n\
+                 MAX(IF(`deleted` OR `operation` = 'update' AND NOT ({}), NULL, `position`)) OVER ({by_key}) AS `key_begun`",
+                parts.key_changed.join(" OR ")
+            ),
+            "(`key_deleted` OR COALESCE(`key_ended` > COALESCE(`key_begun`, ''), FALSE))",
+        ),
+    };
     // Once a load is complete, what is older than it is gone from the source, unless the load brought it.
     let (key_position, key_deleted) = match request.epochs.complete() {
-        None => ("`key_position`".to_owned(), "`key_deleted`".to_owned()),
+        None => ("`key_position`".to_owned(), key_is_deleted.to_owned()),
         Some(boundary) => (
             format!("GREATEST(`key_position`, {})", string_literal(&Epochs::swept_position(boundary))),
-            format!("(`key_deleted` OR `key_position` < {})", string_literal(&Epochs::prefix(boundary))),
+            format!("({key_is_deleted} OR `key_position` < {})", string_literal(&Epochs::prefix(boundary))),
         ),
     };
     let carried = parts
@@ -215,7 +227,7 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
          COUNTIF({anew}) OVER ({by_key}) AS `anew`,\n\
          MIN(IF({anew}, `sent`, NULL)) OVER ({by_key}) AS `anew_from`,\n\
          {beyond_log} AS `key_beyond_log`,\n\
-         FIRST_VALUE(`deleted`) OVER ({by_key} {newest_first} {whole_key}) AS `key_deleted`{carried}\n\
+         FIRST_VALUE(`deleted`) OVER ({by_key} {newest_first} {whole_key}) AS `key_deleted`{ends}{carried}\n\
          FROM `checked`\n\
          WHERE TRUE\n\
          QUALIFY IF(`flaw` IS NULL, `key_newest` IS NOT NULL AND ROW_NUMBER() OVER ({by_key} ORDER BY {survivor}) = 1, `is_new` AND NOT `is_old_key`)\n\

@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use prost::Message;
 
 use crate::bigquery::table_spec::{Column, ColumnType, Mode, PartitionUnit, TableSpec, column};
-use crate::names::{NameError, SourceTable, TableName};
+use crate::names::{NameError, SourceTable, TableName, string_literal};
 
 use super::coverage::{Coverage, OffsetRange};
 use super::epoch::Epochs;
+use super::fold::timestamp_literal;
 
 const OFFSET_COLUMNS: &[Column] = &[
     column("topic", ColumnType::String, Mode::Required, "Kafka topic"),
@@ -55,6 +56,12 @@ pub const MERGES: TableSpec = TableSpec {
             ColumnType::String,
             Mode::Nullable,
             "Where the table's epochs begin: full loads and numberings that began anew",
+        ),
+        column(
+            "based_on",
+            ColumnType::Timestamp,
+            Mode::Nullable,
+            "The newest recorded_at that the run had read; of runs that did not see each other's entries, neither's count",
         ),
     ],
     partition: ("recorded_at", PartitionUnit::Day),
@@ -165,6 +172,9 @@ pub struct Entry {
     /// See [`super::epoch::Epochs`].
     #[prost(string, optional, tag = "24")]
     pub epochs: Option<String>,
+    /// The newest `recorded_at` of the whole ledger that the run had read before it wrote anything.
+    #[prost(int64, optional, tag = "25")]
+    pub based_on: Option<i64>,
 }
 
 /// [`OffsetRange`] as the Storage Write API takes it.
@@ -237,6 +247,8 @@ pub struct LedgerState {
     pub tables: BTreeMap<SourceTable, TableState>,
     /// When the ledger's first entry was written, in µs. Whatever the log held then has been seen.
     pub begun_us: Option<i64>,
+    /// When its newest entry was written, in µs, whatever it is worth.
+    pub newest_us: Option<i64>,
 }
 
 /// A ledger row that is not of the form that Strait writes.
@@ -249,15 +261,59 @@ pub struct LedgerRowError {
 
 impl LedgerState {
     /// The query that reads the newest entry of each table.
+    ///
+    /// Runs follow each other: each has read the entries of those before it. Two that have not seen each other may have merged with a
+    /// knowledge that was no longer true, so neither's entries count, and the table stands where it did before them.
     pub fn query(project: &str, merges: &TableName) -> Result<String, NameError> {
         Ok(format!(
-            "SELECT `source_schema`, `source_table`, `outcome`, `reason`, UNIX_MICROS(`covered_to`) AS `covered_to`, \
+            "WITH `entries` AS (\n\
+             SELECT *, MIN(`recorded_at`) OVER () AS `begun`, MAX(`recorded_at`) OVER () AS `newest`\n\
+             FROM {merges}\n\
+             ),\n\
+             `runs` AS (\n\
+             SELECT `source_schema`, `source_table`, `run_id`, MIN(`recorded_at`) AS `claimed_at`, MIN(COALESCE(`based_on`, `recorded_at`)) AS `based`\n\
+             FROM `entries`\n\
+             GROUP BY `source_schema`, `source_table`, `run_id`\n\
+             ),\n\
+             `in_turn` AS (\n\
+             SELECT `source_schema` AS `run_schema`, `source_table` AS `run_table`, `run_id` AS `run`,\n\
+             COALESCE(MAX(`claimed_at`) OVER (PARTITION BY `source_schema`, `source_table` ORDER BY `claimed_at` ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) <= `based`, TRUE)\n\
+             AND COALESCE(MIN(`based`) OVER (PARTITION BY `source_schema`, `source_table` ORDER BY `claimed_at` ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING) >= `claimed_at`, TRUE) AS `counts`\n\
+             FROM `runs`\n\
+             ),\n\
+             `judged` AS (\n\
+             SELECT `entries`.*, `counts`,\n\
+             MAX(IF(`counts`, NULL, `recorded_at`)) OVER (PARTITION BY `source_schema`, `source_table`) AS `newest_that_does_not`\n\
+             FROM `entries` JOIN `in_turn` ON `run_schema` = `source_schema` AND `run_table` = `source_table` AND `run` = `run_id`\n\
+             )\n\
+             SELECT `source_schema`, `source_table`, `outcome`, `reason`, UNIX_MICROS(`covered_to`) AS `covered_to`, \
              TO_JSON_STRING(`offsets`) AS `offsets`, `highest_position`, UNIX_MICROS(`recorded_at`) AS `recorded_us`, `work`, \
-             `epochs`, UNIX_MICROS(`window_from`) AS `window_from`, UNIX_MICROS(MIN(`recorded_at`) OVER ()) AS `begun`\n\
-             FROM {}\n\
+             `epochs`, UNIX_MICROS(`window_from`) AS `window_from`, UNIX_MICROS(`begun`) AS `begun`, UNIX_MICROS(`newest`) AS `newest`, \
+             `counts`, COALESCE(`newest_that_does_not` > `recorded_at`, FALSE) AS `is_outrun`\n\
+             FROM `judged`\n\
              WHERE TRUE\n\
-             QUALIFY ROW_NUMBER() OVER (PARTITION BY `source_schema`, `source_table` ORDER BY `recorded_at` DESC) = 1",
-            merges.quoted(project)?
+             QUALIFY ROW_NUMBER() OVER (PARTITION BY `source_schema`, `source_table` ORDER BY `counts` DESC, `recorded_at` DESC) = 1",
+            merges = merges.quoted(project)?
+        ))
+    }
+
+    /// A condition for a statement that writes to a final table: since this run read the ledger, no other run has taken the table up. It is
+    /// TRUE, or the statement fails.
+    pub fn in_turn(
+        &self,
+        project: &str,
+        merges: &TableName,
+        source: &SourceTable,
+        run_id: &str,
+    ) -> Result<String, NameError> {
+        Ok(format!(
+            "IF(EXISTS (SELECT 1 FROM {} WHERE `source_schema` = {} AND `source_table` = {} AND `recorded_at` > {} AND `run_id` <> {}), \
+             ERROR('another run of the merge has taken this table up; the next run goes on from what is sure'), TRUE)",
+            merges.quoted(project)?,
+            string_literal(&source.schema),
+            string_literal(&source.table),
+            timestamp_literal(self.newest_us.unwrap_or_default()),
+            string_literal(run_id),
         ))
     }
 
@@ -278,6 +334,9 @@ impl LedgerState {
                 epochs,
                 window_from,
                 begun,
+                newest,
+                counts,
+                is_outrun,
             ] = row.as_slice()
             else {
                 return Err(LedgerRowError { what: "its columns" });
@@ -289,16 +348,25 @@ impl LedgerState {
                 SourceTable { schema: schema.clone().unwrap_or_default(), table: table.clone().unwrap_or_default() };
             let ranges = read_ranges(offsets.as_deref().unwrap_or("[]"))?;
             state.begun_us = number(begun, "begun")?;
-            let table = TableState {
+            state.newest_us = number(newest, "newest")?;
+            if counts.as_deref() != Some("true") {
+                // Nothing of it is sure, so all that the log holds is to be merged.
+                state.tables.insert(source, TableState::unsure(required_time(recorded_at)?));
+                continue;
+            }
+            let mut table = TableState {
                 outcome: outcome.as_deref().and_then(Outcome::parse).ok_or(LedgerRowError { what: "outcome" })?,
                 reason: reason.clone(),
                 coverage: Coverage { to_us: number(covered_to, "covered_to")?, ranges },
                 highest_position: highest_position.clone(),
-                recorded_at: number(recorded_at, "recorded_at")?.ok_or(LedgerRowError { what: "recorded_at" })?,
+                recorded_at: required_time(recorded_at)?,
                 work: work.clone(),
                 epochs: Epochs::from_entry(epochs.as_deref()),
                 window_from_us: number(window_from, "window_from")?,
             };
+            if is_outrun.as_deref() == Some("true") {
+                table.is_outrun();
+            }
             state.tables.insert(source, table);
         }
         Ok(state)
@@ -317,8 +385,35 @@ impl LedgerState {
 
     /// A time for new entries that no entry of any table has reached yet, so that clocks that differ cannot reorder entries.
     pub fn next_recorded_at(&self, now_us: i64) -> i64 {
-        let newest = self.tables.values().map(|state| state.recorded_at).max();
-        now_us.max(newest.map_or(i64::MIN, |newest| newest.saturating_add(1)))
+        now_us.max(self.newest_us.map_or(i64::MIN, |newest| newest.saturating_add(1)))
+    }
+}
+
+fn required_time(text: &Option<String>) -> Result<i64, LedgerRowError> {
+    text.as_deref().and_then(|text| text.parse().ok()).ok_or(LedgerRowError { what: "recorded_at" })
+}
+
+impl TableState {
+    /// Of a table of which no entry counts.
+    fn unsure(recorded_at: i64) -> Self {
+        Self {
+            outcome: Outcome::Running,
+            reason: None,
+            coverage: Coverage::default(),
+            highest_position: None,
+            recorded_at,
+            work: None,
+            epochs: Epochs::default(),
+            window_from_us: None,
+        }
+    }
+
+    /// Takes in that entries after this one do not count: the table stands behind the others again.
+    fn is_outrun(&mut self) {
+        if self.outcome != Outcome::Running {
+            self.work = None;
+        }
+        self.outcome = Outcome::Running;
     }
 }
 
@@ -367,6 +462,9 @@ mod tests {
             None,
             None,
             text("1"),
+            text(recorded),
+            text("true"),
+            text("false"),
         ]
     }
 
@@ -392,6 +490,19 @@ mod tests {
     }
 
     #[test]
+    fn a_table_whose_newest_runs_did_not_see_each_other_stands_where_it_did_before_them() {
+        let mut outrun = row("orders", "merged", Some("100"), "900");
+        *outrun.last_mut().unwrap() = Some("true".to_owned());
+        let mut unsure = row("items", "merged", Some("500"), "901");
+        *unsure.get_mut(13).unwrap() = Some("false".to_owned());
+        let state = LedgerState::from_rows(&[outrun, unsure]).unwrap();
+        let of = |name: &str| state.tables.iter().find(|(source, _)| source.table == name).unwrap().1;
+        assert_eq!((of("orders").outcome, of("orders").coverage.to_us), (Outcome::Running, Some(100)));
+        assert_eq!((of("items").outcome, of("items").coverage.to_us), (Outcome::Running, None));
+        assert_eq!(state.furthest().to_us, Some(100), "what does not count covers nothing");
+    }
+
+    #[test]
     fn entries_stay_in_order_when_a_clock_steps_back() {
         let state = LedgerState::from_rows(&[row("orders", "merged", Some("1"), "1000")]).unwrap();
         assert_eq!(state.next_recorded_at(10), 1001);
@@ -414,6 +525,7 @@ mod tests {
             *text = Some("x".into());
         }
         for number in [
+            &mut entry.based_on,
             &mut entry.window_from,
             &mut entry.window_to,
             &mut entry.records,

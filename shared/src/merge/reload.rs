@@ -34,7 +34,12 @@ struct PartitionProgress {
     name: String,
     newest_emitted_us: Option<i64>,
     newest_ingested_us: i64,
+    /// Of records that do not say when they were sent, such as those that are kept out of the log.
+    newest_undated_us: Option<i64>,
     is_gapless: bool,
+    topic: String,
+    partition: String,
+    lowest_offset: Option<i64>,
 }
 
 /// A row of the progress that is not of the form that the query yields.
@@ -53,9 +58,7 @@ pub fn progress(
     source: &SourceTable,
     boundary: i64,
 ) -> Result<String, NameError> {
-    // What was not silent for long enough when the load began is looked at, too.
-    let since = timestamp_literal(Epochs::ingested_from(boundary).saturating_sub(SILENCE_US));
-    let since = format!("`ingested_at` >= {since}");
+    let since = format!("`ingested_at` >= {}", timestamp_literal(looked_at_from(boundary)));
     let begun = timestamp_literal(boundary);
     Ok(format!(
         "WITH `recent` AS (\n\
@@ -77,6 +80,7 @@ pub fn progress(
          ),\n\
          `bounds` AS (\n\
          SELECT `kafka_topic`, `kafka_partition`, MAX(IF(`is_dated`, `sent`, NULL)) AS `newest_sent`, MAX(`ingested_at`) AS `newest_ingested`, \
+         MAX(IF(`is_dated`, NULL, `ingested_at`)) AS `newest_undated`, \
          MIN(IF(`is_dated` AND `sent` >= {begun}, `kafka_offset`, NULL)) AS `first`, \
          COALESCE(MIN(IF(`is_dated` AND `sent` >= `ended_at`, `kafka_offset`, NULL)), MAX(`kafka_offset`)) AS `last`, MIN(`ended_at`) AS `ended_at`\n\
          FROM `recent`, `ended`\n\
@@ -86,7 +90,8 @@ pub fn progress(
          SELECT `B`.`kafka_topic`, `B`.`kafka_partition`, UNIX_MICROS(MIN(`B`.`ended_at`)), UNIX_MICROS(MIN(`B`.`newest_sent`)), \
          UNIX_MICROS(MIN(`B`.`newest_ingested`)), \
          COALESCE(COUNT(DISTINCT IF(`R`.`kafka_offset` BETWEEN `B`.`first` AND `B`.`last`, `R`.`kafka_offset`, NULL)) = MIN(`B`.`last` - `B`.`first`) + 1 \
-         AND (COUNTIF(`R`.`kafka_offset` = `B`.`first` - 1) > 0 OR COUNTIF(`R`.`kafka_offset` < `B`.`first`) = 0), TRUE)\n\
+         AND (COUNTIF(`R`.`kafka_offset` = `B`.`first` - 1) > 0 OR COUNTIF(`R`.`kafka_offset` < `B`.`first`) = 0), TRUE), MIN(`R`.`kafka_offset`), \
+         UNIX_MICROS(MIN(`B`.`newest_undated`))\n\
          FROM `bounds` AS `B` JOIN `recent` AS `R` \
          ON `R`.`kafka_topic` = `B`.`kafka_topic` AND `R`.`kafka_partition` = `B`.`kafka_partition`\n\
          GROUP BY `B`.`kafka_topic`, `B`.`kafka_partition`",
@@ -97,13 +102,42 @@ pub fn progress(
     ))
 }
 
+/// The query for what the log held before that which [`progress`] looks at: a row for each partition, with its highest offset.
+pub fn earlier(project: &str, log: &TableName, kept_out: &TableName, boundary: i64) -> Result<String, NameError> {
+    let before = timestamp_literal(looked_at_from(boundary));
+    Ok(format!(
+        "SELECT `kafka_topic`, `kafka_partition`, MAX(`highest`)\n\
+         FROM (\n\
+         SELECT `kafka_topic`, `kafka_partition`, `kafka_offset` AS `highest` FROM {log} WHERE `ingested_at` < {before}\n\
+         UNION ALL\n\
+         SELECT `kafka_topic`, `kafka_partition`, `last_offset` FROM {kept_out} WHERE `ingested_at` < {before}\n\
+         )\n\
+         GROUP BY `kafka_topic`, `kafka_partition`",
+        log = log.quoted(project)?,
+        kept_out = kept_out.quoted(project)?,
+    ))
+}
+
+/// What was not silent for long enough when the load began is looked at, too.
+fn looked_at_from(boundary: i64) -> i64 {
+    Epochs::ingested_from(boundary).saturating_sub(SILENCE_US)
+}
+
 impl Progress {
     /// Reads the query's rows.
     pub fn from_rows(rows: &[Vec<Option<String>>]) -> Result<Self, ProgressRowError> {
         let mut progress = Self::default();
         for row in rows {
-            let [Some(topic), Some(partition), ended, newest_emitted, Some(newest_ingested), Some(is_gapless)] =
-                row.as_slice()
+            let [
+                Some(topic),
+                Some(partition),
+                ended,
+                newest_emitted,
+                Some(newest_ingested),
+                Some(is_gapless),
+                lowest_offset,
+                newest_undated,
+            ] = row.as_slice()
             else {
                 return Err(ProgressRowError { what: "its columns" });
             };
@@ -113,11 +147,44 @@ impl Progress {
                 name: format!("{topic}-{partition}"),
                 newest_emitted_us: newest_emitted.as_deref().map(number).transpose()?,
                 newest_ingested_us: number(newest_ingested)?,
+                newest_undated_us: newest_undated.as_deref().map(number).transpose()?,
                 is_gapless: is_gapless == "true",
+                topic: topic.clone(),
+                partition: partition.clone(),
+                lowest_offset: lowest_offset.as_deref().map(number).transpose()?,
             });
         }
         progress.partitions.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(progress)
+    }
+
+    /// Takes in what [`earlier`] says: a partition of which nothing has come since is not known to be read to its end, and an offset may be
+    /// missing right before the first that came since.
+    pub fn take_earlier(&mut self, rows: &[Vec<Option<String>>]) -> Result<(), ProgressRowError> {
+        for row in rows {
+            let [Some(topic), Some(partition), Some(highest)] = row.as_slice() else {
+                return Err(ProgressRowError { what: "its columns" });
+            };
+            let highest = highest.parse::<i64>().map_err(|_| ProgressRowError { what: "an offset" })?;
+            let known = self.partitions.iter_mut().find(|known| known.topic == *topic && known.partition == *partition);
+            if let Some(known) = known {
+                let is_next = known.lowest_offset.is_none_or(|lowest| lowest <= highest.saturating_add(1));
+                known.is_gapless &= is_next;
+            } else if self.partitions.iter().any(|known| known.topic == *topic) {
+                self.partitions.push(PartitionProgress {
+                    name: format!("{topic}-{partition}"),
+                    newest_emitted_us: None,
+                    newest_ingested_us: i64::MIN,
+                    newest_undated_us: None,
+                    is_gapless: true,
+                    topic: topic.clone(),
+                    partition: partition.clone(),
+                    lowest_offset: None,
+                });
+            }
+        }
+        self.partitions.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(())
     }
 
     /// What the load's end waits for, in words; `None`: it is complete.
@@ -141,8 +208,14 @@ impl Progress {
             .partitions
             .iter()
             .filter(|partition| {
+                // What was silent before the load may have rows of it on their way.
+                let silent_since = partition.newest_ingested_us.max(ended);
+                // What does not say when it was sent would never be silent; taken in so late, it comes after all that was sent before the end.
+                let is_passed =
+                    partition.newest_undated_us.is_some_and(|newest| newest.saturating_sub(ended) >= SILENCE_US);
                 partition.newest_emitted_us.is_none_or(|newest| newest < ended)
-                    && now_us.saturating_sub(partition.newest_ingested_us) < SILENCE_US
+                    && !is_passed
+                    && now_us.saturating_sub(silent_since) < SILENCE_US
             })
             .map(|partition| partition.name.as_str())
             .collect();
@@ -158,9 +231,17 @@ impl Progress {
 
 /// The statement that removes (or, under soft deletes, marks) what a complete load did not bring: every row whose position is of an
 /// earlier epoch, and rows that Strait never wrote.
-pub fn sweep(project: &str, table: &TableName, boundary: i64, deletes: Deletes) -> Result<String, NameError> {
+///
+/// `in_turn` is the condition that no other run has taken the table up meanwhile.
+pub fn sweep(
+    project: &str,
+    table: &TableName,
+    boundary: i64,
+    deletes: Deletes,
+    in_turn: &str,
+) -> Result<String, NameError> {
     let position = quote_column(POSITION_COLUMN)?;
-    let is_older = format!("COALESCE({position}, '') < {}", string_literal(&Epochs::prefix(boundary)));
+    let is_older = format!("COALESCE({position}, '') < {} AND {in_turn}", string_literal(&Epochs::prefix(boundary)));
     let target = table.quoted(project)?;
     Ok(match deletes {
         Deletes::Hard => format!("DELETE FROM {target}\nWHERE {is_older}"),
@@ -189,6 +270,8 @@ mod tests {
             text(emitted.to_string()),
             text(ingested.to_string()),
             text(is_gapless.to_string()),
+            text("10".into()),
+            None,
         ]
     }
 
@@ -205,6 +288,33 @@ mod tests {
         assert!(waits_for(&lagging, 100).unwrap().ends_with("in cdc-1"));
         assert!(waits_for(&lagging, 61 + 20 * MINUTE - 1).is_some());
         assert_eq!(waits_for(&lagging, 61 + 20 * MINUTE), None, "silent for longer than a batch can be held back");
+    }
+
+    #[test]
+    fn a_partition_that_was_silent_before_the_load_has_to_be_silent_after_it() {
+        let rows =
+            [row("0", Some(60 * MINUTE), 60 * MINUTE, 60 * MINUTE, true), row("1", Some(60 * MINUTE), 5, 5, true)];
+        assert!(waits_for(&rows, 61 * MINUTE).unwrap().ends_with("in cdc-1"));
+        assert_eq!(waits_for(&rows, 80 * MINUTE), None);
+        let mut progress = Progress::from_rows(&rows[..1]).unwrap();
+        let earlier =
+            |partition: &str, highest: &str| vec![Some("cdc".into()), Some(partition.into()), Some(highest.into())];
+        progress.take_earlier(&[earlier("0", "9"), earlier("2", "3")]).unwrap();
+        assert!(progress.waits_for(61 * MINUTE).unwrap().ends_with("in cdc-2"));
+        assert_eq!(progress.waits_for(80 * MINUTE), None);
+        progress.take_earlier(&[earlier("0", "8")]).unwrap();
+        assert!(progress.waits_for(80 * MINUTE).unwrap().contains("missing in the log in cdc-0"));
+    }
+
+    #[test]
+    fn a_partition_in_which_only_records_come_that_are_kept_out_does_not_hold_the_end_back_for_ever() {
+        let kept_out = |at: i64| {
+            let mut row = row("1", Some(60 * MINUTE), 5, at, true);
+            *row.last_mut().unwrap() = Some(at.to_string());
+            row
+        };
+        assert!(waits_for(&[kept_out(79 * MINUTE)], 79 * MINUTE).unwrap().ends_with("in cdc-1"));
+        assert_eq!(waits_for(&[kept_out(80 * MINUTE)], 80 * MINUTE), None);
     }
 
     #[test]

@@ -70,6 +70,7 @@ pub(super) struct Run<'a> {
     pub(super) deadline: Instant,
     pub(super) window_to_us: i64,
     pub(super) plan: &'a Plan,
+    pub(super) state: &'a LedgerState,
     pub(super) asked: &'a Asked,
     /// What was committed before may have been followed by changes that the log let expire, in µs; `None`: nothing has.
     pub(super) expired_before_us: Option<i64>,
@@ -144,6 +145,14 @@ impl Run<'_> {
             standing.highest_position = Some(highest);
         }
         Ok(())
+    }
+
+    /// Appends entries to the ledger.
+    pub(super) async fn record(&self, mut entries: Vec<Entry>) -> Result<(), TableError> {
+        for entry in &mut entries {
+            entry.based_on = self.state.newest_us;
+        }
+        self.handler.record(&entries, self.deadline).await
     }
 
     /// The time of the run's next ledger entry: each is above the one before, so that a table's newest is never in doubt.
@@ -234,6 +243,7 @@ impl MergeHandler {
             deadline,
             window_to_us,
             plan: &plan,
+            state: &state,
             asked,
             // To the hour, so that the same work is the same statement for a while.
             expired_before_us: state
@@ -312,11 +322,9 @@ impl MergeHandler {
             };
             // A table that waits as it did needs no new entry, for its own coverage still holds it back; and one that an
             // earlier run left at work must not lose sight of it.
-            let mut epochs = standing.epochs;
-            let is_told = match asked.word {
-                Some(Word::Epoch(boundary)) if asked.includes(&source) => epochs.begin(boundary),
-                _ => false,
-            };
+            let mut standing = standing;
+            let is_told =
+                matches!(asked.word, Some(Word::Epoch(_))) && asked.includes(&source) && standing.hear(asked.word);
             let is_held_back = own.is_some_and(|table| {
                 table.outcome == Outcome::Running
                     || !is_told && table.outcome == outcome && table.reason.as_deref() == Some(&reason)
@@ -326,7 +334,7 @@ impl MergeHandler {
                     final_table: Some(name.to_string()),
                     reason: Some(reason.clone()),
                     window_from: since_us,
-                    epochs: epochs.to_entry(),
+                    epochs: standing.epochs.to_entry(),
                     highest_position: standing.highest_position,
                     ..Entry::new(run_id, run.next_recorded_at(), &source, outcome, &standing.coverage)
                 });
@@ -340,7 +348,7 @@ impl MergeHandler {
                 });
             }
         }
-        self.record(&held_back, deadline).await?;
+        run.record(held_back).await?;
 
         let newest_commit_us = plan.tables.values().filter_map(|news| news.newest_commit_us).max();
         let run = &run;
@@ -410,7 +418,7 @@ impl MergeHandler {
     }
 
     /// Appends entries to the ledger. A ledger that was made a moment ago may not be seen yet by appends.
-    pub(super) async fn record(&self, entries: &[Entry], deadline: Instant) -> Result<(), TableError> {
+    async fn record(&self, entries: &[Entry], deadline: Instant) -> Result<(), TableError> {
         if entries.is_empty() {
             return Ok(());
         }

@@ -45,11 +45,13 @@ pub struct MergeRequest<'a> {
     pub deletes: Deletes,
     /// Lowest and highest value of the first key column in the fold, as text, where the survey knows them.
     pub key_range: Option<(&'a str, &'a str)>,
+    /// The condition that no other run has taken the table up meanwhile; see [`super::ledger::LedgerState::in_turn`].
+    pub in_turn: &'a str,
 }
 
 /// The MERGE of a fold into its final table. The aliases have the prefix that no source column keeps: an alias that equals
-/// a column's name but for case would hide it. A row changes only if the fold's position is above its own; a late key of
-/// partial images may complete a row at its own position.
+/// a column's name but for case would hide it. A row changes only if the fold's position is above its own, or where
+/// images may be partial, its own.
 pub fn merge(request: &MergeRequest<'_>) -> Result<String, NameError> {
     let MergeRequest { project, fold, table, absent, deletes, .. } = *request;
     let mut on = Vec::new();
@@ -88,11 +90,9 @@ pub fn merge(request: &MergeRequest<'_>) -> Result<String, NameError> {
     updates.push(format!("{merged_at} = CURRENT_TIMESTAMP()"));
     names.extend([position.clone(), merged_at]);
     values.extend(["`_strait_new`.`position`".to_owned(), "CURRENT_TIMESTAMP()".to_owned()]);
-    let mut is_newer = format!("`_strait_new`.`position` > COALESCE(`_strait_old`.{position}, '')");
-    if absent == AbsentColumns::Unchanged {
-        is_newer =
-            format!("({is_newer} OR `_strait_new`.`late` AND `_strait_new`.`position` = `_strait_old`.{position})");
-    }
+    // A late change of other columns completes a row at its own position; the same change once more writes what is there.
+    let above = if absent == AbsentColumns::Unchanged { ">=" } else { ">" };
+    let is_newer = format!("`_strait_new`.`position` {above} COALESCE(`_strait_old`.{position}, '')");
     // An update of which columns are missing is no row yet: the rest comes with the row's insert or load, which is then late.
     let is_whole = table
         .columns
@@ -116,12 +116,13 @@ pub fn merge(request: &MergeRequest<'_>) -> Result<String, NameError> {
     };
     Ok(format!(
         "MERGE {target} `_strait_old`\n\
-         USING (SELECT * FROM {fold} WHERE `flaw_reason` IS NULL) `_strait_new`\n\
+         USING (SELECT * FROM {fold} WHERE `flaw_reason` IS NULL AND {in_turn}) `_strait_new`\n\
          ON {on}\n\
          {on_delete}WHEN MATCHED AND {is_newer} THEN UPDATE SET {updates}\n\
          WHEN NOT MATCHED AND NOT `_strait_new`.`beyond_log`{insert_if}{is_whole} THEN INSERT ({names}) VALUES ({values})",
         target = table.name.quoted(project)?,
         fold = fold.quoted(project)?,
+        in_turn = request.in_turn,
         on = on.join(" AND "),
         updates = updates.join(", "),
         names = names.join(", "),

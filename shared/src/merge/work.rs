@@ -24,6 +24,9 @@ use super::statement::{self, MergeRequest};
 /// Hexadecimal digits of a key of work: 96 bits, so that no two ever meet.
 const WORK_KEY_DIGITS: usize = 24;
 
+/// A load that is open for longer, in µs, may never end by itself: a table that nobody changes brings no change after it.
+const LONGEST_LOAD_US: i64 = 24 * 60 * 60 * 1_000_000;
+
 /// A piece of work as the ledger keeps it. Times in µs since the epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Begun {
@@ -94,15 +97,29 @@ impl Standing {
     /// Takes in news of loads and an operator's word; whether an epoch begins with them. Records of it may be merged already, as
     /// of the one before, so everything from its boundary on is looked at again.
     pub(super) fn learn(&mut self, news: Option<&News>, word: Option<Word>, table: &FinalTable) -> bool {
+        let before = self.epochs.clone();
         let may_hold_older = self.highest_position.is_some() || !table.is_made_by_strait;
-        let mut begins = news.is_some_and(|news| self.epochs.learn(news, may_hold_older));
-        if let Some(Word::Epoch(boundary)) = word {
-            begins |= self.epochs.begin(boundary);
-        }
-        if begins && let (Some(to), Some(from)) = (self.coverage.to_us, self.epochs.reopened_from()) {
+        let begins = news.is_some_and(|news| self.epochs.learn(news, may_hold_older));
+        self.reopen(&before);
+        self.hear(word) | begins
+    }
+
+    /// Takes in an operator's word; whether an epoch begins with it.
+    pub(super) fn hear(&mut self, word: Option<Word>) -> bool {
+        let before = self.epochs.clone();
+        let begins = match word {
+            Some(Word::Epoch(boundary)) => self.epochs.begin(boundary),
+            Some(Word::ReloadComplete) => self.epochs.begin_without_load(),
+            None => false,
+        };
+        self.reopen(&before);
+        begins
+    }
+
+    fn reopen(&mut self, before: &Epochs) {
+        if let (Some(to), Some(from)) = (self.coverage.to_us, self.epochs.reopened_from(before)) {
             self.coverage = Coverage { to_us: Some(to.min(from)), ranges: Vec::new() };
         }
-        begins
     }
 }
 
@@ -194,7 +211,11 @@ impl Run<'_> {
             // The jobs go on, and the entry in the ledger makes the next run finish them.
             Err(TableError::BigQuery(error)) if is_out_of_time(&error) => {
                 answer.outcome = Outcome::Running.as_str();
-                answer.reason = Some("the time ran out; its jobs go on and the next run finishes them".to_owned());
+                let mut reason = "the time ran out; its jobs go on and the next run finishes them".to_owned();
+                if self.asked.word.is_some() {
+                    reason.push_str(". What was said of its load or its epoch may not have been taken in: invoke the merge with it again");
+                }
+                answer.reason = Some(reason);
             }
             Err(error) => {
                 let reason = describe(&error);
@@ -216,7 +237,7 @@ impl Run<'_> {
                             &standing.coverage,
                         )
                     };
-                    if let Err(error) = self.handler.record(&[entry], self.deadline).await {
+                    if let Err(error) = self.record(vec![entry]).await {
                         tracing::warn!(table = %work.source, reason = %error, "a failure could not be recorded");
                     }
                 }
@@ -250,15 +271,16 @@ impl Run<'_> {
                 if standing.learn(news.as_ref(), word, &work.table) {
                     news = self.own_news(&work.source, &standing.coverage).await?;
                 }
-                let Some(news) = news else {
-                    return self.record_nothing_new(work, standing).await;
-                };
-                let begun = self.begin(&work.source, &work.table, standing, &news, work.is_retry)?;
-                let entry = self.running_entry(&work.source, &work.table, standing, Some(&begun));
-                self.handler.record(&[entry], self.deadline).await?;
-                let was_merged_before = standing.highest_position.is_some();
-                let survey = self.finish(work, &begun, standing, answer, false).await?;
-                self.say(work, answer, &survey, &news, was_merged_before, standing);
+                if let Some(news) = news {
+                    let begun = self.begin(&work.source, &work.table, standing, &news, work.is_retry)?;
+                    let entry = self.running_entry(&work.source, &work.table, standing, Some(&begun));
+                    self.record(vec![entry]).await?;
+                    let was_merged_before = standing.highest_position.is_some();
+                    let survey = self.finish(work, &begun, standing, answer, false).await?;
+                    self.say(work, answer, &survey, &news, was_merged_before, standing);
+                } else {
+                    self.record_nothing_new(work, standing).await?;
+                }
             }
             Own::Nothing => answer.outcome = "idle",
         }
@@ -301,16 +323,20 @@ impl Run<'_> {
         answer: &mut TableAnswer,
     ) -> Result<(), TableError> {
         let boundary = match (word, standing.epochs.open()) {
-            (Some(Word::ReloadComplete), _) => standing.epochs.complete_by_hand(),
+            (Some(Word::ReloadComplete), open) => open,
             (_, Some(open)) => {
-                if let Some(waits_for) = self.load_waits_for(&work.source, open).await? {
+                if let Some(waits_for) = self.load_waits_for(&work.source, open, &standing.coverage).await? {
                     let reason = format!(
                         "the table is being loaded again: rows that are gone at the source stay until the load is known to be \
                          complete. It waits for {waits_for}; or invoke the merge with {{\"tables\":[\"{}\"],\"reload\":\"complete\"}} \
                          once DMS says so and all is delivered",
                         work.source
                     );
-                    tracing::info!(table = %work.source, reason, "a load is under way");
+                    if now_us().saturating_sub(open) < LONGEST_LOAD_US {
+                        tracing::info!(table = %work.source, reason, "a load is under way");
+                    } else {
+                        tracing::error!(table = %work.source, reason, "a load has not ended for a day");
+                    }
                     answer.explain([reason]);
                     return Ok(());
                 }
@@ -324,7 +350,8 @@ impl Run<'_> {
         let started = Instant::now();
         let config = &self.handler.config;
         let deletes = work.table.deletes.unwrap_or(config.deletes);
-        let sql = reload::sweep(&config.project, &work.table.name, boundary, deletes)?;
+        let in_turn = self.in_turn(&work.source)?;
+        let sql = reload::sweep(&config.project, &work.table.name, boundary, deletes, &in_turn)?;
         let key = fingerprint(&format!("{}\0{sql}", self.id), WORK_KEY_DIGITS);
         let mut stats = JobStats::default();
         let swept = self.write(&sql, "sweep", &key, &mut stats).await?;
@@ -347,7 +374,7 @@ impl Run<'_> {
             reason: Some("a load is complete; what it did not bring is gone".to_owned()),
             ..Entry::new(&self.id, self.next_recorded_at(), &work.source, Outcome::Merged, &standing.coverage)
         };
-        self.handler.record(&[entry], self.deadline).await?;
+        self.record(vec![entry]).await?;
         tracing::info!(table = %work.source, deleted = gone, "a load is complete");
         answer.outcome = Outcome::Merged.as_str();
         answer.deleted = answer.deleted.saturating_add(gone);
@@ -355,14 +382,34 @@ impl Run<'_> {
         Ok(())
     }
 
-    async fn load_waits_for(&self, source: &SourceTable, boundary: i64) -> Result<Option<String>, TableError> {
+    async fn load_waits_for(
+        &self,
+        source: &SourceTable,
+        boundary: i64,
+        coverage: &Coverage,
+    ) -> Result<Option<String>, TableError> {
         let config = &self.handler.config;
         let kept_out = kept_out_table(&config.log_table);
+        let unexpected = |error: reload::ProgressRowError| TableError::Unexpected { what: error.to_string() };
         let sql = reload::progress(&config.project, &config.log_table, &kept_out, source, boundary)?;
         let rows = self.handler.read(&sql, "reload", &self.id, self.deadline).await?;
-        let progress =
-            Progress::from_rows(&rows).map_err(|error| TableError::Unexpected { what: error.to_string() })?;
-        Ok(progress.waits_for(now_us()))
+        let mut progress = Progress::from_rows(&rows).map_err(unexpected)?;
+        if let Some(waits_for) = progress.waits_for(now_us()) {
+            return Ok(Some(waits_for));
+        }
+        // Only now, for it reads all of the log.
+        let sql = reload::earlier(&config.project, &config.log_table, &kept_out, boundary)?;
+        let rows = self.handler.read(&sql, "reload_earlier", &self.id, self.deadline).await?;
+        progress.take_earlier(&rows).map_err(unexpected)?;
+        if let Some(waits_for) = progress.waits_for(now_us()) {
+            return Ok(Some(waits_for));
+        }
+        // The log has gone on since this run was planned: what the queries above have seen may not be merged yet. This one comes
+        // after them, so it sees all that they saw.
+        let news = self.own_news(source, coverage).await?;
+        let is_unmerged = news.is_some_and(|news| news.newest_load_us.is_some());
+        Ok(is_unmerged
+            .then(|| "the next run, which merges the rows that have come while this one was at work".to_owned()))
     }
 
     /// The news of a table that stands behind the others, by its own coverage.
@@ -374,7 +421,7 @@ impl Run<'_> {
         Ok(plan.tables.remove(source))
     }
 
-    async fn record_nothing_new(&self, work: &Work, standing: &Standing) -> Result<(), TableError> {
+    async fn record_nothing_new(&self, work: &Work, standing: &mut Standing) -> Result<(), TableError> {
         let coverage = Coverage::after(self.window_to_us, now_us(), self.plan.seen.clone());
         let entry = Entry {
             final_table: Some(work.table.name.to_string()),
@@ -382,7 +429,9 @@ impl Run<'_> {
             epochs: standing.epochs.to_entry(),
             ..Entry::new(&self.id, self.next_recorded_at(), &work.source, Outcome::Merged, &coverage)
         };
-        self.handler.record(&[entry], self.deadline).await
+        self.record(vec![entry]).await?;
+        standing.coverage = coverage;
+        Ok(())
     }
 
     /// Does a piece of work and records it. With `goes_on`, more follows: the table must not look merged in between.
@@ -430,7 +479,7 @@ impl Run<'_> {
         if goes_on {
             entries.push(self.running_entry(&work.source, &work.table, standing, None));
         }
-        self.handler.record(&entries, self.deadline).await?;
+        self.record(entries).await?;
         answer.add(done);
         // Not before: until the ledger has it, another run would attach to this fold. If it cannot be deleted, BigQuery
         // expires it.
@@ -506,6 +555,7 @@ impl Run<'_> {
                 table: &work.table,
                 absent: request.absent,
                 deletes: request.deletes,
+                in_turn: &self.in_turn(&work.source)?,
                 key_range: survey.lowest_key.as_deref().zip(survey.highest_key.as_deref()),
             })?;
             let answer = self.write(&sql, "merge", key, &mut stats).await?;
@@ -527,6 +577,11 @@ impl Run<'_> {
         let answer = self.handler.bigquery.run_query(&request, self.deadline).await?;
         add(stats, &answer.stats);
         Ok(answer)
+    }
+
+    fn in_turn(&self, source: &SourceTable) -> Result<String, TableError> {
+        let config = &self.handler.config;
+        Ok(self.state.in_turn(&config.project, &config.merges_table, source, &self.id)?)
     }
 
     async fn survey(
