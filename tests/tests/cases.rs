@@ -919,7 +919,7 @@ fn case_23_an_operator_says_that_an_empty_table_was_loaded() {
                 pipeline.merge().await;
                 pipeline.assert_rows(&orders, BEFORE_THE_RELOAD).await;
             }
-            pipeline.merge_with(r#"{"tables":["shop.orders"],"reload":"complete"}"#).await;
+            pipeline.merge_with(r#"{"tables":["shop.orders"],"reload":"empty"}"#).await;
             pipeline.assert_rows(&orders, &[]).await;
             redeliver_every_suffix(&pipeline, &records, &orders).await;
             pipeline.send(&[orders.insert(row(2, "b2")).at(5)]).await;
