@@ -709,6 +709,9 @@ fn case_20_arrays_and_json_have_four_kinds_of_nothing() {
     });
 }
 
+/// A step takes seconds, of which each statement takes over a hundred milliseconds.
+const BETWEEN_LOOKS: std::time::Duration = std::time::Duration::from_millis(300);
+
 /// Delivers and merges step by step while a reader polls the table, and says after each step which rows were there. The reader must
 /// find every one of `always` at every moment, and nothing that `states` does not hold.
 async fn step_by_step_under_a_readers_eyes(
@@ -730,6 +733,8 @@ async fn step_by_step_under_a_readers_eyes(
             }
             assert!(rows.iter().all(|row| states.contains(row)), "a reader found {rows:?}");
             looks += 1;
+            // A reader that never rests takes the embedded BigQuery from the merge, and from every other test.
+            tokio::time::sleep(BETWEEN_LOOKS).await;
         }
         looks
     };

@@ -220,6 +220,9 @@ impl Entry {
     }
 }
 
+/// What a statement fails with whose run is not in turn.
+pub(super) const OVERTAKEN: &str = "another run of the merge has taken this table up";
+
 /// What the ledger says of one table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableState {
@@ -239,6 +242,8 @@ pub struct TableState {
     pub epochs: Epochs,
     /// `ingested_at` of the oldest record that its newest entry is about, in µs.
     pub window_from_us: Option<i64>,
+    /// Newer entries do not count, for their runs did not see each other. What their jobs came to must not be attached to.
+    pub is_outrun: bool,
 }
 
 /// What the ledger says: the newest entry of each table.
@@ -298,8 +303,8 @@ impl LedgerState {
         ))
     }
 
-    /// A condition for a statement that writes to a final table: since this run read the ledger, no other run has taken the table up. It is
-    /// TRUE, or the statement fails.
+    /// A condition for a statement that writes to a final table: since this run read the ledger, no other run has merged the table, nor
+    /// taken it up before this one did. It is TRUE, or the statement fails. Of two at once the first goes on, so that one does.
     pub fn in_turn(
         &self,
         project: &str,
@@ -307,14 +312,19 @@ impl LedgerState {
         source: &SourceTable,
         run_id: &str,
     ) -> Result<String, NameError> {
-        Ok(format!(
-            "IF(EXISTS (SELECT 1 FROM {} WHERE `source_schema` = {} AND `source_table` = {} AND `recorded_at` > {} AND `run_id` <> {}), \
-             ERROR('another run of the merge has taken this table up; the next run goes on from what is sure'), TRUE)",
+        let since = format!(
+            "FROM {} WHERE `source_schema` = {} AND `source_table` = {} AND `recorded_at` > {} AND `run_id`",
             merges.quoted(project)?,
             string_literal(&source.schema),
             string_literal(&source.table),
             timestamp_literal(self.newest_us.unwrap_or_default()),
-            string_literal(run_id),
+        );
+        let run_id = string_literal(run_id);
+        Ok(format!(
+            "IF(EXISTS (SELECT 1 {since} <> {run_id} AND (`outcome` = {merged} \
+             OR `recorded_at` <= COALESCE((SELECT MIN(`recorded_at`) {since} = {run_id}), `recorded_at`))), \
+             ERROR('{OVERTAKEN}; the next run goes on from what is sure'), TRUE)",
+            merged = string_literal(Outcome::Merged.as_str()),
         ))
     }
 
@@ -364,9 +374,10 @@ impl LedgerState {
                 work: work.clone(),
                 epochs: Epochs::from_entry(epochs.as_deref()),
                 window_from_us: number(window_from, "window_from")?,
+                is_outrun: false,
             };
             if is_outrun.as_deref() == Some("true") {
-                table.is_outrun();
+                table.outrun();
             }
             state.tables.insert(source, table);
         }
@@ -413,11 +424,13 @@ impl TableState {
             work: None,
             epochs: Epochs::default(),
             window_from_us: None,
+            is_outrun: true,
         }
     }
 
     /// Takes in that entries after this one do not count: the table stands behind the others again.
-    fn is_outrun(&mut self) {
+    fn outrun(&mut self) {
+        self.is_outrun = true;
         if self.outcome != Outcome::Running {
             self.work = None;
         }
@@ -507,6 +520,7 @@ mod tests {
         let of = |name: &str| state.tables.iter().find(|(source, _)| source.table == name).unwrap().1;
         assert_eq!((of("orders").outcome, of("orders").coverage.to_us), (Outcome::Running, Some(100)));
         assert_eq!((of("items").outcome, of("items").coverage.to_us), (Outcome::Running, None));
+        assert!(of("orders").is_outrun && of("items").is_outrun);
         assert_eq!(state.furthest().to_us, Some(100), "what does not count covers nothing");
     }
 

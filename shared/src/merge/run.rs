@@ -105,7 +105,7 @@ impl Run<'_> {
             .filter(|state| state.outcome == Outcome::Running)
             .and_then(|state| state.work.as_deref())
             .and_then(Begun::from_entry);
-        let is_retry = state.is_some_and(|state| state.outcome == Outcome::Failed);
+        let is_retry = state.is_some_and(|state| state.outcome == Outcome::Failed || state.is_outrun);
         let stands_behind = state.is_some() || is_anew;
         let news = self.plan.tables.get(&source).filter(|_| !stands_behind);
         let word = self.asked.word.filter(|_| self.asked.includes(&source));

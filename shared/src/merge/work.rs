@@ -15,7 +15,7 @@ use super::coverage::{Coverage, OffsetRange};
 use super::epoch::Epochs;
 use super::final_table::FinalTable;
 use super::fold::{self, FoldRequest, LookBack};
-use super::ledger::{Entry, Outcome};
+use super::ledger::{Entry, OVERTAKEN, Outcome};
 use super::plan::{self, News, Plan};
 use super::reload::{self, Progress};
 use super::run::{Run, TableError, describe, is_missing, is_out_of_time, now_us};
@@ -460,6 +460,11 @@ impl Run<'_> {
             // BigQuery expires a fold after a day; the work is the same, its jobs have to be others.
             Err(TableError::BigQuery(error)) if is_missing(&error) => {
                 tracing::warn!(table = %work.source, reason = %error, "the fold of earlier work is gone; folding again");
+                let key = fingerprint(&format!("{}\0{}", begun.key, self.id), WORK_KEY_DIGITS);
+                self.merge(work, begun, standing, &key).await?
+            }
+            // An earlier run's job may have failed because that run was overtaken; this one's own may not.
+            Err(TableError::BigQuery(error)) if goes_on && error.to_string().contains(OVERTAKEN) => {
                 let key = fingerprint(&format!("{}\0{}", begun.key, self.id), WORK_KEY_DIGITS);
                 self.merge(work, begun, standing, &key).await?
             }

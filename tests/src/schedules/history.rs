@@ -52,15 +52,6 @@ pub struct Control {
     pub partition: usize,
 }
 
-/// Whether plays may hold what is known to go wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Known {
-    /// It may.
-    Played,
-    /// It may not.
-    LeftOut,
-}
-
 /// What all histories of a table share.
 #[derive(Debug, Clone)]
 pub struct Timeline {

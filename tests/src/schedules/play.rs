@@ -15,7 +15,7 @@ use strait_cli::embedded_bigquery::EmbeddedBigQuery;
 use strait_cli::msk::{self, KafkaRecord};
 
 use super::Tally;
-use super::history::{Engine, History, Known, Modes, Timeline};
+use super::history::{Engine, History, Modes, Timeline};
 use super::oracle::{Observed, Oracle, in_words};
 use super::random::Random;
 use super::shrink::candidates;
@@ -66,10 +66,7 @@ impl Play {
         // Each load may be broken off once, and the first merge sees no more than the first.
         let windows = if with_reloads { 2 * reload_count + 1 + random.below(2) } else { 2 + random.below(3) };
         let modes = Modes { soft: random.one_in(2), unchanged: random.one_in(3) };
-        let known = if std::env::var_os("STRAIT_SCHEDULES_KNOWN").is_some() { Known::Played } else { Known::LeftOut };
-        // Known: the ignored test of `tests/schedules_reload.rs`.
-        let is_left_out = |kind: &Kind| known == Known::LeftOut && modes.unchanged && *kind == Kind::Nullable;
-        let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| !is_left_out(kind)).collect();
+        let kinds = Kind::ALL;
         let timeline = Timeline::random(&mut random, windows, reload_count);
         let is_dense = !random.one_in(4);
         // The end of a load is seen by what comes after it in each partition; the partitions of a window bring no more.
@@ -468,8 +465,7 @@ async fn shrink(play: &Play, wrong: &Wrong, level: Level, budget: Duration) -> (
     (history, what)
 }
 
-/// Plays until the time is over or a history is wrong. `STRAIT_SCHEDULES_LANES` sets how many histories a table has;
-/// `STRAIT_SCHEDULES_KNOWN` lets in what is known to go wrong.
+/// Plays until the time is over or a history is wrong. `STRAIT_SCHEDULES_LANES` sets how many histories a table has.
 ///
 /// # Panics
 /// When one is wrong.
