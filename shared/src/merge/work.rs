@@ -399,7 +399,9 @@ impl Run<'_> {
         }
         // Only now, for it reads all of the log.
         let sql = reload::earlier(&config.project, &config.log_table, &kept_out, boundary)?;
-        let rows = self.handler.read(&sql, "reload_earlier", &self.id, self.deadline).await?;
+        // It says nothing of the table, so two tables would ask under one job's id at the same moment.
+        let id = format!("{}/{source}", self.id);
+        let rows = self.handler.read(&sql, "reload_earlier", &id, self.deadline).await?;
         progress.take_earlier(&rows).map_err(unexpected)?;
         if let Some(waits_for) = progress.waits_for(now_us()) {
             return Ok(Some(waits_for));
