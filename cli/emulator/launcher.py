@@ -771,6 +771,7 @@ def find_by_name():
     statement: each costs 110 ms where there are 100 tables and the answers of 300 queries, which stay. Asked for by name it is
     1 ms. What cannot be asked that way (a project that is not attached, say) is asked the long way."""
     import duckdb
+    from local_bigquery.catalog import tabledata, tables
     from local_bigquery.engine import database
 
     scan_objects, fetch = database.objects, database.fetch
@@ -785,6 +786,30 @@ def find_by_name():
         except duckdb.CatalogException:
             return []
         return [(path[-1], "TABLE", rows)]
+
+    found = {}
+
+    def of_this_schema(question: tuple, project_id: str, ask):
+        """An answer about columns is good for as long as the project's schema has the version that was read before it was asked
+        for: DuckLake counts a new one for each CREATE, ALTER and DROP."""
+        if project_id == "emulator":
+            return ask()
+        [(version,)] = fetch(f"SELECT max(schema_version) FROM {catalogue(project_id)}.ducklake_snapshot")
+        known = found.get(question)
+        if known is None or known[0] != version:
+            known = found[question] = version, ask()
+        return known[1]
+
+    ask_columns = tables.columns
+
+    def columns(project_id, dataset_id, table_id):
+        if dataset_id == tables.RESULTS:
+            return ask_columns(project_id, dataset_id, table_id)
+        question = project_id, dataset_id, table_id
+        try:
+            return list(of_this_schema(question, project_id, lambda: ask_columns(*question)))
+        except duckdb.Error:
+            return ask_columns(*question)
 
     def objects(project_id, dataset_id, table_id=None):
         if table_id is None:
@@ -806,12 +831,15 @@ def find_by_name():
         except duckdb.Error:
             return scan_objects(project_id, dataset_id, table_id)
 
+    def named_columns(sql, params):
+        table = database.quote(*params[:3]).replace("'", "''")
+        columns = f"""SELECT name AS column_name, NOT "notnull" AS is_nullable FROM pragma_table_info('{table}')"""
+        return fetch(sql.replace(COLUMNS_OF_A_TABLE, f"FROM ({columns}) WHERE true"), params[3:])
+
     def fetch_by_name(sql, params=None):
         with contextlib.suppress(duckdb.Error):
             if COLUMNS_OF_A_TABLE in sql:
-                table = database.quote(*params[:3]).replace("'", "''")
-                columns = f"""SELECT name AS column_name, NOT "notnull" AS is_nullable FROM pragma_table_info('{table}')"""
-                return fetch(sql.replace(COLUMNS_OF_A_TABLE, f"FROM ({columns}) WHERE true"), params[3:])
+                return of_this_schema((sql, *params), params[0], lambda: named_columns(sql, params))
             if sql == A_DATASET:
                 known = fetch(
                     f"SELECT 1 FROM {catalogue(params[0])}.ducklake_schema WHERE schema_name = ? AND end_snapshot IS NULL",
@@ -823,6 +851,7 @@ def find_by_name():
 
     database.objects = objects
     database.fetch = fetch_by_name
+    tables.columns = tabledata.columns = columns
 
 
 class WithoutTemporaryTables:
