@@ -139,6 +139,9 @@ fn statements() -> BTreeMap<String, String> {
                     expired_before_us: Some(1_764_720_000_000_000),
                 };
                 add(format!("fold_{mode}_{name}"), fold::statement(&request).unwrap());
+                if (mode.as_str(), look_back) == ("hard_null", LookBack::Everything) {
+                    add("resolve".into(), statement::resolve(&request, &quarantine, &in_turn).unwrap());
+                }
             }
             let request = MergeRequest {
                 project: PROJECT,
@@ -146,10 +149,13 @@ fn statements() -> BTreeMap<String, String> {
                 table: &final_table,
                 absent,
                 deletes,
+                is_again: false,
                 in_turn: &in_turn,
                 key_range: Some(("1", "99")),
             };
             add(format!("merge_{mode}"), statement::merge(&request).unwrap());
+            let request = MergeRequest { is_again: true, ..request };
+            add(format!("merge_{mode}_again"), statement::merge(&request).unwrap());
             if absent == AbsentColumns::Null {
                 let sql = reload::sweep(PROJECT, &final_table.name, 1_767_322_000_000_000, deletes, &in_turn).unwrap();
                 add(format!("sweep_{deletes_name}"), sql);
@@ -189,6 +195,7 @@ fn statements() -> BTreeMap<String, String> {
         table: &by_hand,
         absent: AbsentColumns::Null,
         deletes: Deletes::Hard,
+        is_again: false,
         in_turn: "TRUE",
         key_range: Some(("it's", "z")),
     };

@@ -429,7 +429,7 @@ impl Parts {
 }
 
 /// Which rows are the window's, and the literal bounds of all that is read.
-fn window(request: &FoldRequest<'_>) -> (String, String) {
+pub(super) fn window(request: &FoldRequest<'_>) -> (String, String) {
     let to = timestamp_literal(request.window_to_us);
     let not_covered = not_covered(request.covered);
     let at_least = |from: Option<i64>| match from {

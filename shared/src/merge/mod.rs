@@ -13,6 +13,7 @@ pub mod offsets;
 pub mod plan;
 pub mod reload;
 pub mod run;
+pub mod schema_change;
 pub mod statement;
 pub mod types;
 pub mod work;

@@ -129,7 +129,7 @@ pub fn quarantined_rows(
     boundary: i64,
 ) -> Result<String, NameError> {
     Ok(format!(
-        "SELECT COUNT(*)\nFROM {}\nWHERE `source_schema` = {} AND `source_table` = {} AND `position` >= {} AND `position` < {}",
+        "SELECT COUNT(*)\nFROM {}\nWHERE `source_schema` = {} AND `source_table` = {} AND `position` >= {} AND `position` < {} AND `resolved_at` IS NULL",
         quarantine.quoted(project)?,
         string_literal(&source.schema),
         string_literal(&source.table),

@@ -269,6 +269,7 @@ impl MergeHandler {
                 coverage: behind(&source).map_or_else(|| furthest.clone(), |table| table.coverage.clone()),
                 highest_position: own.and_then(|table| table.highest_position.clone()),
                 epochs: own.map(|table| table.epochs.clone()).unwrap_or_default(),
+                unfilled: own.map(|table| table.unfilled.clone()).unwrap_or_default(),
             };
             let since_us = waits_since(behind(&source), plan.tables.get(&source)).filter(|_| is_replicated);
             let waited_us = since_us.map_or(0, |since| now.saturating_sub(since));
@@ -344,8 +345,9 @@ impl MergeHandler {
             // A table that waits as it did needs no new entry, for its own coverage still holds it back; and one that an
             // earlier run left at work must not lose sight of it.
             let mut standing = standing;
-            let is_told =
-                matches!(asked.word, Some(Word::Epoch(_))) && asked.includes(&source) && standing.hear(asked.word);
+            let is_told = matches!(asked.word, Some(Word::Epoch(_) | Word::MergeAgain(_)))
+                && asked.includes(&source)
+                && standing.hear(asked.word);
             let is_held_back = own.is_some_and(|table| {
                 table.outcome == Outcome::Running
                     || !is_told && table.outcome == outcome && table.reason.as_deref() == Some(&reason)
@@ -356,6 +358,7 @@ impl MergeHandler {
                     reason: Some(reason.clone()),
                     window_from: since_us,
                     epochs: standing.epochs.to_entry(),
+                    unfilled: standing.unfilled.to_entry(),
                     highest_position: standing.highest_position,
                     ..Entry::new(run_id, run.next_recorded_at(), &source, outcome, &standing.coverage)
                 });
@@ -378,6 +381,7 @@ impl MergeHandler {
             held_back.push(Entry {
                 highest_position: table.highest_position.clone(),
                 epochs: table.epochs.to_entry(),
+                unfilled: table.unfilled.to_entry(),
                 ..Entry::new(
                     run_id,
                     run.next_recorded_at(),

@@ -19,6 +19,7 @@ use super::ledger::{Entry, OVERTAKEN, Outcome};
 use super::plan::{self, News, Plan};
 use super::reload::{self, Progress};
 use super::run::{Run, TableError, describe, is_missing, is_out_of_time, now_us};
+use super::schema_change::Unfilled;
 use super::statement::{self, MergeRequest};
 
 /// Hexadecimal digits of a key of work: 96 bits, so that no two ever meet.
@@ -45,6 +46,9 @@ pub struct Begun {
     /// What was committed before may have been followed by changes that the log let expire; `None`: nothing has expired.
     #[serde(default)]
     expired_before_us: Option<i64>,
+    /// Rows at the same position are written again.
+    #[serde(default)]
+    is_again: bool,
 }
 
 impl Begun {
@@ -91,6 +95,7 @@ pub(super) struct Standing {
     pub(super) coverage: Coverage,
     pub(super) highest_position: Option<String>,
     pub(super) epochs: Epochs,
+    pub(super) unfilled: Unfilled,
 }
 
 impl Standing {
@@ -104,12 +109,13 @@ impl Standing {
         self.hear(word) | begins
     }
 
-    /// Takes in an operator's word; whether an epoch begins with it.
+    /// Takes in an operator's word; whether records that may be merged already are news with it.
     pub(super) fn hear(&mut self, word: Option<Word>) -> bool {
         let before = self.epochs.clone();
         let begins = match word {
             Some(Word::Epoch(boundary)) => self.epochs.begin(boundary),
             Some(Word::ReloadEmpty) => self.epochs.begin_without_load(),
+            Some(Word::MergeAgain(from)) => self.unfilled.merge_again(from),
             Some(Word::ReloadComplete) | None => false,
         };
         self.reopen(&before);
@@ -117,7 +123,8 @@ impl Standing {
     }
 
     fn reopen(&mut self, before: &Epochs) {
-        if let (Some(to), Some(from)) = (self.coverage.to_us, self.epochs.reopened_from(before)) {
+        let from = self.epochs.reopened_from(before).into_iter().chain(self.unfilled.again_from()).min();
+        if let (Some(to), Some(from)) = (self.coverage.to_us, from) {
             self.coverage = Coverage { to_us: Some(to.min(from)), ranges: Vec::new() };
         }
     }
@@ -175,11 +182,14 @@ impl Run<'_> {
             changes: news.changes,
             seen: self.plan.seen.clone(),
             expired_before_us: self.expired_before_us,
+            is_again: standing.unfilled.again_from().is_some(),
         };
         let placeholder = fold::fold_table(&config.log_table, "");
         let request = self.fold_request(source, table, standing, &begun, &placeholder);
         let key = fold::work_key(&request, &begun.seen)?;
-        begun.key = if is_retry { fingerprint(&format!("{key}\0{}", self.id), WORK_KEY_DIGITS) } else { key };
+        // The same records as before, but not the same work: what its jobs came to then must not be attached to.
+        begun.key =
+            if is_retry || begun.is_again { fingerprint(&format!("{key}\0{}", self.id), WORK_KEY_DIGITS) } else { key };
         Ok(begun)
     }
 
@@ -197,6 +207,7 @@ impl Run<'_> {
             work: begun.and_then(Begun::to_entry),
             window_from: begun.and_then(|begun| begun.window_from_us),
             epochs: standing.epochs.to_entry(),
+            unfilled: standing.unfilled.to_entry(),
             ..Entry::new(&self.id, self.next_recorded_at(), source, Outcome::Running, &standing.coverage)
         }
     }
@@ -229,6 +240,7 @@ impl Run<'_> {
                         highest_position: standing.highest_position.clone(),
                         window_from: work.waits_since(),
                         epochs: standing.epochs.to_entry(),
+                        unfilled: standing.unfilled.to_entry(),
                         ..Entry::new(
                             &self.id,
                             self.next_recorded_at(),
@@ -266,6 +278,8 @@ impl Run<'_> {
                 self.say(work, answer, &survey, news, was_merged_before, standing);
             }
             Own::Behind => {
+                // What was left unfinished may have moved it past records that are to be merged again.
+                standing.reopen(&standing.epochs.clone());
                 let mut news = self.own_news(&work.source, &standing.coverage).await?;
                 // With an epoch that begins, more of the log is news.
                 if standing.learn(news.as_ref(), word, &work.table) {
@@ -371,6 +385,7 @@ impl Run<'_> {
             job_id: Some(swept.job_id),
             duration_ms: i64::try_from(started.elapsed().as_millis()).ok(),
             epochs: standing.epochs.to_entry(),
+            unfilled: standing.unfilled.to_entry(),
             reason: Some("a load is complete; what it did not bring is gone".to_owned()),
             ..Entry::new(&self.id, self.next_recorded_at(), &work.source, Outcome::Merged, &standing.coverage)
         };
@@ -437,10 +452,12 @@ impl Run<'_> {
 
     async fn record_nothing_new(&self, work: &Work, standing: &mut Standing) -> Result<(), TableError> {
         let coverage = Coverage::after(self.window_to_us, now_us(), self.plan.seen.clone());
+        standing.unfilled.merged_again();
         let entry = Entry {
             final_table: Some(work.table.name.to_string()),
             highest_position: standing.highest_position.clone(),
             epochs: standing.epochs.to_entry(),
+            unfilled: standing.unfilled.to_entry(),
             ..Entry::new(&self.id, self.next_recorded_at(), &work.source, Outcome::Merged, &coverage)
         };
         self.record(vec![entry]).await?;
@@ -474,6 +491,9 @@ impl Run<'_> {
         };
         standing.coverage = Coverage::after(begun.window_to_us, now_us(), begun.seen.clone());
         standing.highest_position = merged.highest_position;
+        if begun.is_again {
+            standing.unfilled.merged_again();
+        }
         standing.epochs.raised(merged.survey.raised_committed, merged.survey.raised_emitted);
         let done = &merged.answer;
         let mut entries = vec![Entry {
@@ -492,6 +512,7 @@ impl Run<'_> {
             job_id: merged.job_id,
             duration_ms: i64::try_from(started.elapsed().as_millis()).ok(),
             epochs: standing.epochs.to_entry(),
+            unfilled: standing.unfilled.to_entry(),
             reason: work.waited_since_us.map(waited_too_long),
             ..Entry::new(&self.id, self.next_recorded_at(), &work.source, Outcome::Merged, &standing.coverage)
         }];
@@ -574,6 +595,7 @@ impl Run<'_> {
                 table: &work.table,
                 absent: request.absent,
                 deletes: request.deletes,
+                is_again: begun.is_again,
                 in_turn: &self.in_turn(&work.source)?,
                 key_range: survey.lowest_key.as_deref().zip(survey.highest_key.as_deref()),
             })?;
@@ -582,6 +604,14 @@ impl Run<'_> {
             merged.answer.updated = answer.stats.updated;
             merged.answer.deleted = answer.stats.deleted;
             merged.job_id = Some(answer.job_id);
+        }
+        if begun.is_again {
+            let in_turn = self.in_turn(&work.source)?;
+            let sql = statement::resolve(&request, &config.quarantine_table, &in_turn)?;
+            let answer = self.write(&sql, "resolve", key, &mut stats).await?;
+            if answer.stats.updated > 0 {
+                tracing::info!(table = %work.source, records = answer.stats.updated, "quarantined records could be applied");
+            }
         }
         merged.answer.bytes_billed = stats.bytes_billed;
         merged.slot_ms = stats.slot_ms;
@@ -704,6 +734,7 @@ mod tests {
             changes: 7,
             seen: vec![OffsetRange { topic: "t".into(), partition: 1, first: 2, last: i64::MAX }],
             expired_before_us: Some(4),
+            is_again: true,
         };
         assert_eq!(Begun::from_entry(&begun.to_entry().unwrap()), Some(begun));
         assert_eq!(Begun::from_entry("{}"), None);
