@@ -964,8 +964,6 @@ def main():
         if name.lower() in ("bigquery_port", "bigquery_host", "grpc_port", "data_dir", "caller", "groups"):
             del os.environ[name]
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-    # DuckDB looks for pandas on the disk in each call with parameters; nobody here gives it a data frame.
-    sys.modules["pandas"] = None
     # It warns of every table option that DuckDB does not have; local-bigquery keeps those elsewhere.
     logging.getLogger("sqlglot").setLevel(logging.ERROR)
 
