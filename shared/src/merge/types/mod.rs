@@ -209,6 +209,7 @@ impl ColumnType {
             Self::String => Some(string_literal(text)),
             Self::Date => Some(format!("DATE {}", string_literal(text))),
             Self::DateTime => Some(format!("DATETIME {}", string_literal(text))),
+            Self::Timestamp => Some(format!("TIMESTAMP {}", string_literal(text))),
             _ => None,
         }
     }
