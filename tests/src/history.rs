@@ -71,6 +71,17 @@ impl Table {
         Message { control: Some(definition), ..self.message("create-table", "") }
     }
 
+    /// The control record of an alteration, such as `rename-column`, by which a table became this one.
+    #[must_use]
+    pub fn altered(&self, operation: &'static str, before: &Self) -> Message {
+        let definition = |table: &Self| table.create().control.unwrap_or_default();
+        let old = definition(before);
+        let old = old.strip_prefix("{\"table-def\":").and_then(|old| old.strip_suffix('}')).unwrap_or_default();
+        let new = definition(self);
+        let new = new.strip_suffix('}').unwrap_or_default();
+        Message { control: Some(format!("{new},\"old-table-def\":{old}}}")), ..self.message(operation, "") }
+    }
+
     /// The control record at the start of a reload.
     #[must_use]
     pub fn drop_table(&self) -> Message {

@@ -14,7 +14,7 @@ use crate::bigquery::table_resource::{Field, Table};
 use crate::config::DroppedColumns;
 use crate::names::{self, NameError, OWN_PREFIX, SourceTable, TableName, fingerprint, quote_column, string_literal};
 
-use super::definition::{SourceColumn, SourceHistory};
+use super::definition::{SourceColumn, SourceDefinition, SourceHistory};
 use super::final_table::{FinalColumn, member_of};
 use super::types::ColumnType;
 
@@ -58,6 +58,15 @@ pub enum Step {
         /// Its new type.
         to: ColumnType,
     },
+    /// Adds a column that the source has added.
+    Add {
+        /// The column.
+        column: String,
+        /// Its type.
+        to: ColumnType,
+        /// Its description.
+        description: Option<String>,
+    },
     /// Adds the column that a column of another type is filled in.
     AddCopy {
         /// The column to add.
@@ -90,6 +99,7 @@ impl Step {
         match self {
             Self::Describe { column, .. }
             | Self::Rename { column, .. }
+            | Self::Add { column, .. }
             | Self::Drop { column }
             | Self::Widen { column, .. }
             | Self::Replace { column, .. } => column,
@@ -113,6 +123,7 @@ impl Step {
             Self::Rename { column, to } => format!("rename {column} to {to}"),
             Self::Drop { column } => format!("drop {column}"),
             Self::Widen { column, to } => format!("make {column} {}", to.sql()),
+            Self::Add { column, to, .. } => format!("add {column} {}", to.sql()),
             Self::AddCopy { copy, to, .. } => format!("add {copy} {}", to.sql()),
             Self::Replace { column, copy, .. } => format!("put {copy} in the place of {column}"),
         }
@@ -143,11 +154,11 @@ impl Step {
             Self::Widen { column, to } => {
                 alter(format!("ALTER COLUMN {} SET DATA TYPE {}", quote_column(column)?, to.sql()))
             }
-            Self::AddCopy { copy, to, description } => {
+            Self::AddCopy { copy: column, to, description } | Self::Add { column, to, description } => {
                 let options = description
                     .as_deref()
                     .map_or_else(String::new, |text| format!(" OPTIONS (description = {})", string_literal(text)));
-                alter(format!("ADD COLUMN IF NOT EXISTS {} {}{options}", quote_column(copy)?, to.sql()))
+                alter(format!("ADD COLUMN IF NOT EXISTS {} {}{options}", quote_column(column)?, to.sql()))
             }
             Self::Replace { column, copy, replaced, value, .. } => {
                 let (column, copy, replaced) = (quote_column(column)?, quote_column(copy)?, quote_column(replaced)?);
@@ -219,9 +230,15 @@ pub fn difference(
         .collect();
     let altered = Altered { table, name, history, newest: &newest.columns, columns };
     let mut steps = altered.renames(&mut difference.for_a_person);
+    if steps.is_empty() {
+        steps.extend(altered.additions());
+    }
     steps.extend(altered.left_over());
     steps.extend(altered.retypes(&mut difference.for_a_person));
     steps.extend(altered.drops(dropped, &mut difference.for_a_person));
+    if dropped == DroppedColumns::Keep {
+        difference.for_a_person.extend(altered.added_again());
+    }
     difference.for_a_person.extend(altered.key(&newest.primary_key));
     difference.step = steps.into_iter().find(|step| !given_up.contains(step.column()));
     difference
@@ -278,13 +295,7 @@ impl Altered<'_> {
             let wanted = names::column_names([member.as_str()]).into_iter().next().unwrap_or_default();
             if described.is_empty() {
                 // A column that a person renamed likewise, or that lost its description with its name.
-                let former: Vec<String> = self
-                    .history
-                    .renames()
-                    .iter()
-                    .filter(|(old, new)| new == member && self.defines(old).is_none())
-                    .map(|(old, _)| old.clone())
-                    .collect();
+                let former = self.former_names(member);
                 if !former.is_empty() && wanted == field.name {
                     let description = names::column_description(member, &former);
                     steps.push(Step::Describe { column: field.name.clone(), description });
@@ -303,6 +314,54 @@ impl Altered<'_> {
             }
         }
         steps
+    }
+
+    /// What a member was called before, oldest first, without names that the source uses again.
+    fn former_names(&self, member: &str) -> Vec<String> {
+        let names = self.renamed_from(member).into_iter().skip(1).filter(|name| self.defines(name).is_none());
+        let mut former: Vec<String> = names.map(str::to_owned).collect();
+        former.reverse();
+        former
+    }
+
+    /// Columns that the source has added. The names of those that are there stay.
+    fn additions(&self) -> Vec<Step> {
+        let added: Vec<&SourceColumn> = self.newest.iter().filter(|column| !self.holds(&column.name)).collect();
+        let members = self.columns.iter().map(|(_, member)| member.as_str());
+        let names = names::column_names(members.chain(added.iter().map(|column| column.name.as_str())));
+        let names = names.into_iter().skip(self.columns.len());
+        added
+            .into_iter()
+            .zip(names)
+            .map(|(column, name)| {
+                let former = self.former_names(&column.name);
+                let is_plain = name == column.name && former.is_empty();
+                let description = (!is_plain).then(|| names::column_description(&column.name, &former));
+                Step::Add { column: name, to: made_type(column), description }
+            })
+            .collect()
+    }
+
+    /// A column that went and came again holds the values from before in rows that were not changed since.
+    fn added_again(&self) -> Vec<String> {
+        let earlier = self.history.earlier();
+        let has =
+            |definition: &SourceDefinition, name: &str| definition.columns.iter().any(|column| column.name == name);
+        self.newest
+            .iter()
+            .filter(|column| {
+                let first = earlier.iter().position(|definition| has(definition, &column.name));
+                first.is_some_and(|first| earlier.iter().skip(first).any(|definition| !has(definition, &column.name)))
+            })
+            .map(|column| {
+                format!(
+                    "the source dropped column {name} and added it again: rows that were not changed since still have its earlier values in \
+                     {}. Reload the table in DMS",
+                    self.name,
+                    name = column.name
+                )
+            })
+            .collect()
     }
 
     /// What a change of type left that is complete or no longer wanted.
@@ -672,7 +731,6 @@ mod tests {
     use super::*;
 
     use crate::config::Deletes;
-    use crate::merge::definition::SourceDefinition;
     use crate::merge::final_table::{FinalTable, new_table};
 
     fn orders() -> SourceTable {
@@ -714,7 +772,7 @@ mod tests {
                 let description = field(column).description;
                 put.push((column.clone(), Some(Field { description, ..to.field(column) })));
             }
-            Step::AddCopy { copy, to, description } => {
+            Step::AddCopy { copy, to, description } | Step::Add { column: copy, to, description } => {
                 fields.push(Field { description: description.clone(), ..to.field(copy) });
             }
             Step::Replace { column, copy, replaced, .. } => {
@@ -783,6 +841,30 @@ mod tests {
         assert!(for_a_person.concat().contains("renamed a column to key"), "{for_a_person:?}");
         let table = FinalTable::existing(name(), &orders(), &table, history.newest(), Deletes::Hard).unwrap();
         assert_eq!(table.key().map(|column| column.member.as_str()).collect::<Vec<_>>(), ["key"]);
+    }
+
+    #[test]
+    fn a_column_that_is_added_after_it_was_renamed_reads_its_former_names() {
+        let (mut table, history) = altered(&[
+            ("create-table", json!({"id": {"type": "INT64"}})),
+            ("add-column", json!({"id": {"type": "INT64"}, "x": {"type": "INT32"}})),
+            ("rename-column", json!({"id": {"type": "INT64"}, "y": {"type": "INT32"}})),
+            ("rename-column", json!({"id": {"type": "INT64"}, "z": {"type": "INT32"}})),
+        ]);
+        assert_eq!(all_steps(&mut table, &history, DroppedColumns::Keep), (vec!["add z INT64".to_owned()], Vec::new()));
+        let table = FinalTable::existing(name(), &orders(), &table, history.newest(), Deletes::Hard).unwrap();
+        assert_eq!(table.columns.last().unwrap().former_members, ["x", "y"]);
+    }
+
+    #[test]
+    fn a_column_that_went_and_came_again_needs_a_reload() {
+        let (mut table, history) = altered(&[
+            ("create-table", json!({"id": {"type": "INT64"}, "x": {"type": "INT32"}})),
+            ("drop-column", json!({"id": {"type": "INT64"}})),
+            ("add-column", json!({"id": {"type": "INT64"}, "x": {"type": "INT32"}})),
+        ]);
+        let (steps, for_a_person) = all_steps(&mut table, &history, DroppedColumns::Keep);
+        assert!(steps.is_empty() && for_a_person.concat().contains("added it again"), "{for_a_person:?}");
     }
 
     #[test]
