@@ -280,7 +280,7 @@ fn a_change_of_type_ends_the_same_wherever_it_is_interrupted_and_no_value_is_eve
                 let rows = format!("SELECT id, n FROM `{}` WHERE id < 4", pipeline.final_table(&narrow));
                 assert_eq!(pipeline.texts(&rows).await, ["1|1", "2|-2", "3|NULL"], "{failing}");
                 if is_interrupted {
-                    failure(&outcome);
+                    let _ = failure(&outcome);
                     pipeline.merge().await;
                 } else {
                     pipeline.bigquery.clear_faults().await.unwrap();

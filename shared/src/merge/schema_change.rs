@@ -446,7 +446,8 @@ impl Altered<'_> {
             let was_defined =
                 self.history.earlier().iter().flat_map(|earlier| &earlier.columns).any(|column| column.name == *member);
             // A column that the source never had is a person's.
-            if self.defines(member).is_some() || !was_defined || self.renamed(member).is_some() {
+            let is_renamed = self.renamed(member).is_some_and(|(now, _)| self.defines(&now).is_some());
+            if self.defines(member).is_some() || !was_defined || is_renamed {
                 continue;
             }
             if self.is_fixed(&field.name) {
