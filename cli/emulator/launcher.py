@@ -7,7 +7,7 @@ standard output. It ends on SIGTERM, and by itself when the process that started
 
 What it adds to local-bigquery 0.4.0, and nothing more:
 - gRPC messages up to 64 MiB (4 MiB before) and as many open streams as a test needs (16 before);
-- MERGE inside BEGIN TRANSACTION;
+- MERGE inside BEGIN TRANSACTION; several RENAME COLUMN in one ALTER TABLE;
 - two functions that BigQuery and local-bigquery answer differently: ARRAY_AGG(… IGNORE NULLS … LIMIT n), which kept the nulls, and
   JSON_VALUE: of a number it is the number's own text (1.50, not 1.5; every digit of a long one), of a broken document NULL;
 - look-ups by name in place of scans over its whole catalogue, and settings that suit many small statements: the same answers, sooner;
@@ -647,6 +647,23 @@ def allow_merge_in_transaction():
     merge.run = run
 
 
+def rename_columns_together():
+    """ALTER TABLE t RENAME COLUMN a TO b, RENAME COLUMN c TO a: local-bigquery takes one."""
+    from sqlglot import exp, parser
+    from sqlglot.tokens import TokenType
+
+    parse_one = parser.Parser._parse_alter_table_rename
+
+    def parse(self):
+        renames = [parse_one(self)]
+        while isinstance(renames[-1], exp.RenameColumn) and self._match(TokenType.COMMA):
+            self._match_text_seq("RENAME")
+            renames.append(parse_one(self))
+        return renames if len(renames) > 1 else renames[0]
+
+    parser.Parser._parse_alter_table_rename = parse
+
+
 def ignore_nulls_before_limit():
     """ARRAY_AGG(x IGNORE NULLS ORDER BY y LIMIT n): local-bigquery drops IGNORE NULLS as soon as an order or a limit is there."""
     from sqlglot import exp
@@ -978,6 +995,7 @@ def main():
     from local_bigquery.engine import database
 
     allow_merge_in_transaction()
+    rename_columns_together()
     forget_unnamed_rows()
     ignore_nulls_before_limit()
     keep_number_text()

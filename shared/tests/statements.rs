@@ -17,7 +17,9 @@ use strait::merge::epoch::Epochs;
 use strait::merge::final_table::{FinalTable, NewColumn, new_table};
 use strait::merge::fold::{self, FoldRequest, LookBack};
 use strait::merge::ledger::{LedgerState, MERGES};
+use strait::merge::schema_change::Step;
 use strait::merge::statement::{self, MergeRequest, QUARANTINE};
+use strait::merge::types::ColumnType;
 use strait::merge::{offsets, plan, reload};
 use strait::names::{SourceTable, TableName};
 
@@ -95,6 +97,38 @@ fn epochs() -> Epochs {
     epochs
 }
 
+/// A step of each kind, on the columns of [`every_type`].
+fn steps() -> Vec<(&'static str, Step)> {
+    let column = |name: &str| name.to_owned();
+    let description = strait::names::column_description("it's", &[column("a.b")]);
+    vec![
+        ("describe", Step::Describe { column: column("at"), description: description.clone() }),
+        ("rename", Step::Rename { column: column("at"), to: column("select2") }),
+        ("drop", Step::Drop { column: column("at") }),
+        ("widen", Step::Widen { column: column("with_space_74f1b4f6"), to: ColumnType::Float64 }),
+        ("add", Step::Add { column: column("added"), to: ColumnType::Date, description: None }),
+        (
+            "add_copy",
+            Step::AddCopy {
+                copy: column("_strait_copy_1"),
+                to: ColumnType::BIGNUMERIC,
+                description: Some(description),
+            },
+        ),
+        (
+            "replace",
+            Step::Replace {
+                column: column("select"),
+                copy: column("line"),
+                replaced: column("_strait_replaced_1"),
+                value: ColumnType::Int64.value_of("CAST(`select` AS STRING)"),
+                is: ColumnType::String,
+                to: ColumnType::Int64,
+            },
+        ),
+    ]
+}
+
 fn statements() -> BTreeMap<String, String> {
     let log = table("cdc", "log");
     let everything_folds = fold_of("hard_null");
@@ -126,13 +160,22 @@ fn statements() -> BTreeMap<String, String> {
     add("reload_progress".into(), reload::progress(PROJECT, &log, &kept_out, &order(), 1_767_322_000_000_000).unwrap());
     add("reload_earlier".into(), reload::earlier(PROJECT, &log, &kept_out, 1_767_322_000_000_000).unwrap());
     let other = SourceTable { schema: "crm".into(), table: "o'brien".into() };
-    add("definitions".into(), statement::newest_definitions(PROJECT, &log, &[&order(), &other]).unwrap());
+    add("definitions".into(), statement::definitions(PROJECT, &log, &[&order(), &other]).unwrap());
     add("highest_position".into(), statement::highest_position(PROJECT, &every_type(Deletes::Hard)).unwrap());
     let by_hand = made_by_hand();
     let mut lacking = by_hand.missing_columns;
     let description = Some(strait::names::renamed_column_description("it's \"b\""));
     lacking.push(NewColumn { name: "it_s_b".into(), sql_type: "BIGNUMERIC".into(), description });
     add("add_columns".into(), statement::add_columns(PROJECT, &by_hand.name, &lacking).unwrap());
+
+    for (name, step) in steps() {
+        for (place, sql) in step.statements(PROJECT, &table("replica", "shop_order")).unwrap().into_iter().enumerate() {
+            add(format!("step_{name}_{place}"), sql);
+        }
+        if let Some(sql) = step.unconverted(PROJECT, &table("replica", "shop_order")).unwrap() {
+            add(format!("step_{name}_unconverted"), sql);
+        }
+    }
 
     for (deletes, deletes_name) in [(Deletes::Hard, "hard"), (Deletes::Soft, "soft")] {
         for (absent, absent_name) in [(AbsentColumns::Null, "null"), (AbsentColumns::Unchanged, "unchanged")] {
@@ -297,6 +340,9 @@ fn tables() -> serde_json::Value {
             ("kafka_topic", "STRING"),
             ("kafka_partition", "INT64"),
             ("kafka_offset", "INT64"),
+            ("ingested_at", "TIMESTAMP"),
+            ("unknown", "STRING"),
+            ("unknown_too", "STRING"),
         ] {
             columns.push(json!([name, sql_type]));
         }

@@ -6,6 +6,7 @@ use crate::config::Deletes;
 use crate::names::{self, NameError, SourceTable, TableName, quote_column};
 
 use super::definition::{SourceColumn, SourceDefinition};
+use super::schema_change::is_passing_column;
 use super::types::map::Kind;
 use super::types::{ColumnType, Zone};
 
@@ -65,10 +66,20 @@ pub struct FinalColumn {
     pub name: String,
     /// The member of a row image that it holds: the source's column name.
     pub member: String,
+    /// What the source called it before; records from then hold it under these names.
+    pub former_members: Vec<String>,
     /// Its type.
     pub column_type: ColumnType,
     /// Whether it is part of the key.
     pub is_key: bool,
+}
+
+impl FinalColumn {
+    /// Whether it holds this member, however `JSON_KEYS` writes it: BigQuery puts some names between quotes.
+    pub fn holds(&self, member: &str) -> bool {
+        let is = |own: &String| own == member || serde_json::Value::from(own.as_str()).to_string() == member;
+        is(&self.member) || self.former_members.iter().any(is)
+    }
 }
 
 /// Why a table cannot be merged until a person acts. The text says what to do.
@@ -165,14 +176,15 @@ pub enum FinalTableProblem {
 /// Whether a table says of itself all that a merge needs: Strait made it, so that its columns name their members, and its
 /// key is declared, or that it has none. Any other needs the source's definition beside it.
 pub fn is_self_describing(table: &Table) -> bool {
-    made_by_strait(table) && (!table.primary_key().is_empty() || says_that_it_has_no_key(table))
+    is_made_by_strait(table) && (!table.primary_key().is_empty() || says_that_it_has_no_key(table))
 }
 
 fn says_that_it_has_no_key(table: &Table) -> bool {
     table.labels.get(KEY_LABEL).is_some_and(|key| key == NO_KEY)
 }
 
-fn made_by_strait(table: &Table) -> bool {
+/// Whether Strait made it, so that Strait may alter it.
+pub fn is_made_by_strait(table: &Table) -> bool {
     table.description.as_deref().and_then(names::source_of_final).is_some()
 }
 
@@ -195,10 +207,17 @@ impl FinalTable {
         for field in resource.schema.fields.iter().filter(|field| !is_own_column(&field.name)) {
             let column_type = writable_type(&name, field)?;
             let member = member_of(field, definition);
-            if !made_by_strait(resource) {
+            if !is_made_by_strait(resource) {
                 check_source_fits(&name, field, column_type, definition, &member)?;
             }
-            columns.push(FinalColumn { name: field.name.clone(), member, column_type, is_key: false });
+            let former_members = field.description.as_deref().map(names::former_columns).unwrap_or_default();
+            columns.push(FinalColumn { name: field.name.clone(), member, former_members, column_type, is_key: false });
+        }
+
+        // A former name that the source uses again is the other column's.
+        let members: Vec<String> = columns.iter().map(|column| column.member.clone()).collect();
+        for column in &mut columns {
+            column.former_members.retain(|former| !members.contains(former));
         }
 
         let is_keyless = match (resource.primary_key(), definition.map(|definition| definition.primary_key.as_slice()))
@@ -236,13 +255,13 @@ impl FinalTable {
             name,
             columns,
             deletes,
-            is_made_by_strait: made_by_strait(resource),
+            is_made_by_strait: is_made_by_strait(resource),
             is_keyless,
             partition_column: partition_column(resource),
             requires_partition_filter: resource.require_partition_filter == Some(true),
             missing_columns,
         };
-        if let Some(definition) = definition.filter(|_| made_by_strait(resource)) {
+        if let Some(definition) = definition.filter(|_| is_made_by_strait(resource)) {
             table.take_added_columns(definition);
         }
         Ok(table)
@@ -259,7 +278,13 @@ impl FinalTable {
             let column_type = ColumnType::from_source(column).unwrap_or_else(|fallback| fallback);
             let description = (name != column.name).then(|| names::renamed_column_description(&column.name));
             self.missing_columns.push(NewColumn { name: name.clone(), sql_type: column_type.sql(), description });
-            self.columns.push(FinalColumn { name, member: column.name.clone(), column_type, is_key: false });
+            self.columns.push(FinalColumn {
+                name,
+                member: column.name.clone(),
+                former_members: Vec::new(),
+                column_type,
+                is_key: false,
+            });
         }
     }
 
@@ -359,6 +384,7 @@ fn is_own_column(name: &str) -> bool {
     [names::POSITION_COLUMN, names::MERGED_AT_COLUMN, names::DELETED_COLUMN]
         .iter()
         .any(|own| name.eq_ignore_ascii_case(own))
+        || is_passing_column(name)
 }
 
 fn writable_type(final_table: &TableName, field: &Field) -> Result<ColumnType, FinalTableProblem> {
@@ -398,7 +424,7 @@ fn check_source_fits(
 }
 
 /// Members are case-sensitive, columns are not: a definition gives the source's spelling.
-fn member_of(field: &Field, definition: Option<&SourceDefinition>) -> String {
+pub(super) fn member_of(field: &Field, definition: Option<&SourceDefinition>) -> String {
     if let Some(source) = field.description.as_deref().and_then(names::source_column) {
         return source;
     }

@@ -89,6 +89,10 @@ impl Run<'_> {
         behind: impl Fn(&SourceTable) -> Option<&'s TableState>,
     ) -> Result<Work, TableError> {
         let table = found.table.clone();
+        standing.unfilled.set_definition_due(found.is_definition_due);
+        let again_from = standing.unfilled.again_from();
+        standing.unfilled.meet(&table.columns);
+        let is_met = standing.unfilled.again_from() != again_from;
         // A final table that somebody removed is filled anew from all that the log retains.
         let is_anew = found.is_new && standing.highest_position.is_some();
         if is_anew {
@@ -110,7 +114,7 @@ impl Run<'_> {
         let news = self.plan.tables.get(&source).filter(|_| !stands_behind);
         let word = self.asked.word.filter(|_| self.asked.includes(&source));
         // Work that an earlier run began has to be finished with what that run knew.
-        let begins_epoch = unfinished.is_none() && standing.learn(news, word, &table);
+        let begins_epoch = (unfinished.is_none() && standing.learn(news, word, &table)) | is_met;
         // All records of a table without an entry are news.
         let is_reopened = begins_epoch && own.is_some();
         let own = match news {
@@ -121,7 +125,18 @@ impl Run<'_> {
             }
             None => Own::Nothing,
         };
-        Ok(Work { source, table, standing, unfinished, own, is_retry, waited_since_us, is_reopened })
+        Ok(Work {
+            source,
+            table,
+            standing,
+            unfinished,
+            own,
+            is_retry,
+            waited_since_us,
+            is_reopened,
+            for_a_person: found.for_a_person.clone(),
+            is_history_known: found.is_history_known,
+        })
     }
 
     /// Where a final table stands of which the ledger says nothing: a table from before the ledger that is in use. Its rows tell.
@@ -226,6 +241,7 @@ impl MergeHandler {
         let is_concerned = |source: &SourceTable, table: &TableState| {
             table.outcome != Outcome::Merged
                 || table.epochs.open().is_some()
+                || table.unfilled.is_lacking()
                 || asked.word.is_some() && asked.includes(source)
         };
         let concerned: BTreeSet<SourceTable> = plan
@@ -262,7 +278,9 @@ impl MergeHandler {
             // Nothing of it waits; it would only have been seen whether a load is complete.
             let has_records = plan.tables.contains_key(&source) || behind(&source).is_some();
             let is_asked_for = is_replicated && asked.includes(&source);
-            if !has_records && !is_asked_for {
+            // Nor was it altered, if it lacks columns.
+            let is_as_before = !has_records && asked.word.is_none() && !finals.contains_key(&source);
+            if !has_records && !is_asked_for || is_as_before {
                 continue;
             }
             let standing = Standing {

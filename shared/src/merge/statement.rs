@@ -9,7 +9,7 @@ use crate::names::{
 
 use super::final_table::{FinalTable, NewColumn};
 use super::fold::{FoldRequest, known_column, range_column, value_column, window};
-use super::plan::DEFINITIONS;
+use super::plan::{ALTERATIONS, DEFINITIONS};
 
 /// How `cdc.quarantine` looks: enough to find the log's row, and no row values but the key.
 pub const QUARANTINE: TableSpec = TableSpec {
@@ -250,8 +250,9 @@ pub fn add_columns(project: &str, table: &TableName, additions: &[NewColumn]) ->
     Ok(format!("ALTER TABLE {} {}", table.quoted(project)?, added.join(", ")))
 }
 
-/// The query for the newest record that defines each of these source tables: schema, table, control text.
-pub fn newest_definitions(project: &str, log: &TableName, sources: &[&SourceTable]) -> Result<String, NameError> {
+/// The query for the control records that define or alter each of these source tables, in the order in which DMS sent them: schema,
+/// table, operation, control text.
+pub fn definitions(project: &str, log: &TableName, sources: &[&SourceTable]) -> Result<String, NameError> {
     // Column by column, so that BigQuery skips the other tables' blocks of the clustered log.
     let wanted: Vec<String> = sources
         .iter()
@@ -263,13 +264,15 @@ pub fn newest_definitions(project: &str, log: &TableName, sources: &[&SourceTabl
             )
         })
         .collect();
+    let operations: Vec<String> =
+        DEFINITIONS.iter().chain(&ALTERATIONS).map(|operation| string_literal(operation)).collect();
     Ok(format!(
-        "SELECT `source_schema`, `source_table`, `data`\n\
+        "SELECT `source_schema`, `source_table`, `operation`, `data`\n\
          FROM {}\n\
-         WHERE `operation` IN ({}) AND STRPOS(`data`, '\"table-def\"') > 0 AND ({})\n\
-         QUALIFY ROW_NUMBER() OVER (PARTITION BY `source_schema`, `source_table` ORDER BY `emitted_at` DESC, `kafka_offset` DESC) = 1",
+         WHERE `operation` IN ({}) AND (STRPOS(`data`, '\"table-def\"') > 0 OR `operation` = 'rename-table') AND ({})\n\
+         ORDER BY `emitted_at`, `kafka_offset`",
         log.quoted(project)?,
-        DEFINITIONS.map(string_literal).join(", "),
+        operations.join(", "),
         wanted.join(" OR ")
     ))
 }

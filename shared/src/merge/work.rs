@@ -2,6 +2,8 @@
 //! run that dies or runs out of time leaves work that the next one finishes: exactly that work first, and only then more. Two
 //! pieces of work on one table must never overlap, or an older MERGE could bring back what a newer one removed.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -49,6 +51,9 @@ pub struct Begun {
     /// Rows at the same position are written again.
     #[serde(default)]
     is_again: bool,
+    /// What tells apart the columns that the table had.
+    #[serde(default)]
+    columns: String,
 }
 
 impl Begun {
@@ -77,6 +82,10 @@ pub(super) struct Work {
     pub(super) waited_since_us: Option<i64>,
     /// An epoch has begun of which records may be merged already: its coverage stands back.
     pub(super) is_reopened: bool,
+    /// What a person has to do about what was altered at the source.
+    pub(super) for_a_person: Vec<String>,
+    /// Whether the log says what was altered.
+    pub(super) is_history_known: bool,
 }
 
 /// What a run does with a table once nothing is left unfinished.
@@ -154,6 +163,12 @@ struct Survey {
     beyond_log: i64,
     lowest_key: Option<String>,
     highest_key: Option<String>,
+    /// Members for which the table has no column, and since when.
+    unknown: BTreeSet<String>,
+    unknown_since: Option<i64>,
+    /// Columns that could not hold a value, and since when.
+    flaw_columns: BTreeSet<String>,
+    flaw_since: Option<i64>,
 }
 
 /// What is said of a table without a key in which rows were changed or deleted.
@@ -193,6 +208,7 @@ impl Run<'_> {
             seen: self.plan.seen.clone(),
             expired_before_us: self.expired_before_us,
             is_again: standing.unfilled.again_from().is_some(),
+            columns: columns_key(table),
         };
         let placeholder = fold::fold_table(&config.log_table, "");
         let request = self.fold_request(source, table, standing, &begun, &placeholder);
@@ -321,7 +337,8 @@ impl Run<'_> {
         was_merged_before: bool,
         standing: &Standing,
     ) {
-        let mut reasons: Vec<String> = what_was_not_applied(news).into_iter().collect();
+        let mut reasons: Vec<String> = what_was_not_applied(work, news).into_iter().collect();
+        reasons.extend(work.for_a_person.iter().cloned());
         reasons.extend(work.waited_since_us.map(waited_too_long));
         if survey.anew > 0 {
             reasons.push(numbering_began_anew(&work.source, survey));
@@ -488,7 +505,13 @@ impl Run<'_> {
         goes_on: bool,
     ) -> Result<Survey, TableError> {
         let started = Instant::now();
-        let merged = match self.merge(work, begun, standing, &begun.key).await {
+        // A fold's columns are the table's by their places: one from before the table was altered must not be merged.
+        let is_altered = goes_on && !begun.columns.is_empty() && begun.columns != columns_key(&work.table);
+        let key = match is_altered {
+            true => fingerprint(&format!("{}\0{}", begun.key, begun.columns), WORK_KEY_DIGITS),
+            false => begun.key.clone(),
+        };
+        let merged = match self.merge(work, begun, standing, &key).await {
             // BigQuery expires a fold after a day; the work is the same, its jobs have to be others.
             Err(TableError::BigQuery(error)) if is_missing(&error) => {
                 tracing::warn!(table = %work.source, reason = %error, "the fold of earlier work is gone; folding again");
@@ -507,6 +530,15 @@ impl Run<'_> {
         if begun.is_again {
             standing.unfilled.merged_again();
         }
+        let survey = &merged.survey;
+        let unknown = standing.unfilled.note(
+            &survey.unknown,
+            // Where images may be partial, the row's is not the only one.
+            survey.unknown_since.map(|since| begun.window_from_us.map_or(since, |from| from.min(since))),
+            &survey.flaw_columns,
+            survey.flaw_since,
+            &work.table.columns,
+        );
         standing.epochs.raised(merged.survey.raised_committed, merged.survey.raised_emitted);
         let done = &merged.answer;
         let mut entries = vec![Entry {
@@ -534,6 +566,11 @@ impl Run<'_> {
         }
         self.record(entries).await?;
         answer.add(done);
+        if !unknown.is_empty() {
+            let reason = unknown_members(&work.table, &unknown);
+            tracing::warn!(table = %work.source, reason, "changes have members that the final table has no column for");
+            answer.explain([reason]);
+        }
         // Not before: until the ledger has it, another run would attach to this fold. If it cannot be deleted, BigQuery
         // expires it.
         if begun.changes > 0
@@ -675,16 +712,47 @@ impl Run<'_> {
             beyond_log: count("beyond_log").unwrap_or(0),
             lowest_key: text("lowest_key"),
             highest_key: text("highest_key"),
+            unknown: ["unknown", "unknown_too"]
+                .into_iter()
+                .filter_map(text)
+                .flat_map(|all| member_names(&all))
+                .collect(),
+            unknown_since: count("unknown_since"),
+            flaw_columns: text("flaw_columns").iter().flat_map(|all| all.lines()).map(str::to_owned).collect(),
+            flaw_since: count("flaw_since"),
         })
     }
 }
 
+/// Names of members: JSON arrays, one a line.
+fn member_names(lines: &str) -> Vec<String> {
+    lines.lines().filter_map(|line| serde_json::from_str::<Vec<String>>(line).ok()).flatten().collect()
+}
+
 /// What the news held that this version does not apply by itself, and what a person has to do about it.
-fn what_was_not_applied(news: &News) -> Option<String> {
-    (news.alterations > 0).then(|| {
-        "the source altered the table: alter the final table likewise; columns that it lacks are not filled until then"
+fn what_was_not_applied(work: &Work, news: &News) -> Option<String> {
+    (news.alterations > 0 && !work.is_history_known).then(|| {
+        "the source altered the table, and DMS does not say how (IncludeControlDetails is off): alter the final table likewise; columns \
+         that it lacks are not filled until then"
             .to_owned()
     })
+}
+
+/// How many names a reason holds.
+const NAMES_SAID: usize = 20;
+
+fn unknown_members(table: &FinalTable, members: &[String]) -> String {
+    let named: Vec<&str> = members.iter().take(NAMES_SAID).map(String::as_str).collect();
+    format!(
+        "changes have members that {} has no column for: {}. Their values wait in the log and are filled in once it has one: {}",
+        table.name,
+        named.join(", "),
+        if table.is_made_by_strait {
+            "when the control record comes that defines it, or ALTER TABLE … ADD COLUMN".to_owned()
+        } else {
+            format!("ALTER TABLE `{}` ADD COLUMN …; leave it if they are not wanted", table.name)
+        }
+    )
 }
 
 /// Drop-table and create-table are also how DMS begins a load, so nothing is removed on their word alone.
@@ -727,6 +795,16 @@ impl Work {
     }
 }
 
+/// What tells a table's columns apart from those that it had or will have.
+fn columns_key(table: &FinalTable) -> String {
+    let columns: Vec<String> = table
+        .columns
+        .iter()
+        .map(|column| format!("{:?}", (&column.name, &column.member, column.column_type)))
+        .collect();
+    fingerprint(&columns.join("\n"), WORK_KEY_DIGITS)
+}
+
 fn add(stats: &mut JobStats, more: &JobStats) {
     stats.bytes_billed = stats.bytes_billed.saturating_add(more.bytes_billed);
     stats.slot_ms = stats.slot_ms.saturating_add(more.slot_ms);
@@ -748,6 +826,7 @@ mod tests {
             seen: vec![OffsetRange { topic: "t".into(), partition: 1, first: 2, last: i64::MAX }],
             expired_before_us: Some(4),
             is_again: true,
+            columns: "c".into(),
         };
         assert_eq!(Begun::from_entry(&begun.to_entry().unwrap()), Some(begun));
         assert_eq!(Begun::from_entry("{}"), None);

@@ -2,7 +2,7 @@ CREATE OR REPLACE TABLE `project`.`cdc`.`_strait_fold_by_hand`
 OPTIONS (expiration_timestamp = TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL 24 HOUR))
 AS
 WITH `read` AS (
-SELECT `operation`, `position` AS `position`, `_strait_log`.`position` AS `log_position`, IF(`error` IS NULL, `data`, REGEXP_REPLACE(`data`, r'\\u[dD][89a-fA-F][0-9a-fA-F]{2}', r'\\uFFFD')) AS `data`, IF(`error` IS NULL, `before`, REGEXP_REPLACE(`before`, r'\\u[dD][89a-fA-F][0-9a-fA-F]{2}', r'\\uFFFD')) AS `before`, `error`, `kafka_topic`, `kafka_partition`, `kafka_offset`, `committed_at`, COALESCE(`emitted_at`, `ingested_at`) AS `sent`, TRUE AS `is_new`
+SELECT `operation`, `position` AS `position`, `_strait_log`.`position` AS `log_position`, IF(`error` IS NULL, `data`, REGEXP_REPLACE(`data`, r'\\u[dD][89a-fA-F][0-9a-fA-F]{2}', r'\\uFFFD')) AS `data`, IF(`error` IS NULL, `before`, REGEXP_REPLACE(`before`, r'\\u[dD][89a-fA-F][0-9a-fA-F]{2}', r'\\uFFFD')) AS `before`, `error`, `kafka_topic`, `kafka_partition`, `kafka_offset`, `committed_at`, COALESCE(`emitted_at`, `ingested_at`) AS `sent`, `ingested_at`, TRUE AS `is_new`
 FROM `project`.`cdc`.`log` AS `_strait_log`
 WHERE TRUE AND `ingested_at` <= TIMESTAMP '2026-01-02 03:04:05.678901+00' AND TRUE
 AND `source_schema` = 'shop' AND `source_table` = 'order'
@@ -10,7 +10,7 @@ AND `operation` IN ('load', 'insert', 'update', 'delete')
 QUALIFY ROW_NUMBER() OVER (PARTITION BY `kafka_topic`, `kafka_partition`, `kafka_offset`, `_strait_log`.`position` ORDER BY `ingested_at`) = 1
 ),
 `text` AS (
-SELECT * EXCEPT (`before`), COALESCE(JSON_VALUE(`data`, '$."code"'), NULLIF(CONCAT(JSON_QUERY(`data`, '$."code"'), ''), 'null')) AS `v0`, IF(`before` IS NULL, COALESCE(JSON_VALUE(`data`, '$."BI_code"'), NULLIF(CONCAT(JSON_QUERY(`data`, '$."BI_code"'), ''), 'null')), COALESCE(JSON_VALUE(`before`, '$."code"'), NULLIF(CONCAT(JSON_QUERY(`before`, '$."code"'), ''), 'null'))) AS `b0`, COALESCE(JSON_VALUE(`data`, '$."doc"'), NULLIF(CONCAT(JSON_QUERY(`data`, '$."doc"'), ''), 'null')) AS `v1`, COALESCE(JSON_VALUE(`data`, '$."t"'), NULLIF(CONCAT(JSON_QUERY(`data`, '$."t"'), ''), 'null')) AS `v2`, COALESCE(JSON_VALUE(`data`, '$."price"'), NULLIF(CONCAT(JSON_QUERY(`data`, '$."price"'), ''), 'null')) AS `v3`
+SELECT * EXCEPT (`before`), COALESCE(JSON_VALUE(`data`, '$."code"'), NULLIF(CONCAT(JSON_QUERY(`data`, '$."code"'), ''), 'null')) AS `v0`, IF(`before` IS NULL, COALESCE(JSON_VALUE(`data`, '$."BI_code"'), NULLIF(CONCAT(JSON_QUERY(`data`, '$."BI_code"'), ''), 'null')), COALESCE(JSON_VALUE(`before`, '$."code"'), NULLIF(CONCAT(JSON_QUERY(`before`, '$."code"'), ''), 'null'))) AS `b0`, COALESCE(JSON_VALUE(`data`, '$."doc"'), NULLIF(CONCAT(JSON_QUERY(`data`, '$."doc"'), ''), 'null')) AS `v1`, COALESCE(JSON_VALUE(`data`, '$."t"'), NULLIF(CONCAT(JSON_QUERY(`data`, '$."t"'), ''), 'null')) AS `v2`, COALESCE(JSON_VALUE(`data`, '$."price"'), NULLIF(CONCAT(JSON_QUERY(`data`, '$."price"'), ''), 'null')) AS `v3`, IF(`is_new` AND `operation` <> 'delete', NULLIF((SELECT TO_JSON_STRING(ARRAY_AGG(`name` ORDER BY `name`)) FROM UNNEST(JSON_KEYS(SAFE.PARSE_JSON(`data`, wide_number_mode => 'round'), 1)) AS `name` WHERE `name` NOT IN ('"BI_code"', '"code"', '"doc"', '"price"', '"t"', 'BI_code', 'code', 'doc', 'price', 't')), 'null'), NULL) AS `unknown_members`
 FROM `read`
 ),
 `split` AS (
@@ -21,8 +21,8 @@ FROM `text`, UNNEST(IF(`operation` = 'update' AND (COALESCE(`b0` <> `v0`, FALSE)
 SELECT *,
 `t0` AS `c0`,
 SAFE.PARSE_JSON(`v1`) AS `c1`,
-IF(REGEXP_CONTAINS(`v2`, r'^[0-9]{2}:[0-9]{2}:[0-5][0-9](\.[0-9]{1,6}0*)?$'), SAFE_CAST(REGEXP_EXTRACT(`v2`, r'^[^.]+(?:\.[0-9]{1,6})?') AS TIME), NULL) AS `c2`,
-CASE WHEN REGEXP_CONTAINS(`v3`, r'^-?0*[0-9]{0,8}(\.[0-9]{0,2}0*)?$') THEN SAFE_CAST(`v3` AS NUMERIC) WHEN REGEXP_CONTAINS(`v3`, r'^-?[0-9](\.[0-9]{1,14})?[eE]([+]?[0-9]{1,2}|-(1?[0-9]|20))$') AND ABS(SAFE_CAST(`v3` AS BIGNUMERIC)) <= 9007199254740992 AND ROUND(SAFE_CAST(`v3` AS BIGNUMERIC), 2) = SAFE_CAST(`v3` AS BIGNUMERIC) THEN SAFE_CAST(`v3` AS NUMERIC) END AS `c3`
+IF(REGEXP_CONTAINS(`v2`, r'^([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6}0*)?$'), SAFE_CAST(REGEXP_EXTRACT(`v2`, r'^[^.]+(?:\.[0-9]{1,6})?') AS TIME), NULL) AS `c2`,
+CASE WHEN REGEXP_CONTAINS(`v3`, r'^-?0*[0-9]{0,8}(\.[0-9]{0,2}0*)?$') THEN SAFE_CAST(`v3` AS NUMERIC) WHEN REGEXP_CONTAINS(`v3`, r'^-?[0-9](\.[0-9]{1,14})?[eE]([+]?[0-9]{1,2}|-(1?[0-9]|20))$') AND ABS(SAFE_CAST(`v3` AS BIGNUMERIC)) < 100000000 AND ROUND(SAFE_CAST(`v3` AS BIGNUMERIC), 2) = SAFE_CAST(`v3` AS BIGNUMERIC) THEN SAFE_CAST(`v3` AS NUMERIC) END AS `c3`
 FROM `split`
 ),
 `checked` AS (
@@ -54,5 +54,5 @@ IF(`flaw` IS NULL, `key_records`, 1) AS `records`, `key_newest` AS `newest`,
 CASE `flaw` WHEN 0 THEN 'code' WHEN 1 THEN 'doc' WHEN 2 THEN 't' WHEN 3 THEN 'price' END AS `flaw_column`,
 CASE WHEN `flaw` = -1 THEN `error` WHEN `flaw` = 0 AND `t0` IS NULL THEN 'the key column is missing or NULL' WHEN `flaw` = 0 THEN 'STRING cannot hold the value exactly' WHEN `flaw` = 1 THEN 'JSON cannot hold the value exactly' WHEN `flaw` = 2 THEN 'TIME cannot hold the value exactly' WHEN `flaw` = 3 THEN 'NUMERIC cannot hold the value exactly' END AS `flaw_reason`,
 CONCAT('{', '"code":', COALESCE(TO_JSON_STRING(`t0`), 'null'), '}') AS `key_text`,
-`kafka_topic`, `kafka_partition`, `kafka_offset`
+`kafka_topic`, `kafka_partition`, `kafka_offset`, `ingested_at`, `unknown_members` AS `unknown`, CAST(NULL AS STRING) AS `unknown_too`
 FROM `ranked`
