@@ -101,7 +101,11 @@ fn bytes_value(and: &str, text: &str) -> String {
 /// with what rounding leaves of it tells.
 fn decimal_value(sql_type: &str, whole: u32, fraction: u32, text: &str) -> String {
     let point = if fraction == 0 { r"(\.0*)?".to_owned() } else { format!(r"(\.[0-9]{{0,{fraction}}}0*)?") };
-    let most = if whole < 16 { format!("1{}", "0".repeat(usize::try_from(whole).unwrap_or(0))) } else { "9007199254740992".to_owned() };
+    let most = if whole < 16 {
+        format!("1{}", "0".repeat(usize::try_from(whole).unwrap_or(0)))
+    } else {
+        "9007199254740992".to_owned()
+    };
     let at_most = if whole < 16 { "<" } else { "<=" };
     format!(
         "CASE WHEN REGEXP_CONTAINS({text}, r'^-?0*[0-9]{{0,{whole}}}{point}$') THEN SAFE_CAST({text} AS {sql_type}) \

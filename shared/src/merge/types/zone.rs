@@ -29,7 +29,12 @@ impl Zone {
         let is_of_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '_' | '-' | '+');
         let end = stated.find(|c: char| !is_of_name(c)).unwrap_or(stated.len());
         // What ends the name is the sentence's, not the name's.
-        let is_end = stated.get(end..).unwrap_or_default().chars().next().is_none_or(|c| c.is_whitespace() || ".,;)".contains(c));
+        let is_end = stated
+            .get(end..)
+            .unwrap_or_default()
+            .chars()
+            .next()
+            .is_none_or(|c| c.is_whitespace() || ".,;)".contains(c));
         let name = stated.get(..end).filter(|name| is_end && name.starts_with(|c: char| c.is_ascii_alphabetic()));
         let name = name.filter(|name| name.len() <= LONGEST).ok_or(NoZone)?;
         let mut bytes = [0; LONGEST];
@@ -61,9 +66,14 @@ mod tests {
         let zone = |description: &str| Zone::stated_in(description).map(|zone| zone.map(|zone| zone.name().to_owned()));
         assert_eq!(zone("When it was ordered"), Ok(None));
         assert_eq!(zone("strait_zone=UTC").unwrap().unwrap(), "UTC");
-        assert_eq!(zone("Local time, strait_zone=America/Argentina/ComodRivadavia.").unwrap().unwrap(), "America/Argentina/ComodRivadavia");
+        assert_eq!(
+            zone("Local time, strait_zone=America/Argentina/ComodRivadavia.").unwrap().unwrap(),
+            "America/Argentina/ComodRivadavia"
+        );
         assert_eq!(zone("(strait_zone=Etc/GMT+5)").unwrap().unwrap(), "Etc/GMT+5");
-        for wrong in ["strait_zone=", "strait_zone= UTC", "strait_zone=+01", "strait_zone=UTC' OR '", "strait_zone=Zürich"] {
+        for wrong in
+            ["strait_zone=", "strait_zone= UTC", "strait_zone=+01", "strait_zone=UTC' OR '", "strait_zone=Zürich"]
+        {
             assert_eq!(zone(wrong), Err(NoZone), "{wrong}");
         }
         assert_eq!(zone(&format!("strait_zone={}", "A".repeat(41))), Err(NoZone));
