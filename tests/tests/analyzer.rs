@@ -150,9 +150,9 @@ async fn googles_evaluator_finds_the_holes_and_the_duplicates() {
         &records,
     );
     let kept_out = rows(
-        "kafka_topic STRING, kafka_partition INT64, first_offset INT64, last_offset INT64, ingested_at TIMESTAMP",
+        "kafka_topic STRING, kafka_partition INT64, first_offset INT64, last_offset INT64, ingested_at TIMESTAMP, emitted_at TIMESTAMP",
         &[(105, 107), (106, 106), (105, 106)]
-            .map(|(first, last)| format!("('lost', 0, {first}, {last}, TIMESTAMP '2026-01-01 00:07:00+00')")),
+            .map(|(first, last)| format!("('lost', 0, {first}, {last}, TIMESTAMP '2026-01-01 00:07:00+00', NULL)")),
     );
     let columns = |names: &[(&str, &str)]| names.iter().map(|(name, kind)| json!([name, kind])).collect::<Vec<_>>();
     let (text, number, time) = ("STRING", "INT64", "TIMESTAMP");
@@ -162,7 +162,7 @@ async fn googles_evaluator_finds_the_holes_and_the_duplicates() {
             ("source_table", text), ("operation", text), ("position", text), ("ingested_at", time)])},
         {"name": ["project", "cdc", "log_kept_out"], "content": kept_out, "columns": columns(&[
             ("kafka_topic", text), ("kafka_partition", number), ("first_offset", number), ("last_offset", number),
-            ("ingested_at", time)])},
+            ("ingested_at", time), ("emitted_at", time)])},
     ]);
     let minute = |column: &str| format!("TIMESTAMP_DIFF({column}, TIMESTAMP '2026-01-01 00:00:00+00', MINUTE)");
     let gaps = format!(

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use strait_tests::history::Table;
+use strait_tests::history::{Message, Table};
 use strait_tests::pipeline::{Pipeline, Setup, of};
 use strait_tests::run;
 
@@ -278,5 +278,35 @@ fn a_row_whose_load_is_quarantined_keeps_its_last_exact_state() {
         let waits = of(&answers, &prices).reason.clone().unwrap_or_default();
         assert!(waits.contains("1 loaded rows are in the quarantine"), "{waits}");
         pipeline.assert_rows(&prices, &[&["1", "1.75"], &["2", "2.5"], &["3", "3"]]).await;
+    });
+}
+
+#[test]
+fn records_that_are_kept_out_of_the_log_do_not_hide_that_their_partition_lags() {
+    run(async {
+        let (mut pipeline, orders) = loaded(Setup::default()).await;
+        let hour_ago = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(1);
+        let of_dms = json!({"data": {}, "metadata": {"timestamp": hour_ago.to_string(), "record-type": "data", "operation": "insert",
+            "schema-name": "", "table-name": "awsdms_status"}});
+        let of_dms = pipeline.produce(&[Message::raw(of_dms.to_string()).on_partition(1)]);
+        let again = pipeline.produce(&[
+            orders.drop_table(),
+            orders.create(),
+            orders.load(row(1, "a")),
+            orders.load(row(3, "c2")).on_partition(1),
+            orders.update(row(1, "a2")).at(200),
+            orders.update(row(3, "c3")).at(201).on_partition(1),
+        ]);
+        let lagging = |late: bool| again.iter().filter(move |record| (record.partition == 1) == late).cloned();
+        pipeline.deliver(&lagging(false).collect::<Vec<_>>()).await;
+        // The partition is read half an hour late, from where its reader had stopped.
+        pipeline.deliver(&of_dms).await;
+        let late = "ingested_at = TIMESTAMP_ADD(ingested_at, INTERVAL 30 MINUTE)";
+        pipeline.query(&format!("UPDATE `{}_kept_out` SET {late} WHERE TRUE", pipeline.log())).await;
+        pipeline.merge().await;
+        pipeline.assert_rows(&orders, &[&["1", "a2"], &["2", "b"], &["3", "c2"]]).await;
+        pipeline.deliver(&lagging(true).collect::<Vec<_>>()).await;
+        pipeline.merge().await;
+        pipeline.assert_rows(&orders, &[&["1", "a2"], &["3", "c3"]]).await;
     });
 }

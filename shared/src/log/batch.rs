@@ -163,7 +163,7 @@ impl Builder<'_> {
             Err(DecodeError { kind, table }) => {
                 let table = table.as_ref().map_or(UNKNOWN, |table| (table.schema.as_str(), table.table.as_str()));
                 // A broken record of an excluded table is still of an excluded table: its content must not be logged.
-                if !self.is_kept_out(record, table.0, table.1) {
+                if !self.is_kept_out(record, table.0, table.1, None) {
                     self.poison(record, table, Some(text), &kind.to_string());
                 }
             }
@@ -171,7 +171,7 @@ impl Builder<'_> {
     }
 
     /// Counts and notes a record that does not belong into the log.
-    fn is_kept_out(&mut self, record: &KafkaRecord<'_>, schema: &str, table: &str) -> bool {
+    fn is_kept_out(&mut self, record: &KafkaRecord<'_>, schema: &str, table: &str, emitted_at: Option<i64>) -> bool {
         let tally = &mut self.batch.tally;
         let reason = if dms::is_dms_own(table) {
             count(&mut tally.dms_own);
@@ -182,11 +182,12 @@ impl Builder<'_> {
         } else {
             return false;
         };
-        self.keep_out(record, reason);
+        let of_kafka = || record.timestamp_ms.and_then(|millis| millis.checked_mul(1000));
+        self.keep_out(record, reason, emitted_at.or_else(of_kafka));
         true
     }
 
-    fn keep_out(&mut self, record: &KafkaRecord<'_>, reason: KeptOutReason) {
+    fn keep_out(&mut self, record: &KafkaRecord<'_>, reason: KeptOutReason, emitted_at: Option<i64>) {
         let topic = self.topic_of(record);
         let ranges = &mut self.batch.kept_out;
         if let Some(range) = ranges.last_mut()
@@ -195,6 +196,7 @@ impl Builder<'_> {
             && range.last.checked_add(1) == Some(record.offset)
         {
             range.last = record.offset;
+            range.emitted_at = range.emitted_at.max(emitted_at);
             return;
         }
         ranges.push(KeptOutRange {
@@ -204,6 +206,7 @@ impl Builder<'_> {
             first: record.offset,
             last: record.offset,
             reason,
+            emitted_at,
         });
     }
 
@@ -216,7 +219,7 @@ impl Builder<'_> {
 
     fn message(&mut self, record: &KafkaRecord<'_>, message: &Message<'_>) {
         let metadata = &message.metadata;
-        if self.is_kept_out(record, &metadata.schema, &metadata.table) {
+        if self.is_kept_out(record, &metadata.schema, &metadata.table, metadata.emitted_at) {
             return;
         }
         match &message.kind {

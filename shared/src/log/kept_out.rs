@@ -42,6 +42,8 @@ pub struct KeptOutRange {
     pub last: i64,
     /// Why.
     pub reason: KeptOutReason,
+    /// When the newest of them was sent, in microseconds since the Unix epoch: as DMS says, else as Kafka does.
+    pub emitted_at: Option<i64>,
 }
 
 impl KeptOutRange {
@@ -55,6 +57,7 @@ impl KeptOutRange {
             last_offset: self.last,
             reason: self.reason.as_str().to_owned(),
             ingested_at,
+            emitted_at: self.emitted_at,
         }
         .encode_to_vec()
     }
@@ -76,6 +79,8 @@ pub(crate) struct Row {
     pub(crate) reason: String,
     #[prost(int64, required, tag = "6")]
     pub(crate) ingested_at: i64,
+    #[prost(int64, optional, tag = "7")]
+    pub(crate) emitted_at: Option<i64>,
 }
 
 #[cfg(test)]
@@ -86,7 +91,7 @@ mod tests {
     use crate::log::KEPT_OUT;
     use prost_types::field_descriptor_proto::Type;
 
-    /// The columns are all required: a zero that is left off the wire would be refused.
+    /// Most columns are required: a zero that is left off the wire would be refused.
     #[test]
     fn every_column_is_on_the_wire_under_its_own_number() {
         let range = KeptOutRange {
@@ -96,6 +101,7 @@ mod tests {
             first: 0,
             last: 0,
             reason: KeptOutReason::Dms,
+            emitted_at: Some(0),
         };
         let bytes = range.encode(0);
         let mut expected = Vec::new();
@@ -109,6 +115,7 @@ mod tests {
             }
         }
         assert_eq!(bytes, expected);
-        assert!(KEPT_OUT.columns.iter().all(|column| column.mode == Mode::Required));
+        let optional = KEPT_OUT.columns.iter().filter(|column| column.mode != Mode::Required);
+        assert_eq!(optional.map(|column| column.name).collect::<Vec<_>>(), ["emitted_at"]);
     }
 }

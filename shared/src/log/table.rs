@@ -96,6 +96,12 @@ pub const KEPT_OUT: TableSpec = TableSpec {
             Mode::Required,
             "When the batch that the records came with was taken in.",
         ),
+        column(
+            "emitted_at",
+            ColumnType::Timestamp,
+            Mode::Nullable,
+            "When the newest of the records was sent: as DMS says, else as Kafka does.",
+        ),
     ],
     partition: ("ingested_at", PartitionUnit::Hour),
     cluster: &["kafka_topic"],

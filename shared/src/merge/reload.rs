@@ -5,8 +5,10 @@
 //! DMS sends no end of a load, but no change of a table before its load has ended (AWS DMS user guide, "full load + CDC":
 //! changes are cached until the table is loaded). So once a change has come that was sent after the newest loaded row, every loaded
 //! row has been sent. All of them have arrived once each partition of the topic has brought a record that was sent as
-//! late as that change, with no offset missing before it. A partition without traffic brings none; it counts as read to
-//! its end once it has been silent for longer than Lambda can hold a batch back.
+//! late as that change, with no offset missing before it. A partition without traffic brings none, perhaps never did; it counts as
+//! read to its end once it has been silent for longer than Lambda can hold a batch back.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::Deletes;
 use crate::names::{
@@ -22,6 +24,8 @@ use super::fold::timestamp_literal;
 /// How long a partition has to be silent to count as read to its end, in µs: a batching window (at most 5 min) and an
 /// invocation (at most 15 min).
 const SILENCE_US: i64 = REACH_BACK_US;
+/// Far more partitions than a topic of Amazon MSK has; a number beyond is not counted up to.
+const MOST_PARTITIONS: i64 = 100_000;
 
 /// What the log says of a load, by partition of the table's topics.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,15 +37,13 @@ pub struct Progress {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct PartitionProgress {
-    name: String,
     newest_emitted_us: Option<i64>,
     newest_ingested_us: i64,
-    /// Of records that do not say when they were sent, such as those that are kept out of the log.
-    newest_undated_us: Option<i64>,
     is_gapless: bool,
     topic: String,
-    partition: String,
-    lowest_offset: Option<i64>,
+    partition: i64,
+    /// The first offset that may have been sent since the load began, unless the one before it is there, too.
+    unpreceded: Option<i64>,
 }
 
 /// A row of the progress that is not of the form that the query yields.
@@ -62,6 +64,7 @@ pub fn progress(
 ) -> Result<String, NameError> {
     let since = format!("`ingested_at` >= {}", timestamp_literal(looked_at_from(boundary)));
     let begun = timestamp_literal(boundary);
+    let ingested_from = timestamp_literal(Epochs::ingested_from(boundary));
     Ok(format!(
         "WITH `recent` AS (\n\
          SELECT `kafka_topic`, `kafka_partition`, `kafka_offset`, `ingested_at`, {SENT} AS `sent`, `emitted_at` IS NOT NULL AS `is_dated`, \
@@ -69,7 +72,7 @@ pub fn progress(
          FROM {log}\n\
          WHERE {since}\n\
          UNION ALL\n\
-         SELECT `kafka_topic`, `kafka_partition`, `kafka_offset`, `ingested_at`, `ingested_at`, FALSE, FALSE, ''\n\
+         SELECT `kafka_topic`, `kafka_partition`, `kafka_offset`, `ingested_at`, {SENT}, `emitted_at` IS NOT NULL, FALSE, ''\n\
          FROM {kept_out}, UNNEST(GENERATE_ARRAY(`first_offset`, `last_offset`)) AS `kafka_offset`\n\
          WHERE {since}\n\
          ),\n\
@@ -82,8 +85,7 @@ pub fn progress(
          ),\n\
          `bounds` AS (\n\
          SELECT `kafka_topic`, `kafka_partition`, MAX(IF(`is_dated`, `sent`, NULL)) AS `newest_sent`, MAX(`ingested_at`) AS `newest_ingested`, \
-         MAX(IF(`is_dated`, NULL, `ingested_at`)) AS `newest_undated`, \
-         MIN(IF(`is_dated` AND `sent` >= {begun}, `kafka_offset`, NULL)) AS `first`, \
+         MIN(IF(`sent` >= IF(`is_dated`, {begun}, {ingested_from}), `kafka_offset`, NULL)) AS `first`, \
          COALESCE(MIN(IF(`is_dated` AND `sent` >= `ended_at`, `kafka_offset`, NULL)), MAX(`kafka_offset`)) AS `last`, MIN(`ended_at`) AS `ended_at`\n\
          FROM `recent`, `ended`\n\
          WHERE `kafka_topic` IN (SELECT `kafka_topic` FROM `recent` WHERE `is_own`)\n\
@@ -91,9 +93,8 @@ pub fn progress(
          )\n\
          SELECT `B`.`kafka_topic`, `B`.`kafka_partition`, UNIX_MICROS(MIN(`B`.`ended_at`)), UNIX_MICROS(MIN(`B`.`newest_sent`)), \
          UNIX_MICROS(MIN(`B`.`newest_ingested`)), \
-         COALESCE(COUNT(DISTINCT IF(`R`.`kafka_offset` BETWEEN `B`.`first` AND `B`.`last`, `R`.`kafka_offset`, NULL)) = MIN(`B`.`last` - `B`.`first`) + 1 \
-         AND (COUNTIF(`R`.`kafka_offset` = `B`.`first` - 1) > 0 OR COUNTIF(`R`.`kafka_offset` < `B`.`first`) = 0), TRUE), MIN(`R`.`kafka_offset`), \
-         UNIX_MICROS(MIN(`B`.`newest_undated`))\n\
+         COALESCE(COUNT(DISTINCT IF(`R`.`kafka_offset` BETWEEN `B`.`first` AND `B`.`last`, `R`.`kafka_offset`, NULL)) = MIN(`B`.`last` - `B`.`first`) + 1, TRUE), \
+         IF(COUNTIF(`R`.`kafka_offset` = `B`.`first` - 1) > 0, NULL, MIN(`B`.`first`))\n\
          FROM `bounds` AS `B` JOIN `recent` AS `R` \
          ON `R`.`kafka_topic` = `B`.`kafka_topic` AND `R`.`kafka_partition` = `B`.`kafka_partition`\n\
          GROUP BY `B`.`kafka_topic`, `B`.`kafka_partition`",
@@ -154,8 +155,7 @@ impl Progress {
                 newest_emitted,
                 Some(newest_ingested),
                 Some(is_gapless),
-                lowest_offset,
-                newest_undated,
+                unpreceded,
             ] = row.as_slice()
             else {
                 return Err(ProgressRowError { what: "its columns" });
@@ -163,47 +163,62 @@ impl Progress {
             let number = |text: &str| text.parse::<i64>().map_err(|_| ProgressRowError { what: "a time" });
             progress.ended_us = ended.as_deref().map(number).transpose()?;
             progress.partitions.push(PartitionProgress {
-                name: format!("{topic}-{partition}"),
                 newest_emitted_us: newest_emitted.as_deref().map(number).transpose()?,
                 newest_ingested_us: number(newest_ingested)?,
-                newest_undated_us: newest_undated.as_deref().map(number).transpose()?,
                 is_gapless: is_gapless == "true",
                 topic: topic.clone(),
-                partition: partition.clone(),
-                lowest_offset: lowest_offset.as_deref().map(number).transpose()?,
+                partition: number(partition)?,
+                unpreceded: unpreceded.as_deref().map(number).transpose()?,
             });
         }
-        progress.partitions.sort_by(|a, b| a.name.cmp(&b.name));
+        progress.in_order();
         Ok(progress)
     }
 
-    /// Takes in what [`earlier`] says: a partition of which nothing has come since is not known to be read to its end, and an offset may be
-    /// missing right before the first that came since.
-    pub fn take_earlier(&mut self, rows: &[Vec<Option<String>>]) -> Result<(), ProgressRowError> {
+    /// Takes in what [`earlier`] says: whether an offset is missing right before the first that came since. Where the log is not
+    /// `whole` any more, what is missing may have expired. A partition of which nothing has come since, or ever, as its number shows,
+    /// is not known to be read to its end.
+    pub fn take_earlier(&mut self, rows: &[Vec<Option<String>>], is_whole: bool) -> Result<(), ProgressRowError> {
+        let mut highest: BTreeMap<(&str, i64), i64> = BTreeMap::new();
         for row in rows {
-            let [Some(topic), Some(partition), Some(highest)] = row.as_slice() else {
+            let [Some(topic), Some(partition), Some(offset)] = row.as_slice() else {
                 return Err(ProgressRowError { what: "its columns" });
             };
-            let highest = highest.parse::<i64>().map_err(|_| ProgressRowError { what: "an offset" })?;
-            let known = self.partitions.iter_mut().find(|known| known.topic == *topic && known.partition == *partition);
-            if let Some(known) = known {
-                let is_next = known.lowest_offset.is_none_or(|lowest| lowest <= highest.saturating_add(1));
-                known.is_gapless &= is_next;
-            } else if self.partitions.iter().any(|known| known.topic == *topic) {
-                self.partitions.push(PartitionProgress {
-                    name: format!("{topic}-{partition}"),
-                    newest_emitted_us: None,
-                    newest_ingested_us: i64::MIN,
-                    newest_undated_us: None,
-                    is_gapless: true,
-                    topic: topic.clone(),
-                    partition: partition.clone(),
-                    lowest_offset: None,
-                });
+            let number = |text: &str| text.parse::<i64>().map_err(|_| ProgressRowError { what: "an offset" });
+            highest.insert((topic, number(partition)?), number(offset)?);
+        }
+        for known in &mut self.partitions {
+            let before = highest.get(&(known.topic.as_str(), known.partition)).copied();
+            known.is_gapless &= known.unpreceded.is_none_or(|first| match before {
+                Some(before) => first <= before.saturating_add(1),
+                None => first <= 0 || !is_whole,
+            });
+        }
+        let known: BTreeSet<(String, i64)> =
+            self.partitions.iter().map(|known| (known.topic.clone(), known.partition)).collect();
+        let topics: BTreeSet<&str> = known.iter().map(|(topic, _)| topic.as_str()).collect();
+        for topic in topics {
+            let earlier = highest.keys().filter(|(of, _)| *of == topic).map(|(_, partition)| *partition);
+            let last = known.iter().filter(|(of, _)| of == topic).map(|(_, partition)| *partition).chain(earlier).max();
+            for partition in 0..=last.unwrap_or(0).min(MOST_PARTITIONS) {
+                if !known.contains(&(topic.to_owned(), partition)) {
+                    self.partitions.push(PartitionProgress {
+                        newest_emitted_us: None,
+                        newest_ingested_us: i64::MIN,
+                        is_gapless: true,
+                        topic: topic.to_owned(),
+                        partition,
+                        unpreceded: None,
+                    });
+                }
             }
         }
-        self.partitions.sort_by(|a, b| a.name.cmp(&b.name));
+        self.in_order();
         Ok(())
+    }
+
+    fn in_order(&mut self) {
+        self.partitions.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
     }
 
     /// What the load's end waits for, in words; `None`: it is complete.
@@ -214,29 +229,21 @@ impl Progress {
                     .to_owned(),
             );
         };
-        let with_gap: Vec<&str> = self
-            .partitions
-            .iter()
-            .filter(|partition| !partition.is_gapless)
-            .map(|partition| partition.name.as_str())
-            .collect();
+        let with_gap: Vec<String> =
+            self.partitions.iter().filter(|partition| !partition.is_gapless).map(PartitionProgress::name).collect();
         if !with_gap.is_empty() {
             return Some(format!("offsets that are missing in the log in {}", with_gap.join(", ")));
         }
-        let behind: Vec<&str> = self
+        let behind: Vec<String> = self
             .partitions
             .iter()
             .filter(|partition| {
                 // What was silent before the load may have rows of it on their way.
                 let silent_since = partition.newest_ingested_us.max(ended);
-                // What does not say when it was sent would never be silent; taken in so late, it comes after all that was sent before the end.
-                let is_passed =
-                    partition.newest_undated_us.is_some_and(|newest| newest.saturating_sub(ended) >= SILENCE_US);
                 partition.newest_emitted_us.is_none_or(|newest| newest < ended)
-                    && !is_passed
                     && now_us.saturating_sub(silent_since) < SILENCE_US
             })
-            .map(|partition| partition.name.as_str())
+            .map(PartitionProgress::name)
             .collect();
         (!behind.is_empty()).then(|| {
             format!(
@@ -245,6 +252,12 @@ impl Progress {
                 behind.join(", ")
             )
         })
+    }
+}
+
+impl PartitionProgress {
+    fn name(&self) -> String {
+        format!("{}-{}", self.topic, self.partition)
     }
 }
 
@@ -290,7 +303,6 @@ mod tests {
             text(ingested.to_string()),
             text(is_gapless.to_string()),
             text("10".into()),
-            None,
         ]
     }
 
@@ -318,22 +330,35 @@ mod tests {
         let mut progress = Progress::from_rows(&rows[..1]).unwrap();
         let earlier =
             |partition: &str, highest: &str| vec![Some("cdc".into()), Some(partition.into()), Some(highest.into())];
-        progress.take_earlier(&[earlier("0", "9"), earlier("2", "3")]).unwrap();
-        assert!(progress.waits_for(61 * MINUTE).unwrap().ends_with("in cdc-2"));
+        progress.take_earlier(&[earlier("0", "9"), earlier("1", "3")], true).unwrap();
+        assert!(progress.waits_for(61 * MINUTE).unwrap().ends_with("in cdc-1"));
         assert_eq!(progress.waits_for(80 * MINUTE), None);
-        progress.take_earlier(&[earlier("0", "8")]).unwrap();
+        progress.take_earlier(&[earlier("0", "8")], true).unwrap();
         assert!(progress.waits_for(80 * MINUTE).unwrap().contains("missing in the log in cdc-0"));
     }
 
     #[test]
-    fn a_partition_in_which_only_records_come_that_are_kept_out_does_not_hold_the_end_back_for_ever() {
-        let kept_out = |at: i64| {
-            let mut row = row("1", Some(60 * MINUTE), 5, at, true);
-            *row.last_mut().unwrap() = Some(at.to_string());
-            row
+    fn a_partition_that_never_brought_anything_has_to_be_silent_for_as_long() {
+        let rows = [row("2", Some(60 * MINUTE), 60 * MINUTE, 60 * MINUTE, true)];
+        let mut progress = Progress::from_rows(&rows).unwrap();
+        progress.take_earlier(&[vec![Some("cdc".into()), Some("2".into()), Some("9".into())]], true).unwrap();
+        assert!(progress.waits_for(61 * MINUTE).unwrap().ends_with("in cdc-0, cdc-1"));
+        assert_eq!(progress.waits_for(80 * MINUTE), None);
+    }
+
+    #[test]
+    fn a_partition_whose_first_records_never_came_holds_the_end_back() {
+        let waits_for = |first: Option<&str>, is_whole| {
+            let mut row = row("0", Some(60), 60, 61, true);
+            *row.get_mut(6).unwrap() = first.map(str::to_owned);
+            let mut progress = Progress::from_rows(&[row]).unwrap();
+            progress.take_earlier(&[], is_whole).unwrap();
+            progress.waits_for(1000 * MINUTE)
         };
-        assert!(waits_for(&[kept_out(79 * MINUTE)], 79 * MINUTE).unwrap().ends_with("in cdc-1"));
-        assert_eq!(waits_for(&[kept_out(80 * MINUTE)], 80 * MINUTE), None);
+        assert_eq!(waits_for(Some("0"), true), None);
+        assert_eq!(waits_for(None, true), None);
+        assert!(waits_for(Some("10"), true).unwrap().contains("missing in the log in cdc-0"));
+        assert_eq!(waits_for(Some("10"), false), None, "what came before has expired");
     }
 
     #[test]

@@ -402,7 +402,7 @@ impl Run<'_> {
         // It says nothing of the table, so two tables would ask under one job's id at the same moment.
         let id = format!("{}/{source}", self.id);
         let rows = self.handler.read(&sql, "reload_earlier", &id, self.deadline).await?;
-        progress.take_earlier(&rows).map_err(unexpected)?;
+        progress.take_earlier(&rows, self.expired_before_us.is_none()).map_err(unexpected)?;
         if let Some(waits_for) = progress.waits_for(now_us()) {
             return Ok(Some(waits_for));
         }
