@@ -16,7 +16,9 @@ const INTRODUCTION: &str = "\
 A value is either exactly what the source holds or it is not in the final table: nothing is rounded, cut off or made NULL on the way.
 A change with a value that its column cannot hold exactly goes to `cdc.quarantine` with the column and the reason; the row keeps its last exact
 state, the rest of the table goes on, and the count is in the answer and in the metrics. Give the column a type that can hold the value, and the row is
-right again with its next change.
+right again with its next change, or at once if its records are merged again:
+
+    merge {\"tables\":[\"shop.orders\"],\"from\":\"2026-11-22T10:00:00Z\"}
 
 What a column's type is:
 

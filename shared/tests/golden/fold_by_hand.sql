@@ -55,7 +55,7 @@ IF(`flaw` IS NULL, `key_records`, 1) AS `records`, `key_newest` AS `newest`,
 `flaw` IS NULL AND COALESCE(`key_highest_old` >= `key_lowest_new`, FALSE) AS `late`,
 `raised_committed`, `raised_emitted`, `anew`, `anew_from`, `flaw` IS NULL AND `key_beyond_log` AND NOT `key_deleted` AS `beyond_log`,
 CASE `flaw` WHEN 0 THEN 'code' WHEN 1 THEN 'doc' WHEN 2 THEN 't' WHEN 3 THEN 'price' WHEN 4 THEN 'short' WHEN 5 THEN 'bytes' WHEN 6 THEN 'at' END AS `flaw_column`,
-CASE WHEN `flaw` = -1 THEN `error` WHEN `flaw` = 0 AND `t0` IS NULL THEN 'the key column is missing or NULL' WHEN `flaw` = 0 THEN 'STRING cannot hold the value exactly' WHEN `flaw` = 1 THEN 'JSON cannot hold the value exactly' WHEN `flaw` = 2 THEN 'TIME cannot hold the value exactly' WHEN `flaw` = 3 THEN 'NUMERIC cannot hold the value exactly' WHEN `flaw` = 4 THEN 'STRING cannot hold the value exactly' WHEN `flaw` = 5 THEN 'BYTES cannot hold the value exactly' WHEN `flaw` = 6 THEN 'TIMESTAMP cannot hold the value exactly' END AS `flaw_reason`,
+CASE WHEN `flaw` = -1 THEN `error` WHEN `flaw` = 0 AND `t0` IS NULL THEN 'the key column is missing or NULL' WHEN `flaw` = 0 THEN 'STRING cannot hold the value exactly' WHEN `flaw` = 1 THEN 'JSON cannot hold the value exactly' WHEN `flaw` = 2 THEN 'TIME cannot hold the value exactly' WHEN `flaw` = 3 THEN 'NUMERIC(10, 2) cannot hold the value exactly' WHEN `flaw` = 4 THEN 'STRING(3) cannot hold the value exactly' WHEN `flaw` = 5 THEN 'BYTES(16) cannot hold the value exactly' WHEN `flaw` = 6 THEN 'TIMESTAMP of Europe/Berlin cannot hold the value exactly' END AS `flaw_reason`,
 CONCAT('{', '"code":', COALESCE(TO_JSON_STRING(`t0`), 'null'), '}') AS `key_text`,
 `kafka_topic`, `kafka_partition`, `kafka_offset`
 FROM `ranked`
