@@ -59,7 +59,9 @@ fn made_by_hand() -> FinalTable {
     let resource: Table = serde_json::from_value(json!({
         "schema": {"fields": [
             {"name": "code", "type": "STRING"}, {"name": "doc", "type": "JSON"}, {"name": "t", "type": "TIME"},
-            {"name": "price", "type": "NUMERIC", "precision": "10", "scale": "2"}]},
+            {"name": "price", "type": "NUMERIC", "precision": "10", "scale": "2"},
+            {"name": "short", "type": "STRING", "maxLength": "3"}, {"name": "bytes", "type": "BYTES", "maxLength": "16"},
+            {"name": "at", "type": "TIMESTAMP", "description": "strait_zone=Europe/Berlin"}]},
         "tableConstraints": {"primaryKey": {"columns": ["code"]}}}))
     .unwrap();
     FinalTable::existing(table("replica", "made_by_hand"), &order(), &resource, None, Deletes::Hard).unwrap()
@@ -165,7 +167,7 @@ fn statements() -> BTreeMap<String, String> {
     let by_hand = made_by_hand();
     let mut lacking = by_hand.missing_columns;
     let description = Some(strait::names::renamed_column_description("it's \"b\""));
-    lacking.push(NewColumn { name: "it_s_b".into(), sql_type: "BIGNUMERIC".into(), description });
+    lacking.push(NewColumn { name: "it_s_b".into(), sql_type: "BIGNUMERIC(38, 20)".into(), description });
     add("add_columns".into(), statement::add_columns(PROJECT, &by_hand.name, &lacking).unwrap());
 
     for (name, step) in steps() {

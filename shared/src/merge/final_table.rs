@@ -179,7 +179,8 @@ pub fn is_self_describing(table: &Table) -> bool {
     is_made_by_strait(table) && (!table.primary_key().is_empty() || says_that_it_has_no_key(table))
 }
 
-fn says_that_it_has_no_key(table: &Table) -> bool {
+/// Whether its label says that its rows have no key.
+pub(super) fn says_that_it_has_no_key(table: &Table) -> bool {
     table.labels.get(KEY_LABEL).is_some_and(|key| key == NO_KEY)
 }
 
@@ -551,6 +552,15 @@ mod tests {
         let no_key = read_back(json!({"schema": {"fields": [{"name": "id", "type": "INTEGER"}]}}));
         let error = FinalTable::existing(name(), &orders(), &no_key, None, Deletes::Hard).unwrap_err();
         assert!(error.to_string().contains("ADD PRIMARY KEY"), "{error}");
+
+        let mut by_hand = Table { description: None, ..Table::default() };
+        by_hand.schema.fields = vec![ColumnType::Int64.field("orderId"), ColumnType::Bytes.field("a.b")];
+        let error = FinalTable::existing(name(), &orders(), &by_hand, Some(&definition()), Deletes::Hard).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "column a.b of replica.shop_orders has the type BYTES, which can hold no WSTRING of the source; use one of STRING, \
+             JSON, INT64, NUMERIC, BIGNUMERIC, FLOAT64, BOOL, DATE, DATETIME, TIMESTAMP, TIME"
+        );
 
         let repeated =
             read_back(json!({"schema": {"fields": [{"name": "id", "type": "INTEGER", "mode": "REPEATED"}]}}));

@@ -432,7 +432,7 @@ impl Parts {
             }
             parts.flaw_reasons.push_str(&format!(
                 " WHEN `flaw` = {place} THEN '{} cannot hold the value exactly'",
-                column_type.name()
+                column_type.described()
             ));
         }
         if table.is_keyless {
