@@ -128,7 +128,7 @@ impl Run<'_> {
                     (Err(error), _) => Some(Err(error)),
                     (Ok(Some(table)), history) => Some(self.take_table(source, table, history, state).await),
                     (Ok(None), Some(history)) => match history.newest() {
-                        Some(definition) => Some(self.create_final(source, definition).await),
+                        Some(definition) => Some(self.create_final(source, definition, history).await),
                         None => None,
                     },
                     (Ok(None), None) => None,
