@@ -3,7 +3,7 @@
 
 use crate::bigquery::table_resource::{Clustering, Field, PrimaryKey, Table, TableConstraints};
 use crate::config::Deletes;
-use crate::names::{self, SourceTable, TableName};
+use crate::names::{self, NameError, SourceTable, TableName, quote_column};
 
 use super::definition::{SourceColumn, SourceDefinition};
 use super::schema_change::is_passing_column;
@@ -12,6 +12,13 @@ use super::types::{ColumnType, Zone};
 
 /// The label by which a final table chooses its own delete mode: `hard` or `soft`.
 pub const DELETES_LABEL: &str = "strait_deletes";
+/// The label that says that a final table has no key: each loaded or inserted row of the source is added once.
+pub const KEY_LABEL: &str = "strait_key";
+/// Its value.
+const NO_KEY: &str = "none";
+/// By which a table is partitioned that names no column for it
+/// (<https://cloud.google.com/bigquery/docs/querying-partitioned-tables#query_an_ingestion-time_partitioned_table>).
+const INGESTION_TIME: &str = "_PARTITIONTIME";
 /// BigQuery clusters by at most four columns (<https://cloud.google.com/bigquery/docs/clustered-tables>).
 const CLUSTER_COLUMNS: usize = 4;
 /// Of the types that Strait creates, those that BigQuery clusters by (same page).
@@ -31,6 +38,12 @@ pub struct FinalTable {
     pub deletes: Option<Deletes>,
     /// Whether Strait made it, so that no row is in it that Strait did not write.
     pub is_made_by_strait: bool,
+    /// Whether rows have no key: each loaded or inserted row is added once, and nothing is changed or removed.
+    pub is_keyless: bool,
+    /// The column by which it is partitioned, if it is.
+    pub partition_column: Option<String>,
+    /// Whether every statement has to limit the partitions that it reads.
+    pub requires_partition_filter: bool,
     /// Columns that it lacks: Strait's own, and, where Strait made the table, those that the source has added.
     pub missing_columns: Vec<NewColumn>,
 }
@@ -74,7 +87,9 @@ impl FinalColumn {
 pub enum FinalTableProblem {
     /// No key is known.
     #[error(
-        "the source sent no primary key for {final_table}: create it with PRIMARY KEY (…) NOT ENFORCED, or declare one with ALTER TABLE … ADD PRIMARY KEY (…) NOT ENFORCED"
+        "no primary key is known for {final_table}: create it with PRIMARY KEY (…) NOT ENFORCED, or declare one with \
+         ALTER TABLE … ADD PRIMARY KEY (…) NOT ENFORCED; or, if its rows have none, so that each is only ever added, with \
+         ALTER TABLE … SET OPTIONS (labels = [(\"{KEY_LABEL}\", \"{NO_KEY}\")])"
     )]
     NoKey {
         /// The final table.
@@ -159,9 +174,14 @@ pub enum FinalTableProblem {
 }
 
 /// Whether a table says of itself all that a merge needs: Strait made it, so that its columns name their members, and its
-/// key is declared. Any other needs the source's definition beside it.
+/// key is declared, or that it has none. Any other needs the source's definition beside it.
 pub fn is_self_describing(table: &Table) -> bool {
-    is_made_by_strait(table) && !table.primary_key().is_empty()
+    is_made_by_strait(table) && (!table.primary_key().is_empty() || says_that_it_has_no_key(table))
+}
+
+/// Whether its label says that its rows have no key.
+pub(super) fn says_that_it_has_no_key(table: &Table) -> bool {
+    table.labels.get(KEY_LABEL).is_some_and(|key| key == NO_KEY)
 }
 
 /// Whether Strait made it, so that Strait may alter it.
@@ -201,13 +221,20 @@ impl FinalTable {
             column.former_members.retain(|former| !members.contains(former));
         }
 
-        match (resource.primary_key(), definition.map(|d| d.primary_key.as_slice()).unwrap_or_default()) {
-            ([], []) => return Err(FinalTableProblem::NoKey { final_table: name }),
-            ([], members) => mark_key(&name, &mut columns, members, |column, member| column.member == member)?,
+        let is_keyless = match (resource.primary_key(), definition.map(|definition| definition.primary_key.as_slice()))
+        {
+            ([], _) if says_that_it_has_no_key(resource) => true,
+            ([], None) => return Err(FinalTableProblem::NoKey { final_table: name }),
+            ([], Some([])) => true,
+            ([], Some(members)) => {
+                mark_key(&name, &mut columns, members, |column, member| column.member == member)?;
+                false
+            }
             (declared, _) => {
                 mark_key(&name, &mut columns, declared, |column, key| column.name.eq_ignore_ascii_case(key))?;
+                false
             }
-        }
+        };
 
         if let Some(key) = columns.iter().find(|column| column.is_key && !column.column_type.can_be_key()) {
             let column_type = key.column_type.name();
@@ -225,8 +252,16 @@ impl FinalTable {
             .filter(|(own, _)| !has(own))
             .map(|(own, sql_type)| NewColumn { name: own.to_owned(), sql_type: sql_type.to_owned(), description: None })
             .collect();
-        let mut table =
-            Self { name, columns, deletes, is_made_by_strait: is_made_by_strait(resource), missing_columns };
+        let mut table = Self {
+            name,
+            columns,
+            deletes,
+            is_made_by_strait: is_made_by_strait(resource),
+            is_keyless,
+            partition_column: partition_column(resource),
+            requires_partition_filter: resource.require_partition_filter == Some(true),
+            missing_columns,
+        };
         if let Some(definition) = definition.filter(|_| is_made_by_strait(resource)) {
             table.take_added_columns(definition);
         }
@@ -252,6 +287,17 @@ impl FinalTable {
                 is_key: false,
             });
         }
+    }
+
+    /// A condition that is true of every row and names the partitions' column, for a table of which no statement may read without
+    /// one; `alias` is what the statement calls the table. `None`: the table requires none.
+    pub fn partition_filter(&self, alias: Option<&str>) -> Result<Option<String>, NameError> {
+        let Some(column) = self.partition_column.as_deref().filter(|_| self.requires_partition_filter) else {
+            return Ok(None);
+        };
+        let column = if column == INGESTION_TIME { format!("`{column}`") } else { quote_column(column)? };
+        let column = alias.map_or_else(|| column.clone(), |alias| format!("{alias}.{column}"));
+        Ok(Some(format!("({column} IS NULL OR {column} IS NOT NULL)")))
     }
 
     /// The key columns, in the table's order.
@@ -294,9 +340,6 @@ pub fn new_table(
             }
         }
     }
-    if key.is_empty() {
-        return Err(FinalTableProblem::NoKey { final_table: name.clone() });
-    }
     for (own, own_type) in own_columns(deletes) {
         fields.push(Field { name: own.to_owned(), field_type: own_type.to_owned(), ..Field::default() });
     }
@@ -308,15 +351,26 @@ pub fn new_table(
         .collect();
     // A key that cannot be declared is taken from the source's definition by every merge.
     let can_be_declared = key.iter().all(|field| KEY_TYPES.contains(&field.field_type.as_str()));
+    let labels = key.is_empty().then(|| (KEY_LABEL.to_owned(), NO_KEY.to_owned()));
+    let can_be_declared = can_be_declared && !key.is_empty();
     let key: Vec<String> = key.into_iter().map(|field| field.name).collect();
     let table = Table {
         description: Some(names::final_table_description(source)),
+        labels: labels.into_iter().collect(),
         clustering: (!clustered.is_empty()).then_some(Clustering { fields: clustered }),
         table_constraints: can_be_declared
             .then_some(TableConstraints { primary_key: Some(PrimaryKey { columns: key }) }),
         ..Table::new(project, name, fields)
     };
     Ok((table, unknown))
+}
+
+fn partition_column(resource: &Table) -> Option<String> {
+    let by_time = resource
+        .time_partitioning
+        .as_ref()
+        .map(|partitioning| partitioning.field.clone().unwrap_or_else(|| INGESTION_TIME.to_owned()));
+    by_time.or_else(|| resource.range_partitioning.as_ref().map(|partitioning| partitioning.field.clone()))
 }
 
 fn own_columns(deletes: Deletes) -> Vec<(&'static str, &'static str)> {
@@ -498,6 +552,15 @@ mod tests {
         let no_key = read_back(json!({"schema": {"fields": [{"name": "id", "type": "INTEGER"}]}}));
         let error = FinalTable::existing(name(), &orders(), &no_key, None, Deletes::Hard).unwrap_err();
         assert!(error.to_string().contains("ADD PRIMARY KEY"), "{error}");
+
+        let mut by_hand = Table { description: None, ..Table::default() };
+        by_hand.schema.fields = vec![ColumnType::Int64.field("orderId"), ColumnType::Bytes.field("a.b")];
+        let error = FinalTable::existing(name(), &orders(), &by_hand, Some(&definition()), Deletes::Hard).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "column a.b of replica.shop_orders has the type BYTES, which can hold no WSTRING of the source; use one of STRING, \
+             JSON, INT64, NUMERIC, BIGNUMERIC, FLOAT64, BOOL, DATE, DATETIME, TIMESTAMP, TIME"
+        );
 
         let repeated =
             read_back(json!({"schema": {"fields": [{"name": "id", "type": "INTEGER", "mode": "REPEATED"}]}}));

@@ -182,6 +182,13 @@ impl Run<'_> {
         }
         bigquery.create_table(&table, self.deadline).await?;
         tracing::info!(table = %source, final_table = %name, "created a final table");
+        if definition.primary_key.is_empty() {
+            tracing::warn!(
+                table = %source,
+                "the source's table has no primary key: each loaded or inserted row is added once, updates and deletes go to the quarantine (of \
+                 PostgreSQL DMS sends none), and a row that DMS sends again without its position is added again"
+            );
+        }
         // As it stands now: somebody else may have been first.
         let table = bigquery.get_table(&name, self.deadline).await?.unwrap_or(table);
         Ok(Found { is_new: true, ..self.take(source, &table, Some(definition)).await? })

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{AbsentColumns, Deletes};
 use crate::names::{NameError, SourceTable, TableName, fingerprint, member_path_literal, string_literal};
+use crate::position::NO_EPOCH;
 
 use super::coverage::{Coverage, OffsetRange, not_covered};
 use super::epoch::{Epochs, SENT};
@@ -154,7 +155,8 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
         .map_or_else(|| "FALSE".to_owned(), |began_anew| format!("`is_new` AND NOT `is_old_key` AND {began_anew}"));
     // A change that is newer than a late one was committed after it, hence ingested after it: all of them are retained
     // if the late one was itself committed within the retention.
-    let beyond_log = request.expired_before_us.map_or_else(
+    let expired_before_us = request.expired_before_us.filter(|_| !table.is_keyless);
+    let beyond_log = expired_before_us.map_or_else(
         || "FALSE".to_owned(),
         |expired| {
             format!(
@@ -259,7 +261,7 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
          FROM `ranked`",
         fold = request.fold.quoted(project)?,
         log = log.quoted(project)?,
-        position = request.epochs.position_sql(),
+        position = if table.is_keyless { keyless_position(request.epochs) } else { request.epochs.position_sql() },
         data = readable("`data`"),
         before = readable("`before`"),
         is_new = parts.is_new,
@@ -310,16 +312,31 @@ pub fn survey(project: &str, fold: &TableName, table: &FinalTable) -> Result<Str
     ))
 }
 
-/// The first key column, if a range over it is sound: its place and type. Never a text: its values would stand in the
+/// The first key column, or that by which the table is partitioned, if a range over it is sound: its place and type. Never a text: its values would stand in the
 /// statement, and so in BigQuery's job history, and they may be anything, such as addresses.
 pub(super) fn range_column(table: &FinalTable) -> Option<(usize, ColumnType)> {
     table
         .columns
         .iter()
         .enumerate()
-        .find(|(_, column)| column.is_key)
+        .filter(|(_, column)| column.is_key)
+        // That of the partitions before the others: it saves reading most.
+        .min_by_key(|(place, column)| (table.partition_column.as_ref() != Some(&column.name), *place))
         .map(|(place, column)| (place, column.column_type))
-        .filter(|(_, column_type)| matches!(column_type, ColumnType::Int64 | ColumnType::Date | ColumnType::DateTime))
+        .filter(|(_, column_type)| {
+            matches!(column_type, ColumnType::Int64 | ColumnType::Date | ColumnType::DateTime | ColumnType::Timestamp)
+        })
+}
+
+/// The SQL of what tells apart the records of a table without a key, beginning with the position. The source's own position and
+/// commit time are the same when DMS sends a change again; of what has neither, only the Kafka record is sure.
+fn keyless_position(epochs: &Epochs) -> String {
+    format!(
+        "CONCAT({}, '@', IF(STARTS_WITH(`position`, '{NO_EPOCH}-2-') AND STRPOS(`position`, '~') = 0 AND `committed_at` IS NOT NULL, \
+         CAST(UNIX_MICROS(`committed_at`) AS STRING), \
+         CONCAT(`kafka_topic`, '-', CAST(`kafka_partition` AS STRING), '-', CAST(`kafka_offset` AS STRING))))",
+        epochs.position_sql()
+    )
 }
 
 /// The parts of the statement that depend on the table's columns and on the two modes.
@@ -415,8 +432,17 @@ impl Parts {
             }
             parts.flaw_reasons.push_str(&format!(
                 " WHEN `flaw` = {place} THEN '{} cannot hold the value exactly'",
-                column_type.name()
+                column_type.described()
             ));
+        }
+        if table.is_keyless {
+            parts.keys.push("`position`".to_owned());
+            parts.key_texts.push("FALSE AS `has_key`".to_owned());
+            parts.key_changed.push("FALSE".to_owned());
+            parts.flaws.insert(0, "WHEN `operation` IN ('update', 'delete') THEN -3".to_owned());
+            parts.flaw_reasons.push_str(
+                " WHEN `flaw` = -3 THEN 'the table has no key, so the row that was changed or deleted cannot be told'",
+            );
         }
         if !absent_beside_key.is_empty() {
             parts.is_partial = absent_beside_key.join(" OR ");
@@ -534,6 +560,9 @@ fn unknown_members(table: &FinalTable) -> String {
 
 /// A record's key as a JSON object's text, for the quarantine.
 fn key_text(table: &FinalTable) -> String {
+    if table.is_keyless {
+        return "CAST(NULL AS STRING)".to_owned();
+    }
     let members: Vec<String> = table
         .columns
         .iter()

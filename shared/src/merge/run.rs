@@ -149,7 +149,7 @@ impl Run<'_> {
         if table.missing_columns.iter().any(|column| column.name == POSITION_COLUMN) {
             return Ok(());
         }
-        let sql = statement::highest_position(&self.handler.config.project, &table.name)?;
+        let sql = statement::highest_position(&self.handler.config.project, table)?;
         let rows = self.handler.read(&sql, "highest", &self.id, self.deadline).await?;
         let highest = rows.into_iter().flatten().next().flatten();
         if let Some(highest) = highest {

@@ -15,7 +15,7 @@ use crate::config::DroppedColumns;
 use crate::names::{self, NameError, OWN_PREFIX, SourceTable, TableName, fingerprint, quote_column, string_literal};
 
 use super::definition::{SourceColumn, SourceDefinition, SourceHistory};
-use super::final_table::{FinalColumn, member_of};
+use super::final_table::{FinalColumn, member_of, says_that_it_has_no_key};
 use super::types::ColumnType;
 
 /// How the column begins that a column of another type is filled in; the digits of its member's fingerprint follow.
@@ -471,15 +471,22 @@ impl Altered<'_> {
             .filter(|(field, _)| self.table.primary_key().iter().any(|key| key.eq_ignore_ascii_case(&field.name)))
             .map(|(_, member)| member.as_str())
             .collect();
+        let columns = |members: &[String]| {
+            let held = members.iter().filter_map(|member| self.columns.iter().find(|(_, held)| held == member));
+            held.map(|(field, _)| format!("`{}`", field.name)).collect::<Vec<String>>().join(", ")
+        };
+        if says_that_it_has_no_key(self.table) && declared.is_empty() && !key.is_empty() {
+            return Some(format!(
+                "the source's table has got a primary key, and {name} has none: rows are still only added. Run ALTER TABLE `{name}` ADD PRIMARY \
+                 KEY ({}) NOT ENFORCED, then reload the table in DMS",
+                columns(key),
+                name = self.name
+            ));
+        }
         let is_same = key.len() == declared.len() && key.iter().all(|member| declared.contains(&member.as_str()));
         if key.is_empty() || declared.is_empty() || is_same {
             return None;
         }
-        let columns: Vec<String> = key
-            .iter()
-            .filter_map(|member| self.columns.iter().find(|(_, held)| held == member))
-            .map(|(field, _)| format!("`{}`", field.name))
-            .collect();
         Some(format!(
             "the source's primary key is now ({}), and that of {} is ({}): rows are still told apart by the latter. Run ALTER TABLE `{}` \
              DROP PRIMARY KEY and ALTER TABLE `{}` ADD PRIMARY KEY ({}) NOT ENFORCED, then reload the table in DMS",
@@ -488,7 +495,7 @@ impl Altered<'_> {
             declared.join(", "),
             self.name,
             self.name,
-            columns.join(", ")
+            columns(key)
         ))
     }
 }

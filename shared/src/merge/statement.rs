@@ -96,6 +96,16 @@ pub fn merge(request: &MergeRequest<'_>) -> Result<String, NameError> {
     }
 
     let position = quote_column(POSITION_COLUMN)?;
+    if table.is_keyless {
+        // The same record may have been merged before its epoch was known.
+        let of_any_epoch = |position: &str| format!("SUBSTR({position}, STRPOS({position}, '-'))");
+        on.push(format!(
+            "{} = {}",
+            of_any_epoch(&format!("`_strait_old`.{position}")),
+            of_any_epoch("`_strait_new`.`position`")
+        ));
+    }
+    on.extend(table.partition_filter(Some("`_strait_old`"))?);
     let merged_at = quote_column(MERGED_AT_COLUMN)?;
     updates.push(format!("{position} = `_strait_new`.`position`"));
     updates.push(format!("{merged_at} = CURRENT_TIMESTAMP()"));
@@ -160,7 +170,7 @@ pub fn quarantine(
     let fold = fold.quoted(project)?;
     let mut records = format!("SELECT {FOLD_COLUMNS} FROM {fold} WHERE `flaw_reason` IS NOT NULL");
     if let Some(table) = beyond_log {
-        let mut same_key = Vec::new();
+        let mut same_key: Vec<String> = table.partition_filter(Some("`_strait_old`"))?.into_iter().collect();
         for (place, column) in table.columns.iter().enumerate().filter(|(_, column)| column.is_key) {
             same_key.push(format!(
                 "`_strait_old`.{} = `_strait_new`.{}",
@@ -223,8 +233,9 @@ pub fn resolve(request: &FoldRequest<'_>, quarantine: &TableName, in_turn: &str)
 }
 
 /// The query for the highest position in a final table.
-pub fn highest_position(project: &str, table: &TableName) -> Result<String, NameError> {
-    Ok(format!("SELECT MAX({}) FROM {}", quote_column(POSITION_COLUMN)?, table.quoted(project)?))
+pub fn highest_position(project: &str, table: &FinalTable) -> Result<String, NameError> {
+    let filter = table.partition_filter(None)?.map_or_else(String::new, |filter| format!(" WHERE {filter}"));
+    Ok(format!("SELECT MAX({}) FROM {}{filter}", quote_column(POSITION_COLUMN)?, table.name.quoted(project)?))
 }
 
 /// The ALTER that adds columns to a final table.

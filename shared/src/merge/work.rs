@@ -171,6 +171,11 @@ struct Survey {
     flaw_since: Option<i64>,
 }
 
+/// What is said of a table without a key in which rows were changed or deleted.
+const KEYLESS: &str = "the table has no primary key, so which row was changed or deleted cannot be told: these changes are in the \
+                       quarantine, and the rows as they were before are still there. Give it a key at the source and reload it, or declare one on the \
+                       final table";
+
 impl Run<'_> {
     /// Plans a table's work in this run from its news.
     pub(super) fn begin(
@@ -188,12 +193,17 @@ impl Run<'_> {
             key: String::new(),
             window_from_us: Some(news.from_us),
             window_to_us: self.window_to_us,
-            look_back: LookBack::needed(
-                lowest.as_deref(),
-                standing.highest_position.as_deref(),
-                news.oldest_commit_us,
-                config.absent_columns,
-            ),
+            look_back: if table.is_keyless {
+                // No record has to do with another.
+                LookBack::None
+            } else {
+                LookBack::needed(
+                    lowest.as_deref(),
+                    standing.highest_position.as_deref(),
+                    news.oldest_commit_us,
+                    config.absent_columns,
+                )
+            },
             changes: news.changes,
             seen: self.plan.seen.clone(),
             expired_before_us: self.expired_before_us,
@@ -333,6 +343,9 @@ impl Run<'_> {
         if survey.anew > 0 {
             reasons.push(numbering_began_anew(&work.source, survey));
         }
+        if work.table.is_keyless && survey.flawed > 0 {
+            reasons.push(KEYLESS.to_owned());
+        }
         for reason in &reasons {
             tracing::error!(table = %work.source, reason, "a table needs a person");
         }
@@ -382,7 +395,7 @@ impl Run<'_> {
         let config = &self.handler.config;
         let deletes = work.table.deletes.unwrap_or(config.deletes);
         let in_turn = self.in_turn(&work.source)?;
-        let sql = reload::sweep(&config.project, &work.table.name, boundary, deletes, &in_turn)?;
+        let sql = reload::sweep(&config.project, &work.table, boundary, deletes, &in_turn)?;
         let key = fingerprint(&format!("{}\0{sql}", self.id), WORK_KEY_DIGITS);
         let mut stats = JobStats::default();
         let swept = self.write(&sql, "sweep", &key, &mut stats).await?;
