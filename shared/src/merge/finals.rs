@@ -228,7 +228,7 @@ impl Run<'_> {
             return Ok(Found {
                 is_definition_due: true,
                 is_history_known: true,
-                ..self.take(source, &table, None).await?
+                ..self.take(source, &table, history.newest().filter(|_| !is_self_describing(&table))).await?
             });
         }
         let (table, for_a_person) = self.alter(source, table, history).await?;
