@@ -107,7 +107,7 @@ fn steps() -> Vec<(&'static str, Step)> {
         ("describe", Step::Describe { column: column("at"), description: description.clone() }),
         ("rename", Step::Rename { column: column("at"), to: column("select2") }),
         ("drop", Step::Drop { column: column("at") }),
-        ("widen", Step::Widen { column: column("with_space_74f1b4f6"), to: ColumnType::Float64 }),
+        ("widen", Step::Widen { column: column("line"), to: ColumnType::Float64 }),
         ("add", Step::Add { column: column("added"), to: ColumnType::Date, description: None }),
         (
             "add_copy",

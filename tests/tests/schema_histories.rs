@@ -68,7 +68,17 @@ async fn play(seed: u64) {
             );
             rows = pipeline.query(&sql).await;
         }
-        assert_eq!(rows, history.rows, "seed {seed}, {}: {:#?}", history.table.schema, history.told);
+        let name = format!("\"{}\"", history.table.source_name());
+        let logs = pipeline.merge.log();
+        let said: Vec<&str> = logs.lines().filter(|line| rows != history.rows && line.contains(&name)).collect();
+        assert_eq!(
+            rows,
+            history.rows,
+            "seed {seed}, {}: {:#?}\n{}",
+            history.table.schema,
+            history.told,
+            said.join("\n")
+        );
     }
 }
 

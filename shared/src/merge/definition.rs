@@ -125,17 +125,26 @@ impl SourceHistory {
             self.is_renamed_away = true;
             return Ok(());
         }
-        let definition = SourceDefinition::from_control(control)?;
+        let mut definition = SourceDefinition::from_control(control)?;
         let before = serde_json::from_str::<Alteration>(control).ok().and_then(|control| control.old_table_def);
         let before =
             before.map(|before| SourceDefinition { columns: before.columns.0, primary_key: before.primary_key });
         self.is_renamed_away = false;
-        if operation == "rename-column"
-            && let Some(before) = before.as_ref().or(self.newest.as_ref())
-        {
-            let renamed = renamed_columns(before, &definition);
-            self.renames.extend(renamed);
+        let known = before.as_ref().or(self.newest.as_ref());
+        let renamed = match known {
+            Some(before) if operation == "rename-column" => renamed_columns(before, &definition),
+            _ => Vec::new(),
+        };
+        // Only a table that is made says that it has no key; DMS leaves the key out of other records at times.
+        if operation != "create-table" && definition.primary_key.is_empty() {
+            let now = |key: &String| {
+                renamed.iter().find(|(old, _)| old == key).map_or_else(|| key.clone(), |(_, new)| new.clone())
+            };
+            let keys = [before.as_ref(), self.newest.as_ref()].into_iter().flatten().map(|known| &known.primary_key);
+            let key = keys.into_iter().find(|key| !key.is_empty());
+            definition.primary_key = key.into_iter().flatten().map(now).collect();
         }
+        self.renames.extend(renamed);
         self.earlier.extend(before);
         self.earlier.extend(self.newest.replace(definition));
         Ok(())
@@ -201,6 +210,10 @@ mod tests {
         history.take("rename-column", "{}").unwrap_err();
         assert_eq!(history.renames(), [("b".to_owned(), "c".to_owned())]);
         assert_eq!((history.earlier().len(), history.newest().unwrap().columns.len()), (2, 3));
+        let with_key = r#"{"table-def":{"columns":{"id":{"type":"INT64"}},"primary-key":["id"]}}"#;
+        history.take("create-table", with_key).unwrap();
+        history.take("rename-column", r#"{"table-def":{"columns":{"key":{"type":"INT64"}}}}"#).unwrap();
+        assert_eq!(history.newest().unwrap().primary_key, ["key"], "left out, not gone");
         history.take("rename-table", "{}").unwrap();
         assert!(history.is_renamed_away());
     }

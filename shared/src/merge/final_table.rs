@@ -77,7 +77,7 @@ pub struct FinalColumn {
 impl FinalColumn {
     /// Whether it holds this member, however `JSON_KEYS` writes it: BigQuery puts some names between quotes.
     pub fn holds(&self, member: &str) -> bool {
-        let is = |own: &String| own == member || serde_json::Value::from(own.as_str()).to_string() == member;
+        let is = |own: &String| own == member || serde_json::to_string(own).is_ok_and(|quoted| quoted == member);
         is(&self.member) || self.former_members.iter().any(is)
     }
 }
@@ -139,9 +139,9 @@ pub enum FinalTableProblem {
         /// Its type.
         column_type: &'static str,
         /// The source column's type, as DMS names it.
-        dms_type: String,
+        dms_type: Box<str>,
         /// The types that can hold it.
-        fitting: String,
+        fitting: Box<str>,
     },
     /// A column's description states a zone that is none.
     #[error(
@@ -419,8 +419,8 @@ fn check_source_fits(
         final_table: final_table.clone(),
         column: field.name.clone(),
         column_type: column_type.name(),
-        dms_type: source.dms_type.clone(),
-        fitting: kind.targets().iter().map(|target| target.name).collect::<Vec<_>>().join(", "),
+        dms_type: source.dms_type.as_str().into(),
+        fitting: kind.targets().iter().map(|target| target.name).collect::<Vec<_>>().join(", ").into(),
     })
 }
 

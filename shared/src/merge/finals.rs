@@ -128,7 +128,7 @@ impl Run<'_> {
                     (Err(error), _) => Some(Err(error)),
                     (Ok(Some(table)), history) => Some(self.take_table(source, table, history, state).await),
                     (Ok(None), Some(history)) => match history.newest() {
-                        Some(definition) => Some(self.create_final(source, definition).await),
+                        Some(definition) => Some(self.create_final(source, definition, history).await),
                         None => None,
                     },
                     (Ok(None), None) => None,
@@ -172,7 +172,12 @@ impl Run<'_> {
         Ok(definitions)
     }
 
-    async fn create_final(&self, source: &SourceTable, definition: &SourceDefinition) -> Result<Found, TableError> {
+    async fn create_final(
+        &self,
+        source: &SourceTable,
+        definition: &SourceDefinition,
+        history: &SourceHistory,
+    ) -> Result<Found, TableError> {
         let config = &self.handler.config;
         let bigquery = &self.handler.bigquery;
         let name = config.final_table.name_of(source);
@@ -191,7 +196,12 @@ impl Run<'_> {
         }
         // As it stands now: somebody else may have been first.
         let table = bigquery.get_table(&name, self.deadline).await?.unwrap_or(table);
-        Ok(Found { is_new: true, ..self.take(source, &table, Some(definition)).await? })
+        // Records from before a column was renamed may still come.
+        let (table, for_a_person) = match is_made_by_strait(&table) {
+            true => self.alter(source, table, history).await?,
+            false => (table, Vec::new()),
+        };
+        Ok(Found { is_new: true, for_a_person, ..self.take(source, &table, Some(definition)).await? })
     }
 
     /// Takes a table as it stands, after what its source altered is altered in it, too.
@@ -218,7 +228,7 @@ impl Run<'_> {
             return Ok(Found {
                 is_definition_due: true,
                 is_history_known: true,
-                ..self.take(source, &table, None).await?
+                ..self.take(source, &table, history.newest().filter(|_| !is_self_describing(&table))).await?
             });
         }
         let (table, for_a_person) = self.alter(source, table, history).await?;
