@@ -113,7 +113,7 @@ pub fn merge(request: &MergeRequest<'_>) -> Result<String, NameError> {
     values.extend(["`_strait_new`.`position`".to_owned(), "CURRENT_TIMESTAMP()".to_owned()]);
     // A late change of other columns completes a row at its own position; the same change once more writes what is there.
     // So does what is merged again, because the table's columns are others now.
-    let above = if request.is_again || absent == AbsentColumns::Unchanged { ">=" } else { ">" };
+    let above = if request.is_again || absent == AbsentColumns::Unchanged && !table.is_keyless { ">=" } else { ">" };
     let is_newer = format!("`_strait_new`.`position` {above} COALESCE(`_strait_old`.{position}, '')");
     // An update of which columns are missing is no row yet: the rest comes with the row's insert or load, which is then late.
     let is_whole = table
