@@ -57,9 +57,11 @@ pub fn zone(name: &str) -> Zone {
     Zone::stated_in(&format!("strait_zone={name}")).unwrap().unwrap()
 }
 
+/// A text and its value.
+type Edge = (&'static str, Option<&'static str>);
+
 /// The edges of every type.
 #[must_use]
-#[expect(clippy::too_many_lines, reason = "a table")]
 pub fn conversions() -> Vec<Conversion> {
     use ColumnType::{
         BigNumeric, BytesUpTo, Date, DateTime, Float64, Int64, Json, Numeric, StringUpTo, Time, Timestamp,
@@ -70,7 +72,7 @@ pub fn conversions() -> Vec<Conversion> {
     let wide = ColumnType::BIGNUMERIC;
     let berlin = ColumnType::TimestampIn(zone("Europe/Berlin"));
     let lord_howe = ColumnType::TimestampIn(zone("Australia/Lord_Howe"));
-    let same: &[(ColumnType, &[(&str, Option<&str>)])] = &[
+    let same: &[(ColumnType, &[Edge])] = &[
         (ColumnType::String, &[("", Some("")), ("0x", Some("0x"))]),
         (
             StringUpTo(3),
