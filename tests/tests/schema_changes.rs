@@ -218,7 +218,7 @@ fn a_renamed_column_keeps_its_values_and_takes_records_of_both_shapes() {
                 renamed.insert(json!({"id": 4, "w": "d"})).at(32),
             ];
             if order == "before" {
-                pipeline.send(&[control.clone()]).await;
+                pipeline.send(std::slice::from_ref(&control)).await;
                 pipeline.merge().await;
                 assert_eq!(
                     pipeline.texts(&format!("SELECT id, w FROM `{}`", pipeline.final_table(&orders))).await,
