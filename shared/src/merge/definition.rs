@@ -57,7 +57,20 @@ struct ColumnDef {
     #[serde(rename = "type")]
     dms_type: String,
     precision: Option<u32>,
-    scale: Option<u32>,
+    /// Negative where a PostgreSQL numeric is rounded to the left of the point.
+    scale: Option<i32>,
+}
+
+impl ColumnDef {
+    fn named(self, name: String) -> SourceColumn {
+        let left_of_point = self.scale.filter(|scale| *scale < 0).map_or(0, i32::unsigned_abs);
+        SourceColumn {
+            name,
+            dms_type: self.dms_type,
+            precision: self.precision.map(|precision| precision.saturating_add(left_of_point)),
+            scale: self.scale.map(|scale| u32::try_from(scale).unwrap_or(0)),
+        }
+    }
 }
 
 /// `columns` is a JSON object whose order is the source's; a map type would lose it.
@@ -79,8 +92,7 @@ impl<'de> Deserialize<'de> for OrderedColumns {
                     if columns.iter().any(|column| column.name == name) {
                         return Err(de::Error::custom("a column is defined twice"));
                     }
-                    let ColumnDef { dms_type, precision, scale } = def;
-                    columns.push(SourceColumn { name, dms_type, precision, scale });
+                    columns.push(def.named(name));
                 }
                 Ok(OrderedColumns(columns))
             }
@@ -216,6 +228,16 @@ mod tests {
         assert_eq!(history.newest().unwrap().primary_key, ["key"], "left out, not gone");
         history.take("rename-table", "{}").unwrap();
         assert!(history.is_renamed_away());
+    }
+
+    #[test]
+    fn a_scale_left_of_the_point_adds_digits_before_it() {
+        let definition = SourceDefinition::from_control(
+            r#"{"table-def":{"columns":{"a":{"type":"NUMERIC","precision":5,"scale":-2,"nullable":true}},"primary-key":[]}}"#,
+        )
+        .unwrap();
+        let column = definition.columns.first().unwrap();
+        assert_eq!((column.precision, column.scale), (Some(7), Some(0)));
     }
 
     #[test]
