@@ -109,7 +109,7 @@ fn statements() -> BTreeMap<String, String> {
     let by_hand = made_by_hand();
     let mut lacking = by_hand.missing_columns;
     let description = Some(strait::names::renamed_column_description("it's \"b\""));
-    lacking.push(NewColumn { name: "it_s_b".into(), sql_type: "BIGNUMERIC", description });
+    lacking.push(NewColumn { name: "it_s_b".into(), sql_type: "BIGNUMERIC".into(), description });
     add("add_columns".into(), statement::add_columns(PROJECT, &by_hand.name, &lacking).unwrap());
 
     for (deletes, deletes_name) in [(Deletes::Hard, "hard"), (Deletes::Soft, "soft")] {

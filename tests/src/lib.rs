@@ -15,6 +15,7 @@
 )]
 
 pub mod case;
+pub mod conversions;
 pub mod history;
 pub mod pipeline;
 pub mod programs;

@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use serde_json::{Value, json};
-use strait::merge::types::ColumnType;
 use strait::names::string_literal;
 use strait_cli::embedded_bigquery::environment::{build_output, virtual_environment};
+use strait_tests::conversions::{Conversion, alike, conversions, shown};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
@@ -78,122 +78,23 @@ async fn google_accepts_every_generated_statement_and_nothing_else() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Text as the log holds it, and the exact value that a column of the type has to get: `None` is quarantine.
-const CONVERSIONS: &[(ColumnType, &str, Option<&str>)] = {
-    use ColumnType::{Bool, Bytes, Date, DateTime, Float64, Int64, Numeric, Time, Timestamp};
-    const MONEY: ColumnType = Numeric { whole: 10, fraction: 2 };
-    const PLAIN: ColumnType = Numeric { whole: 29, fraction: 9 };
-    const WIDE: ColumnType = ColumnType::BigNumeric { whole: 38, fraction: 38 };
-    &[
-        (Int64, "0", Some("0")),
-        (Int64, "-0", Some("0")),
-        (Int64, "-9223372036854775808", Some("-9223372036854775808")),
-        (Int64, "9223372036854775807", Some("9223372036854775807")),
-        (Int64, "9223372036854775808", None),
-        (Int64, "55.000", Some("55")),
-        (Int64, "1.5", None),
-        (Int64, "1E2", Some("100")),
-        (Int64, "1.5e1", Some("15")),
-        (Int64, "1.5e0", None),
-        (Int64, "9.007199254740992e15", Some("9007199254740992")),
-        (Int64, "9.22337203685478e+18", None),
-        (Int64, "", None),
-        (Int64, "true", None),
-        (Int64, " 1", None),
-        (MONEY, "46.570000", Some("46.57")),
-        (MONEY, "-12.30", Some("-12.3")),
-        (MONEY, "0012", Some("12")),
-        (MONEY, "46.571", None),
-        (MONEY, "12345678901", None),
-        (MONEY, "1.2E1", Some("12")),
-        (MONEY, "1.2345E1", None),
-        (MONEY, "NaN", None),
-        (PLAIN, "1.8446744073709552E19", None),
-        (PLAIN, "1E-45", None),
-        (PLAIN, "1.5E-3", Some("0.0015")),
-        (PLAIN, "0E0", Some("0")),
-        (PLAIN, "18446744073709551615", Some("18446744073709551615")),
-        (PLAIN, "99999999999999999999999999999.999999999", Some("99999999999999999999999999999.999999999")),
-        (PLAIN, "1.2345678901", None),
-        (PLAIN, "1.2345678900", Some("1.23456789")),
-        (PLAIN, "123456789012345678901234567890", None),
-        (WIDE, "1E-45", None),
-        (WIDE, "1.25E-10", Some("0.000000000125")),
-        (WIDE, "12345678901234567890123456789012345678", Some("12345678901234567890123456789012345678")),
-        (WIDE, "0.00000000000000000000000000000000000001", Some("0.00000000000000000000000000000000000001")),
-        (WIDE, "0.000000000000000000000000000000000000001", None),
-        (Float64, "2.20000005", Some("2.20000005")),
-        (Float64, "55", Some("55")),
-        (Float64, "NaN", Some("nan")),
-        (Float64, "9007199254740993", None),
-        (Float64, "9007199254740992", Some("9007199254740992")),
-        (Float64, "-1.5e-7", Some("-1.5e-07")),
-        (Float64, "1e400", None),
-        (Float64, "0x1F", None),
-        (Float64, "-Infinity", Some("-inf")),
-        (Float64, "x", None),
-        (Bool, "t", Some("true")),
-        (Bool, "f", Some("false")),
-        (Bool, "true", Some("true")),
-        (Bool, "0", Some("false")),
-        (Bool, "2", None),
-        (Bool, "", None),
-        (Bytes, "0x80057D942E", Some("80057d942e")),
-        (Bytes, "80057d942e", Some("80057d942e")),
-        (Bytes, "0x", Some("")),
-        (Bytes, "0x8", None),
-        (Bytes, "xyz", None),
-        (Date, "2024-02-29", Some("2024-02-29")),
-        (Date, "0001-01-01", Some("0001-01-01")),
-        (Date, "2023-02-29", None),
-        (Date, "0000-00-00", None),
-        (Date, "2024-02-29T00:00:00Z", None),
-        (DateTime, "2010-11-01T00:02:00.100000Z", Some("2010-11-01T00:02:00.100000")),
-        (DateTime, "2010-11-01T00:02:00Z", Some("2010-11-01T00:02:00")),
-        (DateTime, "2010-11-01 00:02:00", Some("2010-11-01T00:02:00")),
-        (DateTime, "1500-03-10T00:00:00.123456000Z", Some("1500-03-10T00:00:00.123456")),
-        (DateTime, "2010-11-01T00:02:00.1234567Z", None),
-        (DateTime, "2024-02-29T23:59:60Z", None),
-        (DateTime, "2024-02-29T24:00:00Z", None),
-        (Timestamp, "1754-08-30T22:43:41.129Z", Some("1754-08-30 22:43:41.129000+00")),
-        (Timestamp, "2024-02-29 01:00:00+01:00", Some("2024-02-29 00:00:00.000000+00")),
-        (Timestamp, "2024-02-29T01:00:00.123456789Z", None),
-        (Timestamp, "2024-02-29T01:00:00.123456000Z", Some("2024-02-29 01:00:00.123456+00")),
-        (Time, "23:59:59.999999", Some("23:59:59.999999")),
-        (Time, "838:59:59", None),
-        (Time, "-01:00:00", None),
-    ]
-};
-
 #[tokio::test]
 async fn googles_evaluator_converts_exactly_or_not_at_all() {
-    let expressions: Vec<Value> = CONVERSIONS
+    let conversions = conversions();
+    let expressions: Vec<Value> = conversions
         .iter()
         .enumerate()
-        .map(|(place, (column_type, text, _))| {
-            let value = column_type.value_of("`text`");
-            let shown = match column_type {
-                ColumnType::Bytes => format!("TO_HEX({value})"),
-                ColumnType::Timestamp => format!("FORMAT_TIMESTAMP('%F %H:%M:%E6S+00', {value})"),
-                ColumnType::DateTime => format!("FORMAT_DATETIME('%Y-%m-%dT%H:%M:%E*S', {value})"),
-                _ => format!("CAST({value} AS STRING)"),
-            };
+        .map(|(place, Conversion { column_type, text, .. })| {
+            let shown = shown(*column_type, &column_type.value_of("`text`"));
             json!({"id": place.to_string(), "sql": format!("SELECT {shown} FROM (SELECT {} AS `text`)", string_literal(text))})
         })
         .collect();
     let answer = analyze(&json!({"expressions": expressions})).await;
     let answers = answer.get("expressions").and_then(Value::as_array).unwrap();
-    assert_eq!(answers.len(), CONVERSIONS.len());
+    assert_eq!(answers.len(), conversions.len());
     let mut wrong = Vec::new();
-    for ((column_type, text, expected), answer) in CONVERSIONS.iter().zip(answers) {
+    for (Conversion { column_type, text, value: expected, .. }, answer) in conversions.iter().zip(answers) {
         let value = answer.pointer("/value/0/0").and_then(Value::as_str);
-        // A DATETIME's trailing zeros are a matter of rendering.
-        let alike = |a: Option<&str>, b: Option<&str>| match (a, b) {
-            (Some(a), Some(b)) if a.contains('.') && b.contains('.') => {
-                a.trim_end_matches('0') == b.trim_end_matches('0')
-            }
-            _ => a == b,
-        };
         if answer.get("ok") != Some(&Value::Bool(true)) || !alike(value, *expected) {
             wrong.push(format!("{column_type:?} of {text:?}: {value:?}, expected {expected:?} ({answer})"));
         }

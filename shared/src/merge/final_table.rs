@@ -6,7 +6,8 @@ use crate::config::Deletes;
 use crate::names::{self, SourceTable, TableName};
 
 use super::definition::{SourceColumn, SourceDefinition};
-use super::types::ColumnType;
+use super::types::map::Kind;
+use super::types::{ColumnType, Zone};
 
 /// The label by which a final table chooses its own delete mode: `hard` or `soft`.
 pub const DELETES_LABEL: &str = "strait_deletes";
@@ -39,7 +40,7 @@ pub struct NewColumn {
     /// Its name in BigQuery.
     pub name: String,
     /// Its type in SQL.
-    pub sql_type: &'static str,
+    pub sql_type: String,
     /// The description by which its source's name is read back, if it was renamed.
     pub description: Option<String>,
 }
@@ -100,6 +101,32 @@ pub enum FinalTableProblem {
         /// Its type as BigQuery names it.
         column_type: String,
     },
+    /// A column's type can hold no value that the source sends.
+    #[error(
+        "column {column} of {final_table} has the type {column_type}, which can hold no {dms_type} of the source; use one of {fitting}"
+    )]
+    SourceType {
+        /// The final table.
+        final_table: TableName,
+        /// The column.
+        column: String,
+        /// Its type.
+        column_type: &'static str,
+        /// The source column's type, as DMS names it.
+        dms_type: String,
+        /// The types that can hold it.
+        fitting: String,
+    },
+    /// A column's description states a zone that is none.
+    #[error(
+        "the description of column {column} of {final_table} holds strait_zone= without a zone's name after it; write it as in strait_zone=Europe/Berlin"
+    )]
+    Zone {
+        /// The final table.
+        final_table: TableName,
+        /// The column.
+        column: String,
+    },
     /// It would be one of Strait's own tables.
     #[error(
         "{final_table} is one of Strait's own tables; set STRAIT_FINAL_TABLE so that no source table is named like it"
@@ -147,24 +174,12 @@ impl FinalTable {
         }
         let mut columns = Vec::with_capacity(resource.schema.fields.len());
         for field in resource.schema.fields.iter().filter(|field| !is_own_column(&field.name)) {
-            let column_type = Some(field)
-                .filter(|field| !field.is_repeated())
-                .and_then(|field| {
-                    ColumnType::from_rest(&field.field_type, digits(&field.precision), digits(&field.scale))
-                })
-                .ok_or_else(|| FinalTableProblem::ColumnType {
-                    final_table: name.clone(),
-                    column: field.name.clone(),
-                    column_type: format!("{} {}", field.mode.as_deref().unwrap_or_default(), field.field_type)
-                        .trim()
-                        .to_owned(),
-                })?;
-            columns.push(FinalColumn {
-                name: field.name.clone(),
-                member: member_of(field, definition),
-                column_type,
-                is_key: false,
-            });
+            let column_type = writable_type(&name, field)?;
+            let member = member_of(field, definition);
+            if !made_by_strait(resource) {
+                check_source_fits(&name, field, column_type, definition, &member)?;
+            }
+            columns.push(FinalColumn { name: field.name.clone(), member, column_type, is_key: false });
         }
 
         match (resource.primary_key(), definition.map(|d| d.primary_key.as_slice()).unwrap_or_default()) {
@@ -189,7 +204,7 @@ impl FinalTable {
         let missing_columns = own_columns(deletes.unwrap_or(default_deletes))
             .into_iter()
             .filter(|(own, _)| !has(own))
-            .map(|(own, sql_type)| NewColumn { name: own.to_owned(), sql_type, description: None })
+            .map(|(own, sql_type)| NewColumn { name: own.to_owned(), sql_type: sql_type.to_owned(), description: None })
             .collect();
         let mut table = Self { name, columns, deletes, is_made_by_strait: made_by_strait(resource), missing_columns };
         if let Some(definition) = definition.filter(|_| made_by_strait(resource)) {
@@ -208,7 +223,7 @@ impl FinalTable {
         for (column, name) in added.into_iter().zip(new_names) {
             let column_type = ColumnType::from_source(column).unwrap_or_else(|fallback| fallback);
             let description = (name != column.name).then(|| names::renamed_column_description(&column.name));
-            self.missing_columns.push(NewColumn { name: name.clone(), sql_type: column_type.name(), description });
+            self.missing_columns.push(NewColumn { name: name.clone(), sql_type: column_type.sql(), description });
             self.columns.push(FinalColumn { name, member: column.name.clone(), column_type, is_key: false });
         }
     }
@@ -238,11 +253,9 @@ pub fn new_table(
         });
         let is_key = definition.primary_key.contains(&column.name);
         fields.push(Field {
-            name: column_name.clone(),
-            field_type: column_type.name().to_owned(),
             mode: Some(if is_key { "REQUIRED" } else { "NULLABLE" }.to_owned()),
             description: (*column_name != column.name).then(|| names::renamed_column_description(&column.name)),
-            ..Field::default()
+            ..column_type.field(column_name)
         });
     }
     let mut key = Vec::with_capacity(definition.primary_key.len());
@@ -294,8 +307,40 @@ fn is_own_column(name: &str) -> bool {
         .any(|own| name.eq_ignore_ascii_case(own))
 }
 
-fn digits(text: &Option<String>) -> Option<u32> {
-    text.as_ref().and_then(|text| text.parse().ok())
+fn writable_type(final_table: &TableName, field: &Field) -> Result<ColumnType, FinalTableProblem> {
+    let (final_table, column) = (final_table.clone(), field.name.clone());
+    if field.description.as_deref().is_some_and(|text| Zone::stated_in(text).is_err()) {
+        return Err(FinalTableProblem::Zone { final_table, column });
+    }
+    ColumnType::from_field(field).ok_or_else(|| {
+        let column_type = format!("{} {}", field.mode.as_deref().unwrap_or_default(), field.field_type);
+        FinalTableProblem::ColumnType { final_table, column, column_type: column_type.trim().to_owned() }
+    })
+}
+
+/// A type that a person declared must be able to hold what the source sends, as far as its definition is known. Of a table
+/// that Strait made, the source's type has changed since, which is a schema change.
+fn check_source_fits(
+    final_table: &TableName,
+    field: &Field,
+    column_type: ColumnType,
+    definition: Option<&SourceDefinition>,
+    member: &str,
+) -> Result<(), FinalTableProblem> {
+    let source = definition.and_then(|definition| definition.columns.iter().find(|column| column.name == member));
+    let Some((source, kind)) = source.and_then(|source| Some((source, Kind::of(&source.dms_type)?))) else {
+        return Ok(());
+    };
+    if kind.fits(column_type) {
+        return Ok(());
+    }
+    Err(FinalTableProblem::SourceType {
+        final_table: final_table.clone(),
+        column: field.name.clone(),
+        column_type: column_type.name(),
+        dms_type: source.dms_type.clone(),
+        fitting: kind.targets().iter().map(|target| target.name).collect::<Vec<_>>().join(", "),
+    })
 }
 
 /// Members are case-sensitive, columns are not: a definition gives the source's spelling.
