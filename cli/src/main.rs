@@ -108,7 +108,9 @@ impl SchemaArguments {
             _ if is_of_log => anyhow::bail!("--mysql, --postgres and --columns want --from source"),
             (None, true, false, Some(columns)) => Basis::Source { engine: Engine::MySql, columns },
             (None, false, true, Some(columns)) => Basis::Source { engine: Engine::PostgreSql, columns },
-            (None, _, _, None) => anyhow::bail!("--from source wants --columns FILE: the output of the query that --print-query prints"),
+            (None, _, _, None) => {
+                anyhow::bail!("--from source wants --columns FILE: the output of the query that --print-query prints")
+            }
             (None, ..) => anyhow::bail!("--from source wants --mysql or --postgres"),
         };
         Ok(SchemaOptions { table: self.table, basis })

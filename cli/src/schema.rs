@@ -140,9 +140,9 @@ fn of_catalogue(config: &Config, source: &SourceTable, engine: Engine, output: &
         ],
         _ => vec!["The primary key that the source declares.".to_owned()],
     };
-    let comments = vec![
-        format!("Proposed for {source} from the source's information_schema. Check it, then run it: the next merge fills the table."),
-    ];
+    let comments = vec![format!(
+        "Proposed for {source} from the source's information_schema. Check it, then run it: the next merge fills the table."
+    )];
     script(config, source, columns, key, comments, key_comments)
 }
 
@@ -205,11 +205,7 @@ impl Queries<'_> {
         Ok(survey)
     }
 
-    async fn columns(
-        &self,
-        survey: &Survey,
-        members: &[Member],
-    ) -> Result<Vec<evidence::ColumnEvidence>, SchemaError> {
+    async fn columns(&self, survey: &Survey, members: &[Member]) -> Result<Vec<evidence::ColumnEvidence>, SchemaError> {
         let mut columns = Vec::with_capacity(members.len());
         for some in members.chunks(COLUMNS_AT_ONCE) {
             let answer = self.answer(self.logged.forms(some)?).await?;
@@ -260,7 +256,8 @@ async fn of_log(config: &Config, source: &SourceTable, terminal: &Terminal) -> R
     };
     let log = &config.log_table;
     if queries.bigquery.get_table(log, queries.deadline).await?.is_none() {
-        terminal.error(&format!("there is no log {log} in the project {}: nothing has been appended yet", config.project));
+        terminal
+            .error(&format!("there is no log {log} in the project {}: nothing has been appended yet", config.project));
         return Ok(None);
     }
     let survey = queries.survey().await?;
@@ -302,12 +299,8 @@ fn comments(survey: &Survey, config: &Config, source: &SourceTable) -> Vec<Strin
 }
 
 fn tally(survey: &Survey) -> String {
-    let operations = [
-        (survey.loads, "load"),
-        (survey.inserts, "insert"),
-        (survey.updates, "update"),
-        (survey.deletes, "delete"),
-    ];
+    let operations =
+        [(survey.loads, "load"), (survey.inserts, "insert"), (survey.updates, "update"), (survey.deletes, "delete")];
     let counts: Vec<String> =
         operations.iter().filter(|(count, _)| *count > 0).map(|(count, name)| format!("{count} {name}")).collect();
     counts.join(", ")
@@ -328,7 +321,9 @@ fn nothing(survey: &Survey, config: &Config, source: &SourceTable) -> String {
     } else {
         format!("{log} holds nothing of {source}; is the name right, in the source's own spelling?")
     };
-    format!("{what}\nA proposal can also be made from the source's information_schema: strait schema {source} --print-query mysql (or postgres)")
+    format!(
+        "{what}\nA proposal can also be made from the source's information_schema: strait schema {source} --print-query mysql (or postgres)"
+    )
 }
 
 #[cfg(test)]

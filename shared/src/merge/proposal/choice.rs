@@ -31,11 +31,13 @@ fn candidates(evidence: &ColumnEvidence) -> (Vec<ColumnType>, Option<String>) {
     use ColumnType as Type;
     let of = |form| evidence.of(form);
     let all = |forms: &[Form]| {
-        evidence.values > 0
-            && forms.iter().fold(0_u64, |sum, form| sum.saturating_add(of(*form))) == evidence.values
+        evidence.values > 0 && forms.iter().fold(0_u64, |sum, form| sum.saturating_add(of(*form))) == evidence.values
     };
     if evidence.values == 0 {
-        return (Vec::new(), Some("no value was seen, so the type is unknown; STRING holds whatever may come".to_owned()));
+        return (
+            Vec::new(),
+            Some("no value was seen, so the type is unknown; STRING holds whatever may come".to_owned()),
+        );
     }
     let is_bool = of(Form::Boolean).saturating_add(of(Form::TrueFalseText)) > 0
         && all(&[Form::Boolean, Form::TrueFalseText, Form::ZeroOrOne]);
@@ -279,7 +281,8 @@ mod tests {
         assert_eq!(chosen(&[(Form::Text, 10), (Form::TrueFalseText, 10)], &[Type::Bool]), Type::Bool);
         let mixed = &[(Form::Boolean, 4), (Form::Number, 6), (Form::ZeroOrOne, 6)];
         assert_eq!(chosen(mixed, &[Type::Bool, Type::Int64]), Type::Bool);
-        let numbers = choose(&seen(&[(Form::Number, 10), (Form::Whole, 10), (Form::ZeroOrOne, 10)], &[Type::Bool, Type::Int64]));
+        let numbers =
+            choose(&seen(&[(Form::Number, 10), (Form::Whole, 10), (Form::ZeroOrOne, 10)], &[Type::Bool, Type::Int64]));
         assert_eq!(numbers.column_type, Type::Int64);
         assert!(numbers.hint.is_some_and(|hint| hint.contains("BOOL")));
     }
@@ -323,7 +326,10 @@ mod tests {
     fn what_was_seen_is_said_in_counts_and_forms() {
         let mut decimals = seen(&[(Form::Number, 10)], &[Type::NUMERIC]);
         decimals.fraction_digits = (2, 2);
-        assert_eq!(choose(&decimals).seen, "10 values, numbers, up to 3 digits before and 2 after the point, never null or absent");
+        assert_eq!(
+            choose(&decimals).seen,
+            "10 values, numbers, up to 3 digits before and 2 after the point, never null or absent"
+        );
         assert_eq!(choose(&decimals).hint, None);
         decimals.fraction_digits = (0, 6);
         assert!(choose(&decimals).hint.is_some_and(|hint| hint.contains("FLOAT64")));

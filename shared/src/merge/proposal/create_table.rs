@@ -68,12 +68,8 @@ impl Proposal<'_> {
     /// source may alter them.
     fn table(&self) -> Result<Table, ProposalError> {
         let first = self.columns.first().ok_or(ProposalError::NoColumns)?;
-        let key: Vec<&str> = self
-            .key
-            .iter()
-            .filter_map(|place| self.columns.get(*place))
-            .map(|column| column.member.as_str())
-            .collect();
+        let key: Vec<&str> =
+            self.key.iter().filter_map(|place| self.columns.get(*place)).map(|column| column.member.as_str()).collect();
         let stand_in = [first.member.as_str()];
         let definition = definition(&self.columns, if key.is_empty() { &stand_in } else { &key })?;
         let (mut table, _) = new_table(self.project, &self.name, self.source, &definition, self.deletes)?;
@@ -180,10 +176,8 @@ fn quoted(names: &[String]) -> Result<String, NameError> {
 
 /// A comment line. What BigQuery might take for the line's end is left out.
 fn comment(indent: &str, text: &str) -> String {
-    let text: String = text
-        .chars()
-        .map(|c| if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') { ' ' } else { c })
-        .collect();
+    let text: String =
+        text.chars().map(|c| if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') { ' ' } else { c }).collect();
     format!("{indent}-- {text}")
 }
 
@@ -251,7 +245,10 @@ mod tests {
         let script = script(columns, Vec::new(), Deletes::Hard);
         assert!(script.contains("  `v` JSON,\n") && script.contains("  `w` BIGNUMERIC,\n"), "{script}");
         assert!(script.ends_with("  `_strait_merged_at` TIMESTAMP\n  -- the key\n);\n"), "{script}");
-        assert!(!script.contains("NOT NULL") && !script.contains("PRIMARY KEY") && !script.contains("CLUSTER"), "{script}");
+        assert!(
+            !script.contains("NOT NULL") && !script.contains("PRIMARY KEY") && !script.contains("CLUSTER"),
+            "{script}"
+        );
     }
 
     #[test]
@@ -261,7 +258,7 @@ mod tests {
         let script = script(columns, vec![0], Deletes::Hard);
         let outside: Vec<&str> = script.lines().filter(|line| line.trim_start().starts_with("DROP")).collect();
         assert!(outside.is_empty(), "{script}");
-        assert!(script.contains(r"Source column: \"a`b\'); DROP TABLE x; --\"") || script.contains(r#"'Source column: "a`b\'); DROP TABLE x; --"'"#), "{script}");
+        assert!(script.contains(r#"'Source column: "a`b\'); DROP TABLE x; --"'"#), "{script}");
     }
 
     #[test]

@@ -321,7 +321,8 @@ impl LoggedTable<'_> {
     ///
     /// A key's values are told apart as texts. Per value, the records are put into the order in which DMS sent them; a value is
     /// shared if a row comes for it while another row has it: two rows of one load, or an insert after a load, an insert or an
-    /// update without a delete (or a change to another key) between them. What DMS sent twice is the same text and does not count.
+    /// update without a delete (or a change to another key) between them. What DMS sent twice does not count: it has the same
+    /// position, or, where the source gives none, the same text.
     pub fn keys(&self, survey: &Survey, members: &[Member], candidates: &[Vec<usize>]) -> Result<String, NameError> {
         let mut places: Vec<usize> = candidates.iter().flatten().copied().collect();
         places.sort_unstable();
@@ -350,7 +351,8 @@ impl LoggedTable<'_> {
             .collect();
         let load = if load.is_empty() { "0".to_owned() } else { load.join(" + ") };
         let in_order = "OVER (PARTITION BY `candidate`, `key` ORDER BY `sent`, `kafka_offset`, `is_old`)";
-        let is_shared = "CASE WHEN `previous_image` = `image` THEN FALSE \
+        let is_shared = "CASE WHEN `operation` = 'insert' AND `has_own_position` AND `previous` IN ('insert', 'update') THEN TRUE \
+             WHEN `previous_image` = `image` THEN FALSE \
              WHEN `operation` = 'load' THEN `previous` = 'load' AND `previous_load` = `load` \
              WHEN `operation` = 'insert' THEN `previous` IN ('insert', 'update') OR `previous` = 'load' AND `committed_at` > `previous_sent` \
              ELSE FALSE END";
@@ -360,12 +362,13 @@ impl LoggedTable<'_> {
              QUALIFY `operation` = 'load' OR ROW_NUMBER() OVER (PARTITION BY `operation`, `position` ORDER BY `sent`, `kafka_offset`) = 1\n\
              ),\n\
              `texts` AS (\n\
-             SELECT `operation`, `sent`, `committed_at`, `kafka_offset`, FARM_FINGERPRINT(`data`) AS `image`, {load} AS `load`, {texts}\n\
+             SELECT `operation`, `sent`, `committed_at`, `kafka_offset`, FARM_FINGERPRINT(`data`) AS `image`, {load} AS `load`, \
+             STARTS_WITH(`position`, '0000-2-') AND STRPOS(`position`, '~') = 0 AS `has_own_position`, {texts}\n\
              FROM `once`\n\
              ),\n\
              `keys` AS (\n\
              SELECT `tuple`.`place` AS `candidate`, IF(`is_old`, `tuple`.`old`, `tuple`.`new`) AS `key`, IF(`is_old`, 'delete', `operation`) AS `operation`, \
-             `is_old`, `sent`, `committed_at`, `kafka_offset`, `image`, `load`\n\
+             `is_old`, `sent`, `committed_at`, `kafka_offset`, `image`, `load`, `has_own_position`\n\
              FROM (SELECT *, [{tuples}] AS `tuples` FROM `texts`), UNNEST(`tuples`) AS `tuple`, \
              UNNEST(IF(`operation` = 'update' AND COALESCE(`tuple`.`old` <> `tuple`.`new`, FALSE), [FALSE, TRUE], [FALSE])) AS `is_old`\n\
              ),\n\
@@ -549,7 +552,12 @@ mod tests {
 
     #[test]
     fn a_name_is_read_whichever_way_it_is_escaped() {
-        let rows = json!([["id", "0", "3", "3"], ["caf\\u00e9", "1", "1", "1"], ["café", "1", "2", "2"], ["a\\\"b", "2", "3", "3"]]);
+        let rows = json!([
+            ["id", "0", "3", "3"],
+            ["caf\\u00e9", "1", "1", "1"],
+            ["café", "1", "2", "2"],
+            ["a\\\"b", "2", "3", "3"]
+        ]);
         let answer = answer(&["name", "place", "present", "in_rows"], rows);
         assert_eq!(names(&answer), ["id", "café", "a\"b"]);
         assert_eq!(read_members(&answer).iter().map(|member| member.present).collect::<Vec<_>>(), [3, 3, 3]);
@@ -568,7 +576,8 @@ mod tests {
     #[test]
     fn a_survey_tells_operations_apart() {
         let columns = ["operation", "records", "unreadable", "postgresql", "mysql"];
-        let rows = json!([["load", "5", "1", "0", "0"], ["update", "2", "0", "2", "0"], ["drop-table", "1", "0", "0", "0"]]);
+        let rows =
+            json!([["load", "5", "1", "0", "0"], ["update", "2", "0", "2", "0"], ["drop-table", "1", "0", "0", "0"]]);
         let survey = Survey::read(&answer(&columns, rows));
         assert_eq!((survey.loads, survey.updates, survey.unreadable, survey.controls), (4, 2, 1, 1));
         assert_eq!((survey.images(), survey.rows(), survey.postgresql), (6, 4, 2));
@@ -578,6 +587,9 @@ mod tests {
     fn keys_of_several_columns_are_equal_only_if_each_column_is() {
         assert_eq!(tuple(&["`a`".to_owned()]), "`a`");
         let two = tuple(&["`a`".to_owned(), "`b`".to_owned()]);
-        assert_eq!(two, "CONCAT(CAST(CHAR_LENGTH(`a`) AS STRING), ':', `a`, CAST(CHAR_LENGTH(`b`) AS STRING), ':', `b`)");
+        assert_eq!(
+            two,
+            "CONCAT(CAST(CHAR_LENGTH(`a`) AS STRING), ':', `a`, CAST(CHAR_LENGTH(`b`) AS STRING), ':', `b`)"
+        );
     }
 }

@@ -13,7 +13,9 @@ const EXPECTED: [&str; 5] = ["column_name", "data_type", "numeric_precision", "n
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum CatalogueError {
     /// A column of the output is missing.
-    #[error("the columns' list has no {missing}: give the output of the query that --print-query prints, with its header, as CSV, TSV or JSON")]
+    #[error(
+        "the columns' list has no {missing}: give the output of the query that --print-query prints, with its header, as CSV, TSV or JSON"
+    )]
     Header {
         /// What is missing.
         missing: &'static str,
@@ -250,10 +252,10 @@ fn dms_type(engine: Engine, column: &CatalogueColumn) -> Option<(&'static str, O
             "timestamp" if full.contains("with time zone") && !full.contains("without") => "TIMESTAMP",
             "timestamp" => "DATETIME",
             "time" => "TIME",
-            "character" | "text" | "citext" | "interval" | "uuid" | "inet" | "cidr" | "macaddr" | "macaddr8" | "bit"
-            | "json" | "jsonb" | "array" | "hstore" | "xml" | "tsvector" | "tsquery" | "int4range" | "int8range"
-            | "numrange" | "tsrange" | "tstzrange" | "daterange" | "point" | "line" | "lseg" | "box" | "circle"
-            | "path" | "polygon" | "geometry" | "geography" => "STRING",
+            "character" | "text" | "citext" | "interval" | "uuid" | "inet" | "cidr" | "macaddr" | "macaddr8"
+            | "bit" | "json" | "jsonb" | "array" | "hstore" | "xml" | "tsvector" | "tsquery" | "int4range"
+            | "int8range" | "numrange" | "tsrange" | "tstzrange" | "daterange" | "point" | "line" | "lseg" | "box"
+            | "circle" | "path" | "polygon" | "geometry" | "geography" => "STRING",
             _ => return None,
         },
     };
@@ -267,13 +269,8 @@ mod tests {
     use crate::merge::types::map::SOURCE_TYPES;
 
     fn of(engine: Engine, data_type: &str, precision: Option<u32>, scale: Option<u32>) -> String {
-        let column = CatalogueColumn {
-            name: "c".into(),
-            data_type: data_type.into(),
-            precision,
-            scale,
-            key_position: None,
-        };
+        let column =
+            CatalogueColumn { name: "c".into(), data_type: data_type.into(), precision, scale, key_position: None };
         let (columns, _) = propose(engine, &[column]);
         columns.first().unwrap().column_type.sql()
     }

@@ -334,11 +334,7 @@ mod tests {
         let columns = [column("created_at", 2, 0), column("email", 2, 0), column("id", 2, 0)];
         let choices = of_types(&[ColumnType::DateTime, STRING, INT64]);
         let alone = |place: usize| Candidate { places: vec![place], origin: Origin::Values };
-        let tried = [
-            (alone(0), Some(KEY)),
-            (alone(1), Some(KeyEvidence { unknown: 3, ..KEY })),
-            (alone(2), Some(KEY)),
-        ];
+        let tried = [(alone(0), Some(KEY)), (alone(1), Some(KeyEvidence { unknown: 3, ..KEY })), (alone(2), Some(KEY))];
         let choice = choose(&survey(), &columns, &choices, &tried);
         assert_eq!(choice.places, [2]);
         assert!(choice.words.join(" ").contains("Unique as well: (`created_at`), (`email`)."), "{:?}", choice.words);
@@ -358,7 +354,12 @@ mod tests {
         let choice = choose(&survey(), &columns, &of_types(&[INT64, INT64]), &[alone(0, 3), alone(1, 2)]);
         assert!(choice.places.is_empty());
         let words = choice.words.join(" ");
-        assert!(words.contains("none of the 2 columns and pairs of columns that were tried tells the 20 loaded and inserted rows apart"), "{words}");
+        assert!(
+            words.contains(
+                "none of the 2 columns and pairs of columns that were tried tells the 20 loaded and inserted rows apart"
+            ),
+            "{words}"
+        );
         assert!(words.contains("PRIMARY KEY"));
     }
 

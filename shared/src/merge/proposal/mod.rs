@@ -38,10 +38,7 @@ mod tests {
 
     #[test]
     fn counts_are_grouped_by_three() {
-        assert_eq!(
-            [0, 12, 123, 1_234, 1_234_567].map(grouped).join(" "),
-            "0 12 123 1,234 1,234,567"
-        );
+        assert_eq!([0, 12, 123, 1_234, 1_234_567].map(grouped).join(" "), "0 12 123 1,234 1,234,567");
         assert_eq!(counted(1, "image"), "1 image");
         assert_eq!(counted(2_000, "image"), "2,000 images");
     }
