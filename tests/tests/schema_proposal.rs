@@ -157,8 +157,8 @@ fn a_key_is_proposed_as_far_as_the_log_shows_one() {
         let tenants = Table::new("shop", "tenants");
         let heaps = Table::new("shop", "heaps");
         let moved = Table::new("shop", "moved");
-        let line = |order: u32, number: u32, v: &str| json!({"v": v, "order_id": order, "line_no": number}).to_string();
-        let tenant = |tenant: u32, id: u32| json!({"tenant": tenant, "id": id, "name": format!("n{id}")}).to_string();
+        let line = |order: u32, number: u32, v: &str| format!(r#"{{"v":"{v}","order_id":{order},"line_no":{number}}}"#);
+        let tenant = |tenant: u32, id: u32| format!(r#"{{"tenant":{tenant},"id":{id},"name":"n{id}"}}"#);
         let heap = |v: &str, w: &str| json!({"v": v, "w": w}).to_string();
         let code = |code: &str, v: &str| json!({"code": code, "v": v}).to_string();
         pipeline
