@@ -135,15 +135,16 @@ fn of_catalogue(config: &Config, source: &SourceTable, engine: Engine, output: &
     let (columns, key) = information_schema::propose(engine, &information_schema::read(output)?);
     let key_comments = match key.as_slice() {
         [] => vec![
-            "The source declares no primary key.".to_owned(),
-            "If there are columns that identify a row, add a line PRIMARY KEY (…) NOT ENFORCED before you run the statement.".to_owned(),
+            "The source declares no primary key: every row is added once, and none is changed.".to_owned(),
+            "If there are columns that identify a row, write PRIMARY KEY (…) NOT ENFORCED here, without the label below.".to_owned(),
         ],
         _ => vec!["The primary key that the source declares.".to_owned()],
     };
     let comments = vec![format!(
         "Proposed for {source} from the source's information_schema. Check it, then run it: the next merge fills the table."
     )];
-    script(config, source, columns, key, comments, key_comments)
+    let is_keyless = key.is_empty();
+    script(config, source, columns, key, is_keyless, comments, key_comments)
 }
 
 fn script(
@@ -151,6 +152,7 @@ fn script(
     source: &SourceTable,
     mut columns: Vec<ProposedColumn>,
     key: Vec<usize>,
+    is_keyless: bool,
     comments: Vec<String>,
     key_comments: Vec<String>,
 ) -> Result<String, SchemaError> {
@@ -171,6 +173,7 @@ fn script(
         key,
         comments,
         key_comments,
+        is_keyless,
         deletes: config.deletes,
     };
     Ok(proposal.script()?)
@@ -283,7 +286,7 @@ async fn of_log(config: &Config, source: &SourceTable, terminal: &Terminal) -> R
             comments: [choice.seen].into_iter().chain(choice.hint).filter(|text| !text.is_empty()).collect(),
         })
         .collect();
-    Ok(Some(script(config, source, proposed, key.places, comments(&survey, config, source), key.words)?))
+    Ok(Some(script(config, source, proposed, key.places, false, comments(&survey, config, source), key.words)?))
 }
 
 fn comments(survey: &Survey, config: &Config, source: &SourceTable) -> Vec<String> {

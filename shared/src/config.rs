@@ -163,7 +163,7 @@ pub enum AbsentColumns {
 pub enum DroppedColumns {
     /// It stays, nullable.
     Keep,
-    /// It is dropped as well. Refused by this version, which would keep it.
+    /// It is dropped as well, where Strait made the table.
     Drop,
 }
 
@@ -536,7 +536,9 @@ impl Config {
         let absent_columns = reader.required(&ABSENT_COLUMNS, |text| {
             word(text, &[("null", AbsentColumns::Null), ("unchanged", AbsentColumns::Unchanged)])
         });
-        let dropped_columns = reader.required(&DROPPED_COLUMNS, dropped_columns);
+        let dropped_columns = reader.required(&DROPPED_COLUMNS, |text| {
+            word(text, &[("keep", DroppedColumns::Keep), ("drop", DroppedColumns::Drop)])
+        });
         let log_retention_days = reader.required(&LOG_RETENTION_DAYS, retention_days);
         let mask = reader.optional(&MASK, mask);
         let max_bytes_billed = reader.optional(&MAX_BYTES_BILLED, max_bytes_billed);
@@ -734,15 +736,6 @@ fn word<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
             let expected: Vec<String> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
             Err(format!("{} is not {}", shown(text), expected.join(" or ")))
         }
-    }
-}
-
-fn dropped_columns(text: &str) -> Result<DroppedColumns, String> {
-    let words = [("keep", DroppedColumns::Keep), ("drop", DroppedColumns::Drop)];
-    match word(text, &words)? {
-        DroppedColumns::Keep => Ok(DroppedColumns::Keep),
-        // Accepting it would leave a column in place that someone believes to be gone.
-        DroppedColumns::Drop => Err("`drop` is not supported by this version; use `keep`".to_owned()),
     }
 }
 

@@ -78,7 +78,6 @@ fn an_empty_value_counts_as_not_set() {
 #[test]
 fn what_this_version_does_not_honour_is_refused() {
     assert!(problem_of("STRAIT_MASK", "shop.users.email=hash").contains("not supported"));
-    assert!(problem_of("STRAIT_DROPPED_COLUMNS", "drop").contains("not supported"));
     assert!(problem_of("STRAIT_MASK", "shop.users.email=scramble").contains("entry 1"));
     assert!(problem_of("STRAIT_MASK", "shop.users.a.b=drop,users.email=drop").contains("entry 2"));
 }

@@ -14,6 +14,9 @@ pub const MERGED_AT_COLUMN: &str = "_strait_merged_at";
 /// The final table's column that marks a deleted row, under soft deletes.
 pub const DELETED_COLUMN: &str = "_strait_deleted";
 
+/// How the names of Strait's own columns begin; no source column keeps such a name.
+pub const OWN_PREFIX: &str = "_strait_";
+
 /// BigQuery holds at most 300 characters in a column name (<https://cloud.google.com/bigquery/docs/schemas#column_names>).
 const COLUMN_NAME_LIMIT: usize = 300;
 /// BigQuery holds at most 1,024 UTF-8 bytes in a table name (<https://cloud.google.com/bigquery/docs/tables#table_naming>).
@@ -23,6 +26,8 @@ const RESERVED_PREFIXES: [&str; 8] =
     ["_table_", "_file_", "_partition", "_row_timestamp", "__root__", "_colidentifier", "_change_", "_strait_"];
 /// How a renamed column's description begins; what follows is the source's name as a JSON string.
 const SOURCE_COLUMN_MARK: &str = "Source column: ";
+/// What stands between a column's name and those that it had before, which follow as a JSON array.
+const FORMER_COLUMNS_MARK: &str = ", formerly ";
 /// How the description of a final table that Strait made begins; what follows is `schema.table` as a JSON string.
 const SOURCE_TABLE_MARK: &str = "Replica of ";
 
@@ -203,9 +208,35 @@ pub fn renamed_column_description(source: &str) -> String {
     format!("{SOURCE_COLUMN_MARK}{}", serde_json::Value::from(source))
 }
 
+/// The same of a column that had other names in the source before, oldest first; [`former_columns`] reads those back.
+pub fn column_description(source: &str, former: &[String]) -> String {
+    let description = renamed_column_description(source);
+    if former.is_empty() {
+        return description;
+    }
+    format!("{description}{FORMER_COLUMNS_MARK}{}", serde_json::Value::from(former))
+}
+
 /// The source's name of a column that was renamed, read back from its description.
 pub fn source_column(description: &str) -> Option<String> {
-    serde_json::from_str(description.strip_prefix(SOURCE_COLUMN_MARK)?).ok()
+    described_column(description).map(|(source, _)| source)
+}
+
+/// The names that a column had in the source before, read back from its description.
+pub fn former_columns(description: &str) -> Vec<String> {
+    described_column(description).map(|(_, former)| former).unwrap_or_default()
+}
+
+/// What a person wrote after the names is no matter.
+fn described_column(description: &str) -> Option<(String, Vec<String>)> {
+    let names = description.strip_prefix(SOURCE_COLUMN_MARK)?;
+    let mut source = serde_json::Deserializer::from_str(names).into_iter::<String>();
+    let name = source.next()?.ok()?;
+    let former = names
+        .get(source.byte_offset()..)
+        .and_then(|rest| rest.strip_prefix(FORMER_COLUMNS_MARK))
+        .and_then(|former| serde_json::Deserializer::from_str(former).into_iter().next()?.ok());
+    Some((name, former.unwrap_or_default()))
 }
 
 /// The description of a final table that Strait makes, from which [`source_of_final`] reads the source back.
@@ -305,6 +336,11 @@ mod tests {
             assert_eq!(source_column(&renamed_column_description(name)).as_deref(), Some(name));
         }
         assert_eq!(source_column("the customer's name"), None);
+        let former = ["a".to_owned(), "b, formerly [\"c\"]".to_owned()];
+        let description = column_description("d\"e", &former);
+        assert_eq!(source_column(&description).as_deref(), Some("d\"e"));
+        assert_eq!(former_columns(&format!("{description} strait_zone=Europe/Berlin")), former);
+        assert!(former_columns(&column_description("d", &[])).is_empty());
     }
 
     #[test]

@@ -19,6 +19,7 @@ use strait::merge::fold::{self, FoldRequest, LookBack};
 use strait::merge::ledger::{LedgerState, MERGES};
 use strait::merge::proposal::create_table::{Proposal, ProposedColumn};
 use strait::merge::proposal::evidence::{LoggedTable, Member, Survey};
+use strait::merge::schema_change::Step;
 use strait::merge::statement::{self, MergeRequest, QUARANTINE};
 use strait::merge::types::ColumnType;
 use strait::merge::{offsets, plan, reload};
@@ -60,10 +61,34 @@ fn made_by_hand() -> FinalTable {
     let resource: Table = serde_json::from_value(json!({
         "schema": {"fields": [
             {"name": "code", "type": "STRING"}, {"name": "doc", "type": "JSON"}, {"name": "t", "type": "TIME"},
-            {"name": "price", "type": "NUMERIC", "precision": "10", "scale": "2"}]},
+            {"name": "price", "type": "NUMERIC", "precision": "10", "scale": "2"},
+            {"name": "short", "type": "STRING", "maxLength": "3"}, {"name": "bytes", "type": "BYTES", "maxLength": "16"},
+            {"name": "at", "type": "TIMESTAMP", "description": "strait_zone=Europe/Berlin"}]},
         "tableConstraints": {"primaryKey": {"columns": ["code"]}}}))
     .unwrap();
     FinalTable::existing(table("replica", "made_by_hand"), &order(), &resource, None, Deletes::Hard).unwrap()
+}
+
+/// A table whose rows have no key.
+fn keyless() -> FinalTable {
+    let definition =
+        r#"{"table-def":{"columns":{"at":{"type":"DATETIME"},"line":{"type":"WSTRING"}},"primary-key":[]}}"#;
+    let definition = SourceDefinition::from_control(definition).unwrap();
+    let name = table("replica", "keyless");
+    let (resource, _) = new_table(PROJECT, &name, &order(), &definition, Deletes::Hard).unwrap();
+    FinalTable::existing(name, &order(), &resource, None, Deletes::Hard).unwrap()
+}
+
+/// A table that a person partitioned by a part of its key, and of which no statement may read all partitions unsaid.
+fn partitioned() -> FinalTable {
+    let resource: Table = serde_json::from_value(json!({
+        "schema": {"fields": [
+            {"name": "id", "type": "INTEGER"}, {"name": "day", "type": "DATE"}, {"name": "v", "type": "STRING"},
+            {"name": "_strait_position", "type": "STRING"}, {"name": "_strait_merged_at", "type": "TIMESTAMP"}]},
+        "timePartitioning": {"type": "DAY", "field": "day"}, "requirePartitionFilter": true,
+        "tableConstraints": {"primaryKey": {"columns": ["id", "day"]}}}))
+    .unwrap();
+    FinalTable::existing(table("replica", "partitioned"), &order(), &resource, None, Deletes::Hard).unwrap()
 }
 
 /// Two epochs, one of them of a load that is complete; and a highest change to compare with.
@@ -74,6 +99,38 @@ fn epochs() -> Epochs {
     epochs.completed(1_767_322_000_000_000);
     epochs.raised(Some(1_767_322_000_000_001), Some(1_767_322_000_500_000));
     epochs
+}
+
+/// A step of each kind, on the columns of [`every_type`].
+fn steps() -> Vec<(&'static str, Step)> {
+    let column = |name: &str| name.to_owned();
+    let description = strait::names::column_description("it's", &[column("a.b")]);
+    vec![
+        ("describe", Step::Describe { column: column("at"), description: description.clone() }),
+        ("rename", Step::Rename { column: column("at"), to: column("select2") }),
+        ("drop", Step::Drop { column: column("at") }),
+        ("widen", Step::Widen { column: column("line"), to: ColumnType::Float64 }),
+        ("add", Step::Add { column: column("added"), to: ColumnType::Date, description: None }),
+        (
+            "add_copy",
+            Step::AddCopy {
+                copy: column("_strait_copy_1"),
+                to: ColumnType::BIGNUMERIC,
+                description: Some(description),
+            },
+        ),
+        (
+            "replace",
+            Step::Replace {
+                column: column("select"),
+                copy: column("line"),
+                replaced: column("_strait_replaced_1"),
+                value: ColumnType::Int64.value_of("CAST(`select` AS STRING)"),
+                is: ColumnType::String,
+                to: ColumnType::Int64,
+            },
+        ),
+    ]
 }
 
 fn statements() -> BTreeMap<String, String> {
@@ -107,16 +164,25 @@ fn statements() -> BTreeMap<String, String> {
     add("reload_progress".into(), reload::progress(PROJECT, &log, &kept_out, &order(), 1_767_322_000_000_000).unwrap());
     add("reload_earlier".into(), reload::earlier(PROJECT, &log, &kept_out, 1_767_322_000_000_000).unwrap());
     let other = SourceTable { schema: "crm".into(), table: "o'brien".into() };
-    add("definitions".into(), statement::newest_definitions(PROJECT, &log, &[&order(), &other]).unwrap());
-    add("highest_position".into(), statement::highest_position(PROJECT, &table("replica", "shop_order")).unwrap());
+    add("definitions".into(), statement::definitions(PROJECT, &log, &[&order(), &other]).unwrap());
+    add("highest_position".into(), statement::highest_position(PROJECT, &every_type(Deletes::Hard)).unwrap());
     for (name, sql) in proposals(&log) {
         add(name.to_owned(), sql);
     }
     let by_hand = made_by_hand();
     let mut lacking = by_hand.missing_columns;
     let description = Some(strait::names::renamed_column_description("it's \"b\""));
-    lacking.push(NewColumn { name: "it_s_b".into(), sql_type: "BIGNUMERIC".into(), description });
+    lacking.push(NewColumn { name: "it_s_b".into(), sql_type: "BIGNUMERIC(38, 20)".into(), description });
     add("add_columns".into(), statement::add_columns(PROJECT, &by_hand.name, &lacking).unwrap());
+
+    for (name, step) in steps() {
+        for (place, sql) in step.statements(PROJECT, &table("replica", "shop_order")).unwrap().into_iter().enumerate() {
+            add(format!("step_{name}_{place}"), sql);
+        }
+        if let Some(sql) = step.unconverted(PROJECT, &table("replica", "shop_order")).unwrap() {
+            add(format!("step_{name}_unconverted"), sql);
+        }
+    }
 
     for (deletes, deletes_name) in [(Deletes::Hard, "hard"), (Deletes::Soft, "soft")] {
         for (absent, absent_name) in [(AbsentColumns::Null, "null"), (AbsentColumns::Unchanged, "unchanged")] {
@@ -145,6 +211,9 @@ fn statements() -> BTreeMap<String, String> {
                     expired_before_us: Some(1_764_720_000_000_000),
                 };
                 add(format!("fold_{mode}_{name}"), fold::statement(&request).unwrap());
+                if (mode.as_str(), look_back) == ("hard_null", LookBack::Everything) {
+                    add("resolve".into(), statement::resolve(&request, &quarantine, &in_turn).unwrap());
+                }
             }
             let request = MergeRequest {
                 project: PROJECT,
@@ -152,12 +221,15 @@ fn statements() -> BTreeMap<String, String> {
                 table: &final_table,
                 absent,
                 deletes,
+                is_again: false,
                 in_turn: &in_turn,
                 key_range: Some(("1", "99")),
             };
             add(format!("merge_{mode}"), statement::merge(&request).unwrap());
+            let request = MergeRequest { is_again: true, ..request };
+            add(format!("merge_{mode}_again"), statement::merge(&request).unwrap());
             if absent == AbsentColumns::Null {
-                let sql = reload::sweep(PROJECT, &final_table.name, 1_767_322_000_000_000, deletes, &in_turn).unwrap();
+                let sql = reload::sweep(PROJECT, &final_table, 1_767_322_000_000_000, deletes, &in_turn).unwrap();
                 add(format!("sweep_{deletes_name}"), sql);
             }
             if mode == "hard_null" {
@@ -170,35 +242,49 @@ fn statements() -> BTreeMap<String, String> {
         }
     }
 
-    let by_hand = made_by_hand();
-    let fold_name = fold_of("by_hand");
-    let request = FoldRequest {
-        project: PROJECT,
-        log: &log,
-        fold: &fold_name,
-        source: &order(),
-        table: &by_hand,
-        window_from_us: None,
-        window_to_us: 1_767_323_045_678_901,
-        covered: &Coverage::default(),
-        look_back: LookBack::None,
-        absent: AbsentColumns::Null,
-        deletes: Deletes::Hard,
-        epochs: &Epochs::default(),
-        highest_position: None,
-        expired_before_us: None,
-    };
-    add("fold_by_hand".into(), fold::statement(&request).unwrap());
-    let request = MergeRequest {
-        project: PROJECT,
-        fold: &fold_name,
-        table: &by_hand,
-        absent: AbsentColumns::Null,
-        deletes: Deletes::Hard,
-        in_turn: "TRUE",
-        key_range: Some(("it's", "z")),
-    };
-    add("merge_by_hand".into(), statement::merge(&request).unwrap());
+    for (name, final_table, key_range) in [
+        ("by_hand", made_by_hand(), Some(("it's", "z"))),
+        ("keyless", keyless(), None),
+        ("partitioned", partitioned(), Some(("2026-01-01", "2026-01-31"))),
+    ] {
+        let fold_name = fold_of(name);
+        let request = FoldRequest {
+            project: PROJECT,
+            log: &log,
+            fold: &fold_name,
+            source: &order(),
+            table: &final_table,
+            window_from_us: None,
+            window_to_us: 1_767_323_045_678_901,
+            covered: &Coverage::default(),
+            look_back: LookBack::None,
+            absent: AbsentColumns::Null,
+            deletes: Deletes::Hard,
+            epochs: &Epochs::default(),
+            highest_position: None,
+            expired_before_us: None,
+        };
+        add(format!("fold_{name}"), fold::statement(&request).unwrap());
+        let request = MergeRequest {
+            project: PROJECT,
+            fold: &fold_name,
+            table: &final_table,
+            absent: AbsentColumns::Null,
+            deletes: Deletes::Hard,
+            is_again: false,
+            in_turn: "TRUE",
+            key_range,
+        };
+        add(format!("merge_{name}"), statement::merge(&request).unwrap());
+        if final_table.requires_partition_filter {
+            let sql = statement::quarantine(PROJECT, &fold_name, &quarantine, &order(), Some(&final_table)).unwrap();
+            add(format!("quarantine_{name}"), sql);
+            add(format!("survey_{name}"), fold::survey(PROJECT, &fold_name, &final_table).unwrap());
+            add(format!("highest_position_{name}"), statement::highest_position(PROJECT, &final_table).unwrap());
+            let sql = reload::sweep(PROJECT, &final_table, 1_767_322_000_000_000, Deletes::Hard, "TRUE").unwrap();
+            add(format!("sweep_{name}"), sql);
+        }
+    }
     all
 }
 
@@ -221,16 +307,20 @@ fn tables() -> serde_json::Value {
     columns.push(json!(["_strait_deleted", "BOOL"]));
     tables.push(declared(&soft.name, columns));
     // As it is once the ALTER has added what it lacks; under another name, for two tables cannot share one.
-    let mut columns: Vec<_> =
-        by_hand.columns.iter().map(|column| json!([column.name, column.column_type.name()])).collect();
-    columns.extend([json!(["_strait_position", "STRING"]), json!(["_strait_merged_at", "TIMESTAMP"])]);
-    tables.push(declared(&by_hand.name, columns));
+    let (keyless, partitioned) = (keyless(), partitioned());
+    for final_table in [&by_hand, &keyless, &partitioned] {
+        let columns = final_table.columns.iter().map(|column| json!([column.name, column.column_type.name()]));
+        let own = [json!(["_strait_position", "STRING"]), json!(["_strait_merged_at", "TIMESTAMP"])];
+        tables.push(declared(&final_table.name, columns.chain(own).collect()));
+    }
     for (mode, final_table, is_partial) in [
         ("hard_null", &hard, false),
         ("soft_null", &soft, false),
         ("hard_unchanged", &hard, true),
         ("soft_unchanged", &soft, true),
         ("by_hand", &by_hand, false),
+        ("keyless", &keyless, false),
+        ("partitioned", &partitioned, false),
     ] {
         let mut columns = Vec::new();
         for (place, column) in final_table.columns.iter().enumerate() {
@@ -257,6 +347,9 @@ fn tables() -> serde_json::Value {
             ("kafka_topic", "STRING"),
             ("kafka_partition", "INT64"),
             ("kafka_offset", "INT64"),
+            ("ingested_at", "TIMESTAMP"),
+            ("unknown", "STRING"),
+            ("unknown_too", "STRING"),
         ] {
             columns.push(json!([name, sql_type]));
         }
@@ -307,6 +400,7 @@ fn proposals(log: &TableName) -> Vec<(&'static str, String)> {
         key: vec![1, 0],
         comments: vec!["of the log".to_owned()],
         key_comments: vec!["the key".to_owned()],
+        is_keyless: false,
         deletes: Deletes::Soft,
     }
     .script()

@@ -222,8 +222,8 @@ impl Stage<'_> {
         let mut snapshots = BTreeMap::new();
         for player in &self.players {
             // A table that does not exist is found by the check.
-            if self.pipeline.try_rows(&player.case.table, false).await.is_ok() {
-                snapshots.insert(player.case.name, self.pipeline.snapshot(&player.case.table).await);
+            if let Ok(seen) = self.pipeline.try_table(&player.case.table).await {
+                snapshots.insert(player.case.name, seen.every_cell);
             }
         }
         snapshots
@@ -236,15 +236,17 @@ impl Stage<'_> {
             let Case { name, table, expected, .. } = player.case;
             let deletes = self.deletes;
             let mut note = |what: String| self.wrong.push((*name, format!("{deletes}, {when}: {what}")));
-            match self.pipeline.try_rows(table, false).await {
-                Ok(rows) if rows == *expected => {}
-                Ok(rows) => note(format!("the rows are\n  {rows:?} and should be\n  {expected:?}")),
+            let seen = match self.pipeline.try_table(table).await {
+                Ok(seen) => seen,
                 Err(error) => {
                     note(error);
                     continue;
                 }
+            };
+            if seen.live != *expected {
+                note(format!("the rows are\n  {:?} and should be\n  {expected:?}", seen.live));
             }
-            let marked = self.pipeline.try_rows(table, true).await.map_or(0, |rows| rows.len());
+            let marked = seen.deleted.len();
             let expected = if deletes == "soft" { player.case.deleted_keys } else { 0 };
             if marked != expected {
                 note(format!("{marked} rows are marked as deleted and should be {expected}"));

@@ -71,6 +71,17 @@ impl Table {
         Message { control: Some(definition), ..self.message("create-table", "") }
     }
 
+    /// The control record of an alteration, such as `rename-column`, by which a table became this one.
+    #[must_use]
+    pub fn altered(&self, operation: &'static str, before: &Self) -> Message {
+        let definition = |table: &Self| table.create().control.unwrap_or_default();
+        let old = definition(before);
+        let old = old.strip_prefix("{\"table-def\":").and_then(|old| old.strip_suffix('}')).unwrap_or_default();
+        let new = definition(self);
+        let new = new.strip_suffix('}').unwrap_or_default();
+        Message { control: Some(format!("{new},\"old-table-def\":{old}}}")), ..self.message(operation, "") }
+    }
+
     /// The control record at the start of a reload.
     #[must_use]
     pub fn drop_table(&self) -> Message {
@@ -119,6 +130,7 @@ impl Table {
             file: BINLOG_FILE,
             committed_after_s: 0,
             record: 1,
+            is_of_postgresql: false,
             value: None,
             partition: 0,
             topic: "cdc".to_owned(),
@@ -139,6 +151,7 @@ pub struct Message {
     file: u64,
     committed_after_s: i64,
     record: u64,
+    is_of_postgresql: bool,
     /// The record's bytes, if they are not a message's; inside, None is a tombstone.
     value: Option<Option<Vec<u8>>>,
     partition: i32,
@@ -183,6 +196,13 @@ impl Message {
     #[must_use]
     pub fn record(mut self, number: u64) -> Self {
         self.record = number;
+        self
+    }
+
+    /// With a position of PostgreSQL's; MySQL's unless told otherwise.
+    #[must_use]
+    pub fn of_postgresql(mut self) -> Self {
+        self.is_of_postgresql = true;
         self
     }
 
@@ -239,6 +259,12 @@ impl Message {
             metadata["transaction-id"] = transaction.into();
             metadata["transaction-record-id"] = self.record.into();
             metadata["stream-position"] = format!("{file}:{position}:0:{next}:{transaction}:{file}:{position}").into();
+            if self.is_of_postgresql {
+                let lsn = format!("00000001/{position:08X}");
+                // No order.
+                metadata["transaction-id"] = (u64::from(u32::MAX) - u64::from(position)).into();
+                metadata["stream-position"] = format!("{lsn}.{}.{lsn}", self.record).into();
+            }
             metadata["commit-timestamp"] = commit_time(self.committed_after_s).into();
         }
         let content = match (&self.control, &self.before) {

@@ -273,15 +273,7 @@ impl Pipeline {
 
     /// A statement's rows, each as its cells with `|` between them, in the order of their texts. NULL is `NULL`.
     pub async fn texts(&self, sql: &str) -> Vec<String> {
-        let rows = self.query(sql).await;
-        let mut texts: Vec<String> = rows
-            .into_iter()
-            .map(|row| {
-                row.into_iter().map(|cell| cell.unwrap_or_else(|| "NULL".to_owned())).collect::<Vec<_>>().join("|")
-            })
-            .collect();
-        texts.sort();
-        texts
+        texts_of(self.query(sql).await)
     }
 
     /// Whether a table exists.
@@ -303,25 +295,26 @@ impl Pipeline {
         self.final_rows(table, true).await
     }
 
-    async fn final_rows(&self, table: &Table, deleted: bool) -> Vec<Vec<Option<String>>> {
-        self.try_rows(table, deleted).await.unwrap_or_else(|error| panic!("{error}"))
+    async fn final_rows(&self, table: &Table, deleted: bool) -> Rows {
+        let seen = self.try_table(table).await.unwrap_or_else(|error| panic!("{error}"));
+        if deleted { seen.deleted } else { seen.live }
     }
 
-    pub(crate) async fn try_rows(&self, table: &Table, deleted: bool) -> Result<Vec<Vec<Option<String>>>, String> {
+    /// A final table as one query sees it, or why it cannot be read.
+    pub(crate) async fn try_table(&self, table: &Table) -> Result<SeenTable, String> {
         let sql = format!("SELECT * FROM `{}`", self.final_table(table));
         let result = self.result(&sql).await.map_err(|error| with_causes(&error))?;
         let deleted_place = result.columns.iter().position(|column| column.name == "_strait_deleted");
-        let mut rows: Vec<Vec<Option<String>>> = result
-            .rows
-            .iter()
-            .filter(|row| deleted_place.is_some_and(|place| row[place].as_deref() == Some("true")) == deleted)
-            .map(|row| {
-                let cells = result.columns.iter().zip(row);
-                cells.filter(|(column, _)| !column.name.starts_with("_strait_")).map(|(_, cell)| cell.clone()).collect()
-            })
-            .collect();
-        rows.sort();
-        Ok(rows)
+        let (mut deleted, mut live) = (Rows::new(), Rows::new());
+        for row in &result.rows {
+            let cells = result.columns.iter().zip(row);
+            let own = cells.filter(|(column, _)| !column.name.starts_with("_strait_")).map(|(_, cell)| cell.clone());
+            let is_deleted = deleted_place.is_some_and(|place| row[place].as_deref() == Some("true"));
+            (if is_deleted { &mut deleted } else { &mut live }).push(own.collect());
+        }
+        deleted.sort();
+        live.sort();
+        Ok(SeenTable { live, deleted, every_cell: texts_of(result.rows) })
     }
 
     /// Every cell of a final table, Strait's own columns included: equal before and after means that nothing was touched.
@@ -347,6 +340,29 @@ impl Pipeline {
         let rows = self.query(&sql).await.into_iter();
         rows.map(|row| (row[0].clone().unwrap(), row[1].as_deref().unwrap().parse().unwrap())).collect()
     }
+}
+
+/// Cells of rows, NULL as None.
+pub(crate) type Rows = Vec<Vec<Option<String>>>;
+
+/// A final table as one query saw it.
+#[derive(Debug)]
+pub(crate) struct SeenTable {
+    /// As [`Pipeline::rows`].
+    pub(crate) live: Rows,
+    /// As [`Pipeline::deleted_rows`].
+    pub(crate) deleted: Rows,
+    /// As [`Pipeline::snapshot`].
+    pub(crate) every_cell: Vec<String>,
+}
+
+fn texts_of(rows: Rows) -> Vec<String> {
+    let mut texts: Vec<String> = rows
+        .into_iter()
+        .map(|row| row.into_iter().map(|cell| cell.unwrap_or_else(|| "NULL".to_owned())).collect::<Vec<_>>().join("|"))
+        .collect();
+    texts.sort();
+    texts
 }
 
 /// Rows as BigQuery gives them, sorted.

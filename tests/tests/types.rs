@@ -151,7 +151,7 @@ fn what_a_column_cannot_hold_exactly_is_quarantined_and_the_row_keeps_its_last_s
         let columns = [
             ("i", "INT64", "1", "9223372036854775808", "INT64"),
             ("big", "INT64", "2", "9.22337203685478e+18", "INT64"),
-            ("u", "UINT64", "3", "1.8446744073709552e+19", "NUMERIC"),
+            ("u", "UINT64", "3", "1.8446744073709552e+19", "NUMERIC(20)"),
             ("f", "DOUBLE", "1.5", "\"1e400\"", "FLOAT64"),
             ("b", "BOOL", "true", "2", "BOOL"),
             ("bytes", "BLOB", "\"0x00\"", "\"0x0\"", "BYTES"),
@@ -159,8 +159,8 @@ fn what_a_column_cannot_hold_exactly_is_quarantined_and_the_row_keeps_its_last_s
             ("bc", "DATE32", "\"2024-02-29\"", "\"0044-03-15 BC\"", "DATE"),
             ("dt", "DATETIME", "\"2024-02-29T12:00:00Z\"", "\"2024-02-29T12:00:00.1234567Z\"", "DATETIME"),
             ("ts", "TIMESTAMP", "\"2024-02-29T12:00:00Z\"", "\"infinity\"", "TIMESTAMP"),
-            ("n", "NUMERIC", "12.34", "12.345", "NUMERIC"),
-            ("m", "NUMERIC", "12.34", "12345678901.00", "NUMERIC"),
+            ("n", "NUMERIC", "12.34", "12.345", "NUMERIC(12, 2)"),
+            ("m", "NUMERIC", "12.34", "12345678901.00", "NUMERIC(12, 2)"),
         ];
         let table =
             columns.iter().fold(Table::new("types", "exact").column("id", "INT64").key(&["id"]), |table, column| {

@@ -26,13 +26,16 @@ pub enum Word {
     ReloadComplete,
     /// The table was dropped or made anew, and there was nothing to load.
     ReloadEmpty,
+    /// All records that were ingested from this time on are to be merged again, because the final table can now hold what it could
+    /// not. µs since the Unix epoch.
+    MergeAgain(i64),
 }
 
 /// An event that is none of the merge's.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
     "this is no event of the merge: {what}. Expected a scheduled event of EventBridge, {{}}, or {{\"tables\":[\"schema.table\"]}}, the \
-     latter also with \"reload\":\"complete\" or \"epoch\":\"2026-01-02T03:04:05Z\""
+     latter also with \"reload\":\"complete\", \"epoch\":\"2026-01-02T03:04:05Z\" or \"from\":\"2026-01-02T03:04:05Z\""
 )]
 pub struct NotAMergeEvent {
     what: &'static str,
@@ -47,6 +50,8 @@ struct ByHand {
     reload: Option<String>,
     #[serde(default)]
     epoch: Option<String>,
+    #[serde(default)]
+    from: Option<String>,
 }
 
 impl Asked {
@@ -68,23 +73,24 @@ impl Asked {
         }
         let by_hand: ByHand =
             serde_json::from_value(event).map_err(|_| NotAMergeEvent { what: "its members are not known" })?;
-        let word = match (by_hand.reload.as_deref(), by_hand.epoch.as_deref()) {
-            (None, None) => None,
-            (Some("complete"), None) => Some(Word::ReloadComplete),
-            (Some("empty"), None) => Some(Word::ReloadEmpty),
-            (None, Some(time)) => {
-                let time = time.parse::<Timestamp>().map_err(|_| NotAMergeEvent { what: "its epoch is no time" })?;
-                Some(Word::Epoch(time.as_microsecond()))
-            }
+        let time = |text: &str, what| {
+            text.parse::<Timestamp>().map(Timestamp::as_microsecond).map_err(|_| NotAMergeEvent { what })
+        };
+        let word = match (by_hand.reload.as_deref(), by_hand.epoch.as_deref(), by_hand.from.as_deref()) {
+            (None, None, None) => None,
+            (Some("complete"), None, None) => Some(Word::ReloadComplete),
+            (Some("empty"), None, None) => Some(Word::ReloadEmpty),
+            (None, Some(epoch), None) => Some(Word::Epoch(time(epoch, "its epoch is no time")?)),
+            (None, None, Some(from)) => Some(Word::MergeAgain(time(from, "its from is no time")?)),
             _ => {
                 return Err(NotAMergeEvent {
-                    what: "reload is neither \"complete\" nor \"empty\", or stands beside epoch",
+                    what: "reload is neither \"complete\" nor \"empty\", or more than one of reload, epoch and from is there",
                 });
             }
         };
         // Said of no table by name, it would be said of every table there is.
         if word.is_some() && by_hand.tables.is_none() {
-            return Err(NotAMergeEvent { what: "reload and epoch need the tables that they are said of" });
+            return Err(NotAMergeEvent { what: "reload, epoch and from need the tables that they are said of" });
         }
         Ok(Self { tables: by_hand.tables, word })
     }
@@ -209,11 +215,16 @@ mod tests {
         assert_eq!(asked.word, Some(Word::ReloadComplete));
         let asked = Asked::from_event(br#"{"tables":["shop.orders"],"reload":"empty"}"#).unwrap();
         assert_eq!(asked.word, Some(Word::ReloadEmpty));
+        let asked = Asked::from_event(br#"{"tables":["shop.*"],"from":"1970-01-01T00:00:02Z"}"#).unwrap();
+        assert_eq!(asked.word, Some(Word::MergeAgain(2_000_000)));
         for event in [
             &br#"{"reload":"complete"}"#[..],
             br#"{"tables":["a.b"],"reload":"yes"}"#,
             br#"{"tables":["a.b"],"epoch":"yesterday"}"#,
             br#"{"tables":["a.b"],"epoch":"2026-01-02T03:04:05Z","reload":"complete"}"#,
+            br#"{"from":"2026-01-02T03:04:05Z"}"#,
+            br#"{"tables":["a.b"],"from":"2026-01-02"}"#,
+            br#"{"tables":["a.b"],"epoch":"2026-01-02T03:04:05Z","from":"2026-01-02T03:04:05Z"}"#,
         ] {
             Asked::from_event(event).unwrap_err();
         }

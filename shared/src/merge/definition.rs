@@ -98,6 +98,91 @@ impl SourceDefinition {
     }
 }
 
+/// What the log says of a source table's definitions, in the order in which DMS sent them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SourceHistory {
+    newest: Option<SourceDefinition>,
+    earlier: Vec<SourceDefinition>,
+    renames: Vec<(String, String)>,
+    is_renamed_away: bool,
+}
+
+/// A control record that carries the definition from before the change, too.
+#[derive(Deserialize)]
+struct Alteration {
+    #[serde(rename = "old-table-def")]
+    old_table_def: Option<TableDef>,
+}
+
+impl SourceHistory {
+    /// Takes in the next control record: its operation and its `control` object.
+    ///
+    /// # Errors
+    /// When it carries no definition that can be read; what is known then is as it was.
+    pub fn take(&mut self, operation: &str, control: &str) -> Result<(), DefinitionError> {
+        if operation == "rename-table" {
+            // Under which of its two names DMS sends it is not known, so its definition is nobody's.
+            self.is_renamed_away = true;
+            return Ok(());
+        }
+        let mut definition = SourceDefinition::from_control(control)?;
+        let before = serde_json::from_str::<Alteration>(control).ok().and_then(|control| control.old_table_def);
+        let before =
+            before.map(|before| SourceDefinition { columns: before.columns.0, primary_key: before.primary_key });
+        self.is_renamed_away = false;
+        let known = before.as_ref().or(self.newest.as_ref());
+        let renamed = match known {
+            Some(before) if operation == "rename-column" => renamed_columns(before, &definition),
+            _ => Vec::new(),
+        };
+        // Only a table that is made says that it has no key; DMS leaves the key out of other records at times.
+        if operation != "create-table" && definition.primary_key.is_empty() {
+            let now = |key: &String| {
+                renamed.iter().find(|(old, _)| old == key).map_or_else(|| key.clone(), |(_, new)| new.clone())
+            };
+            let keys = [before.as_ref(), self.newest.as_ref()].into_iter().flatten().map(|known| &known.primary_key);
+            let key = keys.into_iter().find(|key| !key.is_empty());
+            definition.primary_key = key.into_iter().flatten().map(now).collect();
+        }
+        self.renames.extend(renamed);
+        self.earlier.extend(before);
+        self.earlier.extend(self.newest.replace(definition));
+        Ok(())
+    }
+
+    /// The newest definition.
+    pub fn newest(&self) -> Option<&SourceDefinition> {
+        self.newest.as_ref()
+    }
+
+    /// The definitions before it, oldest first.
+    pub fn earlier(&self) -> &[SourceDefinition] {
+        &self.earlier
+    }
+
+    /// The columns that were renamed, by their old and new names, oldest first.
+    pub fn renames(&self) -> &[(String, String)] {
+        &self.renames
+    }
+
+    /// Whether the newest record says that the table has another name now.
+    pub fn is_renamed_away(&self) -> bool {
+        self.is_renamed_away
+    }
+}
+
+/// A rename leaves a column in its place; so of names that went and names that came, those at the same place are one column's.
+fn renamed_columns(before: &SourceDefinition, after: &SourceDefinition) -> Vec<(String, String)> {
+    let has = |definition: &SourceDefinition, name: &str| definition.columns.iter().any(|column| column.name == name);
+    before
+        .columns
+        .iter()
+        .zip(&after.columns)
+        .filter(|(old, new)| !has(after, &old.name) && !has(before, &new.name))
+        .map(|(old, new)| (old.name.clone(), new.name.clone()))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -112,6 +197,25 @@ mod tests {
         assert_eq!(definition.columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), ["z", "a"]);
         assert_eq!(definition.columns.last().unwrap().scale, Some(2));
         assert_eq!(definition.primary_key, ["z"]);
+    }
+
+    #[test]
+    fn a_history_knows_what_columns_were_called_before() {
+        let mut history = SourceHistory::default();
+        let control = |columns: &str| format!(r#"{{"table-def":{{"columns":{{"id":{{"type":"INT64"}},{columns}}}}}}}"#);
+        history.take("create-table", &control(r#""a":{"type":"INT8"},"b":{"type":"INT8"}"#)).unwrap();
+        history.take("rename-column", &control(r#""a":{"type":"INT8"},"c":{"type":"INT8"}"#)).unwrap();
+        // Sent again: nothing came, nothing went.
+        history.take("rename-column", &control(r#""a":{"type":"INT8"},"c":{"type":"INT8"}"#)).unwrap();
+        history.take("rename-column", "{}").unwrap_err();
+        assert_eq!(history.renames(), [("b".to_owned(), "c".to_owned())]);
+        assert_eq!((history.earlier().len(), history.newest().unwrap().columns.len()), (2, 3));
+        let with_key = r#"{"table-def":{"columns":{"id":{"type":"INT64"}},"primary-key":["id"]}}"#;
+        history.take("create-table", with_key).unwrap();
+        history.take("rename-column", r#"{"table-def":{"columns":{"key":{"type":"INT64"}}}}"#).unwrap();
+        assert_eq!(history.newest().unwrap().primary_key, ["key"], "left out, not gone");
+        history.take("rename-table", "{}").unwrap();
+        assert!(history.is_renamed_away());
     }
 
     #[test]

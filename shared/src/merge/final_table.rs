@@ -3,14 +3,22 @@
 
 use crate::bigquery::table_resource::{Clustering, Field, PrimaryKey, Table, TableConstraints};
 use crate::config::Deletes;
-use crate::names::{self, SourceTable, TableName};
+use crate::names::{self, NameError, SourceTable, TableName, quote_column};
 
 use super::definition::{SourceColumn, SourceDefinition};
+use super::schema_change::is_passing_column;
 use super::types::map::Kind;
 use super::types::{ColumnType, Zone};
 
 /// The label by which a final table chooses its own delete mode: `hard` or `soft`.
 pub const DELETES_LABEL: &str = "strait_deletes";
+/// The label that says that a final table has no key: each loaded or inserted row of the source is added once.
+pub const KEY_LABEL: &str = "strait_key";
+/// Its value.
+const NO_KEY: &str = "none";
+/// By which a table is partitioned that names no column for it
+/// (<https://cloud.google.com/bigquery/docs/querying-partitioned-tables#query_an_ingestion-time_partitioned_table>).
+const INGESTION_TIME: &str = "_PARTITIONTIME";
 /// BigQuery clusters by at most four columns (<https://cloud.google.com/bigquery/docs/clustered-tables>).
 const CLUSTER_COLUMNS: usize = 4;
 /// Of the types that Strait creates, those that BigQuery clusters by (same page).
@@ -30,6 +38,12 @@ pub struct FinalTable {
     pub deletes: Option<Deletes>,
     /// Whether Strait made it, so that no row is in it that Strait did not write.
     pub is_made_by_strait: bool,
+    /// Whether rows have no key: each loaded or inserted row is added once, and nothing is changed or removed.
+    pub is_keyless: bool,
+    /// The column by which it is partitioned, if it is.
+    pub partition_column: Option<String>,
+    /// Whether every statement has to limit the partitions that it reads.
+    pub requires_partition_filter: bool,
     /// Columns that it lacks: Strait's own, and, where Strait made the table, those that the source has added.
     pub missing_columns: Vec<NewColumn>,
 }
@@ -52,10 +66,20 @@ pub struct FinalColumn {
     pub name: String,
     /// The member of a row image that it holds: the source's column name.
     pub member: String,
+    /// What the source called it before; records from then hold it under these names.
+    pub former_members: Vec<String>,
     /// Its type.
     pub column_type: ColumnType,
     /// Whether it is part of the key.
     pub is_key: bool,
+}
+
+impl FinalColumn {
+    /// Whether it holds this member, however `JSON_KEYS` writes it: BigQuery puts some names between quotes.
+    pub fn holds(&self, member: &str) -> bool {
+        let is = |own: &String| own == member || serde_json::to_string(own).is_ok_and(|quoted| quoted == member);
+        is(&self.member) || self.former_members.iter().any(is)
+    }
 }
 
 /// Why a table cannot be merged until a person acts. The text says what to do.
@@ -63,7 +87,9 @@ pub struct FinalColumn {
 pub enum FinalTableProblem {
     /// No key is known.
     #[error(
-        "the source sent no primary key for {final_table}: create it with PRIMARY KEY (…) NOT ENFORCED, or declare one with ALTER TABLE … ADD PRIMARY KEY (…) NOT ENFORCED"
+        "no primary key is known for {final_table}: create it with PRIMARY KEY (…) NOT ENFORCED, or declare one with \
+         ALTER TABLE … ADD PRIMARY KEY (…) NOT ENFORCED; or, if its rows have none, so that each is only ever added, with \
+         ALTER TABLE … SET OPTIONS (labels = [(\"{KEY_LABEL}\", \"{NO_KEY}\")])"
     )]
     NoKey {
         /// The final table.
@@ -113,9 +139,9 @@ pub enum FinalTableProblem {
         /// Its type.
         column_type: &'static str,
         /// The source column's type, as DMS names it.
-        dms_type: String,
+        dms_type: Box<str>,
         /// The types that can hold it.
-        fitting: String,
+        fitting: Box<str>,
     },
     /// A column's description states a zone that is none.
     #[error(
@@ -148,12 +174,18 @@ pub enum FinalTableProblem {
 }
 
 /// Whether a table says of itself all that a merge needs: Strait made it, so that its columns name their members, and its
-/// key is declared. Any other needs the source's definition beside it.
+/// key is declared, or that it has none. Any other needs the source's definition beside it.
 pub fn is_self_describing(table: &Table) -> bool {
-    made_by_strait(table) && !table.primary_key().is_empty()
+    is_made_by_strait(table) && (!table.primary_key().is_empty() || says_that_it_has_no_key(table))
 }
 
-fn made_by_strait(table: &Table) -> bool {
+/// Whether its label says that its rows have no key.
+pub(super) fn says_that_it_has_no_key(table: &Table) -> bool {
+    table.labels.get(KEY_LABEL).is_some_and(|key| key == NO_KEY)
+}
+
+/// Whether Strait made it, so that Strait may alter it.
+pub fn is_made_by_strait(table: &Table) -> bool {
     table.description.as_deref().and_then(names::source_of_final).is_some()
 }
 
@@ -176,19 +208,33 @@ impl FinalTable {
         for field in resource.schema.fields.iter().filter(|field| !is_own_column(&field.name)) {
             let column_type = writable_type(&name, field)?;
             let member = member_of(field, definition);
-            if !made_by_strait(resource) {
+            if !is_made_by_strait(resource) {
                 check_source_fits(&name, field, column_type, definition, &member)?;
             }
-            columns.push(FinalColumn { name: field.name.clone(), member, column_type, is_key: false });
+            let former_members = field.description.as_deref().map(names::former_columns).unwrap_or_default();
+            columns.push(FinalColumn { name: field.name.clone(), member, former_members, column_type, is_key: false });
         }
 
-        match (resource.primary_key(), definition.map(|d| d.primary_key.as_slice()).unwrap_or_default()) {
-            ([], []) => return Err(FinalTableProblem::NoKey { final_table: name }),
-            ([], members) => mark_key(&name, &mut columns, members, |column, member| column.member == member)?,
+        // A former name that the source uses again is the other column's.
+        let members: Vec<String> = columns.iter().map(|column| column.member.clone()).collect();
+        for column in &mut columns {
+            column.former_members.retain(|former| !members.contains(former));
+        }
+
+        let is_keyless = match (resource.primary_key(), definition.map(|definition| definition.primary_key.as_slice()))
+        {
+            ([], _) if says_that_it_has_no_key(resource) => true,
+            ([], None) => return Err(FinalTableProblem::NoKey { final_table: name }),
+            ([], Some([])) => true,
+            ([], Some(members)) => {
+                mark_key(&name, &mut columns, members, |column, member| column.member == member)?;
+                false
+            }
             (declared, _) => {
                 mark_key(&name, &mut columns, declared, |column, key| column.name.eq_ignore_ascii_case(key))?;
+                false
             }
-        }
+        };
 
         if let Some(key) = columns.iter().find(|column| column.is_key && !column.column_type.can_be_key()) {
             let column_type = key.column_type.name();
@@ -206,8 +252,17 @@ impl FinalTable {
             .filter(|(own, _)| !has(own))
             .map(|(own, sql_type)| NewColumn { name: own.to_owned(), sql_type: sql_type.to_owned(), description: None })
             .collect();
-        let mut table = Self { name, columns, deletes, is_made_by_strait: made_by_strait(resource), missing_columns };
-        if let Some(definition) = definition.filter(|_| made_by_strait(resource)) {
+        let mut table = Self {
+            name,
+            columns,
+            deletes,
+            is_made_by_strait: is_made_by_strait(resource),
+            is_keyless,
+            partition_column: partition_column(resource),
+            requires_partition_filter: resource.require_partition_filter == Some(true),
+            missing_columns,
+        };
+        if let Some(definition) = definition.filter(|_| is_made_by_strait(resource)) {
             table.take_added_columns(definition);
         }
         Ok(table)
@@ -224,8 +279,25 @@ impl FinalTable {
             let column_type = ColumnType::from_source(column).unwrap_or_else(|fallback| fallback);
             let description = (name != column.name).then(|| names::renamed_column_description(&column.name));
             self.missing_columns.push(NewColumn { name: name.clone(), sql_type: column_type.sql(), description });
-            self.columns.push(FinalColumn { name, member: column.name.clone(), column_type, is_key: false });
+            self.columns.push(FinalColumn {
+                name,
+                member: column.name.clone(),
+                former_members: Vec::new(),
+                column_type,
+                is_key: false,
+            });
         }
+    }
+
+    /// A condition that is true of every row and names the partitions' column, for a table of which no statement may read without
+    /// one; `alias` is what the statement calls the table. `None`: the table requires none.
+    pub fn partition_filter(&self, alias: Option<&str>) -> Result<Option<String>, NameError> {
+        let Some(column) = self.partition_column.as_deref().filter(|_| self.requires_partition_filter) else {
+            return Ok(None);
+        };
+        let column = if column == INGESTION_TIME { format!("`{column}`") } else { quote_column(column)? };
+        let column = alias.map_or_else(|| column.clone(), |alias| format!("{alias}.{column}"));
+        Ok(Some(format!("({column} IS NULL OR {column} IS NOT NULL)")))
     }
 
     /// The key columns, in the table's order.
@@ -268,9 +340,6 @@ pub fn new_table(
             }
         }
     }
-    if key.is_empty() {
-        return Err(FinalTableProblem::NoKey { final_table: name.clone() });
-    }
     for (own, own_type) in own_columns(deletes) {
         fields.push(Field { name: own.to_owned(), field_type: own_type.to_owned(), ..Field::default() });
     }
@@ -282,15 +351,26 @@ pub fn new_table(
         .collect();
     // A key that cannot be declared is taken from the source's definition by every merge.
     let can_be_declared = key.iter().all(|field| KEY_TYPES.contains(&field.field_type.as_str()));
+    let labels = key.is_empty().then(|| (KEY_LABEL.to_owned(), NO_KEY.to_owned()));
+    let can_be_declared = can_be_declared && !key.is_empty();
     let key: Vec<String> = key.into_iter().map(|field| field.name).collect();
     let table = Table {
         description: Some(names::final_table_description(source)),
+        labels: labels.into_iter().collect(),
         clustering: (!clustered.is_empty()).then_some(Clustering { fields: clustered }),
         table_constraints: can_be_declared
             .then_some(TableConstraints { primary_key: Some(PrimaryKey { columns: key }) }),
         ..Table::new(project, name, fields)
     };
     Ok((table, unknown))
+}
+
+fn partition_column(resource: &Table) -> Option<String> {
+    let by_time = resource
+        .time_partitioning
+        .as_ref()
+        .map(|partitioning| partitioning.field.clone().unwrap_or_else(|| INGESTION_TIME.to_owned()));
+    by_time.or_else(|| resource.range_partitioning.as_ref().map(|partitioning| partitioning.field.clone()))
 }
 
 fn own_columns(deletes: Deletes) -> Vec<(&'static str, &'static str)> {
@@ -305,6 +385,7 @@ fn is_own_column(name: &str) -> bool {
     [names::POSITION_COLUMN, names::MERGED_AT_COLUMN, names::DELETED_COLUMN]
         .iter()
         .any(|own| name.eq_ignore_ascii_case(own))
+        || is_passing_column(name)
 }
 
 fn writable_type(final_table: &TableName, field: &Field) -> Result<ColumnType, FinalTableProblem> {
@@ -338,13 +419,13 @@ fn check_source_fits(
         final_table: final_table.clone(),
         column: field.name.clone(),
         column_type: column_type.name(),
-        dms_type: source.dms_type.clone(),
-        fitting: kind.targets().iter().map(|target| target.name).collect::<Vec<_>>().join(", "),
+        dms_type: source.dms_type.as_str().into(),
+        fitting: kind.targets().iter().map(|target| target.name).collect::<Vec<_>>().join(", ").into(),
     })
 }
 
 /// Members are case-sensitive, columns are not: a definition gives the source's spelling.
-fn member_of(field: &Field, definition: Option<&SourceDefinition>) -> String {
+pub(super) fn member_of(field: &Field, definition: Option<&SourceDefinition>) -> String {
     if let Some(source) = field.description.as_deref().and_then(names::source_column) {
         return source;
     }
@@ -471,6 +552,15 @@ mod tests {
         let no_key = read_back(json!({"schema": {"fields": [{"name": "id", "type": "INTEGER"}]}}));
         let error = FinalTable::existing(name(), &orders(), &no_key, None, Deletes::Hard).unwrap_err();
         assert!(error.to_string().contains("ADD PRIMARY KEY"), "{error}");
+
+        let mut by_hand = Table { description: None, ..Table::default() };
+        by_hand.schema.fields = vec![ColumnType::Int64.field("orderId"), ColumnType::Bytes.field("a.b")];
+        let error = FinalTable::existing(name(), &orders(), &by_hand, Some(&definition()), Deletes::Hard).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "column a.b of replica.shop_orders has the type BYTES, which can hold no WSTRING of the source; use one of STRING, \
+             JSON, INT64, NUMERIC, BIGNUMERIC, FLOAT64, BOOL, DATE, DATETIME, TIMESTAMP, TIME"
+        );
 
         let repeated =
             read_back(json!({"schema": {"fields": [{"name": "id", "type": "INTEGER", "mode": "REPEATED"}]}}));

@@ -9,12 +9,13 @@ use crate::bigquery::table_resource::Table;
 use crate::log::kept_out_table;
 use crate::names::{SourceTable, TableName, fingerprint};
 
-use super::answer::Asked;
-use super::definition::SourceDefinition;
-use super::final_table::{FinalTable, FinalTableProblem, is_self_describing, new_table};
+use super::answer::{Asked, Word};
+use super::definition::{SourceDefinition, SourceHistory};
+use super::final_table::{FinalTable, FinalTableProblem, is_made_by_strait, is_self_describing, new_table};
 use super::ledger::{LedgerState, Outcome};
 use super::offsets;
 use super::run::{Run, TABLES_AT_ONCE, TableError};
+use super::schema_change;
 use super::statement;
 
 /// A final table that a run may merge into.
@@ -22,7 +23,16 @@ pub(super) struct Found {
     pub(super) table: FinalTable,
     /// Whether this run made it.
     pub(super) is_new: bool,
+    /// Whether its source's definition could not be applied yet, because an earlier run's work on it is not finished.
+    pub(super) is_definition_due: bool,
+    /// Whether the log says how its source was altered.
+    pub(super) is_history_known: bool,
+    /// What a person has to do about what was altered at the source.
+    pub(super) for_a_person: Vec<String>,
 }
+
+/// Steps by which a run alters one table; there are as many as its source has altered columns, a few times each.
+const STEPS_AT_MOST: usize = 1_000;
 
 /// The tables and views that are named after the log.
 fn derived_names(log: &TableName) -> [TableName; 3] {
@@ -52,7 +62,7 @@ impl Run<'_> {
             .filter(|source| asked.includes(source) && config.tables.matches(&source.schema, &source.table))
             .collect();
         let sources = &self.sources_of_finals(state);
-        let existing: Vec<(&SourceTable, Result<Option<Table>, TableError>)> = stream::iter(candidates)
+        let mut existing: Vec<(&SourceTable, Result<Option<Table>, TableError>)> = stream::iter(candidates)
             .map(|source| async move {
                 let name = config.final_table.name_of(source);
                 let is_own = [&config.log_table, &config.merges_table, &config.quarantine_table].contains(&&name)
@@ -73,14 +83,21 @@ impl Run<'_> {
             .collect()
             .await;
 
+        // Looked at only because it lacks columns, which a person may have added: as long as it does, there is nothing to do.
+        existing.retain(|(source, table)| {
+            let lacks_as_before = |table: &Table| {
+                let own = state.tables.get(*source);
+                own.is_some_and(|own| !own.unfilled.is_definition_due() && !own.unfilled.may_be_met(table))
+            };
+            !self.is_only_lacking(source) || !matches!(table, Ok(Some(table)) if lacks_as_before(table))
+        });
+
         // A definition is looked up for a table that does not exist, unless it waited for one before and none has come; for
         // one that a person made, whose columns' spelling may not be the source's; and when there is a new one.
         let wants_definition: Vec<&SourceTable> = existing
             .iter()
             .filter(|(source, table)| match table {
-                Ok(Some(table)) => {
-                    !is_self_describing(table) || self.plan.tables.get(source).is_some_and(|news| news.definitions > 0)
-                }
+                Ok(Some(table)) => !is_self_describing(table) || self.may_be_altered(source, state),
                 Ok(None) => {
                     let reason = no_definition(source, &config.final_table.name_of(source));
                     let looked_before = state.tables.get(source).is_some_and(|table| {
@@ -107,14 +124,15 @@ impl Run<'_> {
         let taken: Vec<(SourceTable, Option<Result<Found, TableError>>)> = stream::iter(existing)
             .map(|(source, table)| async move {
                 let definition = definitions.get(source);
-                let is_new = matches!(table, Ok(None));
                 let result = match (table, definition) {
                     (Err(error), _) => Some(Err(error)),
-                    (Ok(Some(table)), definition) => Some(self.take_table(source, &table, definition).await),
-                    (Ok(None), Some(definition)) => Some(self.create_final(source, definition).await),
+                    (Ok(Some(table)), history) => Some(self.take_table(source, table, history, state).await),
+                    (Ok(None), Some(history)) => match history.newest() {
+                        Some(definition) => Some(self.create_final(source, definition, history).await),
+                        None => None,
+                    },
                     (Ok(None), None) => None,
                 };
-                let result = result.map(|result| result.map(|table| Found { table, is_new }));
                 (source.clone(), result)
             })
             .buffer_unordered(TABLES_AT_ONCE)
@@ -135,26 +153,20 @@ impl Run<'_> {
         sources
     }
 
-    async fn definitions(
-        &self,
-        sources: &[&SourceTable],
-    ) -> Result<BTreeMap<SourceTable, SourceDefinition>, TableError> {
-        let mut definitions = BTreeMap::new();
+    async fn definitions(&self, sources: &[&SourceTable]) -> Result<BTreeMap<SourceTable, SourceHistory>, TableError> {
+        let mut definitions: BTreeMap<SourceTable, SourceHistory> = BTreeMap::new();
         if sources.is_empty() {
             return Ok(definitions);
         }
         let config = &self.handler.config;
-        let sql = statement::newest_definitions(&config.project, &config.log_table, sources)?;
+        let sql = statement::definitions(&config.project, &config.log_table, sources)?;
         for row in self.handler.read(&sql, "definitions", &self.id, self.deadline).await? {
-            let [Some(schema), Some(table), Some(control)] = row.as_slice() else {
+            let [Some(schema), Some(table), Some(operation), Some(control)] = row.as_slice() else {
                 return Err(TableError::Unexpected { what: "a definition's columns".to_owned() });
             };
             let source = SourceTable { schema: schema.clone(), table: table.clone() };
-            match SourceDefinition::from_control(control) {
-                Ok(definition) => {
-                    definitions.insert(source, definition);
-                }
-                Err(error) => tracing::warn!(table = %source, reason = %error, "a definition cannot be used"),
+            if let Err(error) = definitions.entry(source.clone()).or_default().take(operation, control) {
+                tracing::warn!(table = %source, reason = %error, "a definition cannot be used");
             }
         }
         Ok(definitions)
@@ -164,7 +176,8 @@ impl Run<'_> {
         &self,
         source: &SourceTable,
         definition: &SourceDefinition,
-    ) -> Result<FinalTable, TableError> {
+        history: &SourceHistory,
+    ) -> Result<Found, TableError> {
         let config = &self.handler.config;
         let bigquery = &self.handler.bigquery;
         let name = config.final_table.name_of(source);
@@ -174,28 +187,142 @@ impl Run<'_> {
         }
         bigquery.create_table(&table, self.deadline).await?;
         tracing::info!(table = %source, final_table = %name, "created a final table");
+        if definition.primary_key.is_empty() {
+            tracing::warn!(
+                table = %source,
+                "the source's table has no primary key: each loaded or inserted row is added once, updates and deletes go to the quarantine (of \
+                 PostgreSQL DMS sends none), and a row that DMS sends again without its position is added again"
+            );
+        }
         // As it stands now: somebody else may have been first.
         let table = bigquery.get_table(&name, self.deadline).await?.unwrap_or(table);
-        self.take_table(source, &table, Some(definition)).await
+        // Records from before a column was renamed may still come.
+        let (table, for_a_person) = match is_made_by_strait(&table) {
+            true => self.alter(source, table, history).await?,
+            false => (table, Vec::new()),
+        };
+        Ok(Found { is_new: true, for_a_person, ..self.take(source, &table, Some(definition)).await? })
+    }
+
+    /// Takes a table as it stands, after what its source altered is altered in it, too.
+    async fn take_table(
+        &self,
+        source: &SourceTable,
+        table: Table,
+        history: Option<&SourceHistory>,
+        state: &LedgerState,
+    ) -> Result<Found, TableError> {
+        // What an earlier run began has to be finished with the columns that it knew.
+        let is_unfinished =
+            state.tables.get(source).is_some_and(|own| own.outcome == Outcome::Running && own.work.is_some());
+        let Some(history) = history.filter(|_| is_made_by_strait(&table)) else {
+            let mut found = self.take(source, &table, history.and_then(SourceHistory::newest)).await?;
+            if let Some(history) = history
+                && self.plan.tables.get(source).is_some_and(|news| news.alterations > 0)
+            {
+                found.for_a_person.extend(schema_change::for_the_owner(&found.table.name, source, history));
+            }
+            return Ok(found);
+        };
+        if is_unfinished {
+            return Ok(Found {
+                is_definition_due: true,
+                is_history_known: true,
+                ..self.take(source, &table, history.newest().filter(|_| !is_self_describing(&table))).await?
+            });
+        }
+        let (table, for_a_person) = self.alter(source, table, history).await?;
+        Ok(Found { for_a_person, is_history_known: true, ..self.take(source, &table, history.newest()).await? })
+    }
+
+    /// Brings a table that Strait made to its source's definition, step by step.
+    async fn alter(
+        &self,
+        source: &SourceTable,
+        mut table: Table,
+        history: &SourceHistory,
+    ) -> Result<(Table, Vec<String>), TableError> {
+        let config = &self.handler.config;
+        let (project, name) = (config.project.as_str(), config.final_table.name_of(source));
+        let (mut given_up, mut given_up_for_a_person) = (BTreeSet::new(), Vec::new());
+        for _ in 0..STEPS_AT_MOST {
+            let mut difference =
+                schema_change::difference(&name, source, &table, history, config.dropped_columns, &given_up);
+            let Some(step) = difference.step else {
+                difference.for_a_person.append(&mut given_up_for_a_person);
+                return Ok((table, difference.for_a_person));
+            };
+            tracing::info!(table = %source, final_table = %name, step = ?step.in_short(), "altering a final table");
+            let statements = step.statements(project, &name)?;
+            for (place, sql) in statements.iter().enumerate() {
+                let is_last = place.saturating_add(1) == statements.len();
+                if is_last
+                    && let Some(query) = step.unconverted(project, &name)?
+                    && self.number(&query).await? > 0
+                {
+                    given_up.extend(step.columns().map(str::to_owned));
+                    given_up_for_a_person.extend(step.by_hand(&name));
+                    break;
+                }
+                self.run_alter(sql).await?;
+            }
+            table = self.handler.bigquery.get_table(&name, self.deadline).await?.unwrap_or(table);
+        }
+        Err(TableError::Unexpected { what: format!("{name} stays other than its source after {STEPS_AT_MOST} steps") })
+    }
+
+    async fn run_alter(&self, sql: &str) -> Result<(), TableError> {
+        let id = format!("strait_alter_{}", fingerprint(&format!("{}\0{sql}", self.id), 24));
+        self.handler.bigquery.run_query(&self.handler.job(sql, id, "alter"), self.deadline).await?;
+        Ok(())
+    }
+
+    async fn number(&self, sql: &str) -> Result<i64, TableError> {
+        let rows = self.handler.read(sql, "unconverted", &self.id, self.deadline).await?;
+        let number = rows.into_iter().flatten().next().flatten().and_then(|number| number.parse().ok());
+        number.ok_or_else(|| TableError::Unexpected { what: "a count".to_owned() })
+    }
+
+    /// Whether a self-describing table may have been altered at the source since it was altered here.
+    fn may_be_altered(&self, source: &SourceTable, state: &LedgerState) -> bool {
+        let has_news = self.plan.tables.get(source).is_some_and(|news| news.definitions > 0 || news.alterations > 0);
+        // The record that says so may have been taken for seen by a run that failed before it had altered anything.
+        let is_behind = state
+            .tables
+            .get(source)
+            .is_some_and(|own| own.outcome != Outcome::Merged || own.unfilled.is_definition_due());
+        has_news || is_behind || matches!(self.asked.word, Some(Word::MergeAgain(_)))
+    }
+
+    /// Whether a table has nothing for a run but columns that it lacks.
+    fn is_only_lacking(&self, source: &SourceTable) -> bool {
+        let own = self.state.tables.get(source);
+        own.is_some_and(|own| own.outcome == Outcome::Merged && own.epochs.open().is_none())
+            && !self.plan.tables.contains_key(source)
+            && self.asked.word.is_none()
     }
 
     /// Takes a table as it stands; columns that it lacks are added.
-    async fn take_table(
+    async fn take(
         &self,
         source: &SourceTable,
         table: &Table,
         definition: Option<&SourceDefinition>,
-    ) -> Result<FinalTable, TableError> {
+    ) -> Result<Found, TableError> {
         let config = &self.handler.config;
         let name = config.final_table.name_of(source);
         let table = FinalTable::existing(name, source, table, definition, config.deletes)?;
         if !table.missing_columns.is_empty() {
-            let sql = statement::add_columns(&config.project, &table.name, &table.missing_columns)?;
-            let id = format!("strait_alter_{}", fingerprint(&format!("{}\0{sql}", self.id), 24));
-            self.handler.bigquery.run_query(&self.handler.job(&sql, id, "alter"), self.deadline).await?;
+            self.run_alter(&statement::add_columns(&config.project, &table.name, &table.missing_columns)?).await?;
             let added: Vec<&str> = table.missing_columns.iter().map(|column| column.name.as_str()).collect();
             tracing::info!(table = %source, columns = added.join(", "), "added columns to a final table");
         }
-        Ok(table)
+        Ok(Found {
+            is_history_known: definition.is_some(),
+            table,
+            is_new: false,
+            is_definition_due: false,
+            for_a_person: Vec::new(),
+        })
     }
 }

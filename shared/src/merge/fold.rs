@@ -2,15 +2,18 @@
 //! MERGE reads. Everything that decides which change wins is in this statement; it must order by position alone, and
 //! must never let a value through that its column cannot hold exactly.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{AbsentColumns, Deletes};
 use crate::names::{NameError, SourceTable, TableName, fingerprint, member_path_literal, string_literal};
+use crate::position::NO_EPOCH;
 
 use super::coverage::{Coverage, OffsetRange, not_covered};
 use super::epoch::{Epochs, SENT};
-use super::final_table::FinalTable;
+use super::final_table::{FinalColumn, FinalTable};
 use super::types::ColumnType;
 
 /// A run that dies leaves its fold behind; BigQuery removes it after this many hours.
@@ -136,6 +139,8 @@ pub(super) fn timestamp_literal(us: i64) -> String {
 /// | `anew`, `anew_from` | records whose source's numbering has begun anew, and when the first of them was sent |
 /// | `beyond_log` | whether a newer change of the row may have expired in the log: it must not be inserted |
 /// | `flaw_column`, `flaw_reason`, `key_text`, `kafka_topic`, `kafka_partition`, `kafka_offset` | of a record that cannot be applied |
+/// | `ingested_at` | of the record whose image the row takes, or that cannot be applied |
+/// | `unknown`, `unknown_too` | names of members that the table has no column for, as JSON arrays |
 pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
     let FoldRequest { project, log, source, table, .. } = *request;
     let parts = Parts::of(request);
@@ -150,7 +155,8 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
         .map_or_else(|| "FALSE".to_owned(), |began_anew| format!("`is_new` AND NOT `is_old_key` AND {began_anew}"));
     // A change that is newer than a late one was committed after it, hence ingested after it: all of them are retained
     // if the late one was itself committed within the retention.
-    let beyond_log = request.expired_before_us.map_or_else(
+    let expired_before_us = request.expired_before_us.filter(|_| !table.is_keyless);
+    let beyond_log = expired_before_us.map_or_else(
         || "FALSE".to_owned(),
         |expired| {
             format!(
@@ -170,6 +176,18 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
                 parts.is_partial
             ),
             "(`key_deleted` OR COALESCE(`key_ended` > COALESCE(`key_begun`, ''), FALSE))",
+        ),
+    };
+    // A row takes its newest image alone, unless images may be partial: then an older one may hold what it lacks.
+    let (unknown_of_key, unknown) = match request.absent {
+        AbsentColumns::Null => {
+            (String::new(), "`unknown_members` AS `unknown`, CAST(NULL AS STRING) AS `unknown_too`".to_owned())
+        }
+        AbsentColumns::Unchanged => (
+            format!(
+                ",\nMIN(`unknown_members`) OVER ({by_key}) AS `unknown`, MAX(`unknown_members`) OVER ({by_key}) AS `unknown_too`"
+            ),
+            "`unknown`, `unknown_too`".to_owned(),
         ),
     };
     // Once a load is complete, what is older than it is gone from the source, unless the load brought it.
@@ -193,7 +211,7 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
          AS\n\
          WITH `read` AS (\n\
          SELECT `operation`, {position} AS `position`, `_strait_log`.`position` AS `log_position`, {data} AS `data`, {before} AS `before`, \
-         `error`, `kafka_topic`, `kafka_partition`, `kafka_offset`, `committed_at`, {SENT} AS `sent`, {is_new} AS `is_new`\n\
+         `error`, `kafka_topic`, `kafka_partition`, `kafka_offset`, `committed_at`, {SENT} AS `sent`, `ingested_at`, {is_new} AS `is_new`\n\
          FROM {log} AS `_strait_log`\n\
          WHERE {bounds}\n\
          AND `source_schema` = {schema} AND `source_table` = {source_table}\n\
@@ -201,7 +219,7 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
          QUALIFY ROW_NUMBER() OVER (PARTITION BY `kafka_topic`, `kafka_partition`, `kafka_offset`, `_strait_log`.`position` ORDER BY `ingested_at`) = 1\n\
          ),\n\
          `text` AS (\n\
-         SELECT * EXCEPT (`before`), {texts}\n\
+         SELECT * EXCEPT (`before`), {texts}, IF(`is_new` AND `operation` <> 'delete', {unknown_members}, NULL) AS `unknown_members`\n\
          FROM `read`\n\
          ),\n\
          `split` AS (\n\
@@ -228,7 +246,7 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
          COUNTIF({anew}) OVER ({by_key}) AS `anew`,\n\
          MIN(IF({anew}, `sent`, NULL)) OVER ({by_key}) AS `anew_from`,\n\
          {beyond_log} AS `key_beyond_log`,\n\
-         FIRST_VALUE(`deleted`) OVER ({by_key} {newest_first} {whole_key}) AS `key_deleted`{ends}{carried}\n\
+         FIRST_VALUE(`deleted`) OVER ({by_key} {newest_first} {whole_key}) AS `key_deleted`{ends}{unknown_of_key}{carried}\n\
          FROM `checked`\n\
          WHERE TRUE\n\
          QUALIFY IF(`flaw` IS NULL, `key_newest` IS NOT NULL AND ROW_NUMBER() OVER ({by_key} ORDER BY {survivor}) = 1, `is_new` AND NOT `is_old_key`)\n\
@@ -239,11 +257,11 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
          `flaw` IS NULL AND COALESCE(`key_highest_old` >= `key_lowest_new`, FALSE) AS `late`,\n\
          `raised_committed`, `raised_emitted`, `anew`, `anew_from`, `flaw` IS NULL AND `key_beyond_log` AND NOT {key_deleted} AS `beyond_log`,\n\
          CASE `flaw`{flaw_columns} END AS `flaw_column`,\nCASE {flaw_reasons} END AS `flaw_reason`,\n{key_text} AS `key_text`,\n\
-         `kafka_topic`, `kafka_partition`, `kafka_offset`\n\
+         `kafka_topic`, `kafka_partition`, `kafka_offset`, `ingested_at`, {unknown}\n\
          FROM `ranked`",
         fold = request.fold.quoted(project)?,
         log = log.quoted(project)?,
-        position = request.epochs.position_sql(),
+        position = if table.is_keyless { keyless_position(request.epochs) } else { request.epochs.position_sql() },
         data = readable("`data`"),
         before = readable("`before`"),
         is_new = parts.is_new,
@@ -251,6 +269,7 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
         schema = string_literal(&source.schema),
         source_table = string_literal(&source.table),
         texts = parts.texts.join(", "),
+        unknown_members = unknown_members(table),
         key_texts = parts.key_texts.join(", "),
         key_changed = parts.key_changed.join(" OR "),
         typed = parts.typed.join(",\n"),
@@ -283,22 +302,41 @@ pub fn survey(project: &str, fold: &TableName, table: &FinalTable) -> Result<Str
         "SELECT COUNTIF(`flaw_reason` IS NULL) AS `keys`, COUNTIF(`flaw_reason` IS NOT NULL) AS `flawed`, \
          SUM(`records`) AS `records`, COUNTIF(`late`) AS `late`, MAX(`newest`) AS `newest`, \
          UNIX_MICROS(MAX(`raised_committed`)) AS `raised_committed`, UNIX_MICROS(MAX(`raised_emitted`)) AS `raised_emitted`, \
-         SUM(`anew`) AS `anew`, UNIX_MICROS(MIN(`anew_from`)) AS `anew_from`, COUNTIF(`beyond_log`) AS `beyond_log`, {range}\n\
+         SUM(`anew`) AS `anew`, UNIX_MICROS(MIN(`anew_from`)) AS `anew_from`, COUNTIF(`beyond_log`) AS `beyond_log`, {range},\n\
+         STRING_AGG(DISTINCT `unknown`, '\\n') AS `unknown`, STRING_AGG(DISTINCT `unknown_too`, '\\n') AS `unknown_too`, \
+         UNIX_MICROS(MIN(IF(`unknown` IS NULL, NULL, `ingested_at`))) AS `unknown_since`, \
+         STRING_AGG(DISTINCT `flaw_column`, '\\n') AS `flaw_columns`, \
+         UNIX_MICROS(MIN(IF(`flaw_column` IS NULL, NULL, `ingested_at`))) AS `flaw_since`\n\
          FROM {}",
         fold.quoted(project)?
     ))
 }
 
-/// The first key column, if a range over it is sound: its place and type. Never a text: its values would stand in the
+/// The first key column, or that by which the table is partitioned, if a range over it is sound: its place and type. Never a text: its values would stand in the
 /// statement, and so in BigQuery's job history, and they may be anything, such as addresses.
 pub(super) fn range_column(table: &FinalTable) -> Option<(usize, ColumnType)> {
     table
         .columns
         .iter()
         .enumerate()
-        .find(|(_, column)| column.is_key)
+        .filter(|(_, column)| column.is_key)
+        // That of the partitions before the others: it saves reading most.
+        .min_by_key(|(place, column)| (table.partition_column.as_ref() != Some(&column.name), *place))
         .map(|(place, column)| (place, column.column_type))
-        .filter(|(_, column_type)| matches!(column_type, ColumnType::Int64 | ColumnType::Date | ColumnType::DateTime))
+        .filter(|(_, column_type)| {
+            matches!(column_type, ColumnType::Int64 | ColumnType::Date | ColumnType::DateTime | ColumnType::Timestamp)
+        })
+}
+
+/// The SQL of what tells apart the records of a table without a key, beginning with the position. The source's own position and
+/// commit time are the same when DMS sends a change again; of what has neither, only the Kafka record is sure.
+fn keyless_position(epochs: &Epochs) -> String {
+    format!(
+        "CONCAT({}, '@', IF(STARTS_WITH(`position`, '{NO_EPOCH}-2-') AND STRPOS(`position`, '~') = 0 AND `committed_at` IS NOT NULL, \
+         CAST(UNIX_MICROS(`committed_at`) AS STRING), \
+         CONCAT(`kafka_topic`, '-', CAST(`kafka_partition` AS STRING), '-', CAST(`kafka_offset` AS STRING))))",
+        epochs.position_sql()
+    )
 }
 
 /// The parts of the statement that depend on the table's columns and on the two modes.
@@ -347,17 +385,20 @@ impl Parts {
         for (place, column) in table.columns.iter().enumerate() {
             let (member, column_type) = (column.member.as_str(), column.column_type);
             let (text, value) = (format!("`v{place}`"), value_column(place));
-            parts.texts.push(format!("{} AS {text}", member_text("`data`", member)));
+            parts.texts.push(format!("{} AS {text}", column_text("`data`", column, "")));
             parts.flaw_columns.push_str(&format!(" WHEN {place} THEN {}", string_literal(&column.name)));
             if column.is_key {
                 let (before, key_text) = (format!("`b{place}`"), format!("`t{place}`"));
                 let beside = format!("{BEFORE_IMAGE_PREFIX}{member}");
-                let before_text = member_text("`before`", member);
+                let before_text = column_text("`before`", column, "");
                 // A source may have a column of that very name.
                 parts.texts.push(if table.columns.iter().any(|column| column.member == beside) {
                     format!("{before_text} AS {before}")
                 } else {
-                    format!("IF(`before` IS NULL, {}, {before_text}) AS {before}", member_text("`data`", &beside))
+                    format!(
+                        "IF(`before` IS NULL, {}, {before_text}) AS {before}",
+                        column_text("`data`", column, BEFORE_IMAGE_PREFIX)
+                    )
                 });
                 parts.key_changed.push(format!("COALESCE({before} <> {text}, FALSE)"));
                 parts.key_texts.push(format!("IF(`is_old_key`, COALESCE({before}, {text}), {text}) AS {key_text}"));
@@ -383,7 +424,7 @@ impl Parts {
                     AbsentColumns::Null => parts.values.push(value),
                     AbsentColumns::Unchanged => {
                         let is_present = format!("`present{place}`");
-                        parts.texts.push(format!("{} AS {is_present}", is_present_in_image(member)));
+                        parts.texts.push(format!("{} AS {is_present}", is_present_in_image(column)));
                         absent_beside_key.push(format!("NOT {is_present}"));
                         parts.carry_partial(place, column_type, deletes);
                     }
@@ -391,8 +432,17 @@ impl Parts {
             }
             parts.flaw_reasons.push_str(&format!(
                 " WHEN `flaw` = {place} THEN '{} cannot hold the value exactly'",
-                column_type.name()
+                column_type.described()
             ));
+        }
+        if table.is_keyless {
+            parts.keys.push("`position`".to_owned());
+            parts.key_texts.push("FALSE AS `has_key`".to_owned());
+            parts.key_changed.push("FALSE".to_owned());
+            parts.flaws.insert(0, "WHEN `operation` IN ('update', 'delete') THEN -3".to_owned());
+            parts.flaw_reasons.push_str(
+                " WHEN `flaw` = -3 THEN 'the table has no key, so the row that was changed or deleted cannot be told'",
+            );
         }
         if !absent_beside_key.is_empty() {
             parts.is_partial = absent_beside_key.join(" OR ");
@@ -429,7 +479,7 @@ impl Parts {
 }
 
 /// Which rows are the window's, and the literal bounds of all that is read.
-fn window(request: &FoldRequest<'_>) -> (String, String) {
+pub(super) fn window(request: &FoldRequest<'_>) -> (String, String) {
     let to = timestamp_literal(request.window_to_us);
     let not_covered = not_covered(request.covered);
     let at_least = |from: Option<i64>| match from {
@@ -465,16 +515,54 @@ pub(super) fn member_text(image: &str, member: &str) -> String {
     format!("COALESCE(JSON_VALUE({image}, {path}), NULLIF(CONCAT(JSON_QUERY({image}, {path}), ''), 'null'))")
 }
 
-/// Whether the image has a member at all, null included. Only a JSON value tells null and absent apart.
-fn is_present_in_image(member: &str) -> String {
+/// The text of a column's member, or of the one that it was called before in an image from then.
+fn column_text(image: &str, column: &FinalColumn, prefix: &str) -> String {
+    let text = |member: &String| member_text(image, &format!("{prefix}{member}"));
+    let mut texts: Vec<String> = column.former_members.iter().rev().map(text).collect();
+    texts.insert(0, text(&column.member));
+    if let [only] = texts.as_slice() { only.clone() } else { format!("COALESCE({})", texts.join(", ")) }
+}
+
+/// Whether the image has a column's member at all, null included. Only a JSON value tells null and absent apart.
+fn is_present_in_image(column: &FinalColumn) -> String {
+    let members: Vec<String> = [&column.member]
+        .into_iter()
+        .chain(&column.former_members)
+        .map(|member| {
+            format!(
+                "JSON_QUERY(SAFE.PARSE_JSON(`data`, wide_number_mode => 'round'), {}) IS NOT NULL",
+                member_path_literal(member)
+            )
+        })
+        .collect();
+    if let [only] = members.as_slice() { only.clone() } else { format!("({})", members.join(" OR ")) }
+}
+
+/// The names of an image's members for which the table has no column, as the text of a JSON array; NULL if there are none. `JSON_KEYS`
+/// puts names with special characters between quotes.
+fn unknown_members(table: &FinalTable) -> String {
+    let mut known = BTreeSet::new();
+    for column in &table.columns {
+        for member in [&column.member].into_iter().chain(&column.former_members) {
+            let beside = column.is_key.then(|| format!("{BEFORE_IMAGE_PREFIX}{member}"));
+            for name in beside.into_iter().chain([member.clone()]) {
+                let quoted = serde_json::Value::from(name.as_str()).to_string();
+                known.extend([string_literal(&name), string_literal(&quoted)]);
+            }
+        }
+    }
     format!(
-        "JSON_QUERY(SAFE.PARSE_JSON(`data`, wide_number_mode => 'round'), {}) IS NOT NULL",
-        member_path_literal(member)
+        "NULLIF((SELECT TO_JSON_STRING(ARRAY_AGG(`name` ORDER BY `name`)) \
+         FROM UNNEST(JSON_KEYS(SAFE.PARSE_JSON(`data`, wide_number_mode => 'round'), 1)) AS `name` WHERE `name` NOT IN ({})), 'null')",
+        known.into_iter().collect::<Vec<_>>().join(", ")
     )
 }
 
 /// A record's key as a JSON object's text, for the quarantine.
 fn key_text(table: &FinalTable) -> String {
+    if table.is_keyless {
+        return "CAST(NULL AS STRING)".to_owned();
+    }
     let members: Vec<String> = table
         .columns
         .iter()

@@ -12,6 +12,7 @@ use super::coverage::{Coverage, OffsetRange};
 use super::epoch::Epochs;
 use super::fold::timestamp_literal;
 use super::plan::Plan;
+use super::schema_change::Unfilled;
 
 const OFFSET_COLUMNS: &[Column] = &[
     column("topic", ColumnType::String, Mode::Required, "Kafka topic"),
@@ -63,6 +64,12 @@ pub const MERGES: TableSpec = TableSpec {
             ColumnType::Timestamp,
             Mode::Nullable,
             "The newest recorded_at that the run had read; of runs that did not see each other's entries, neither's count",
+        ),
+        column(
+            "unfilled",
+            ColumnType::String,
+            Mode::Nullable,
+            "What of the table's records the final table lacks, and since when records are to be merged again",
         ),
     ],
     partition: ("recorded_at", PartitionUnit::Day),
@@ -176,6 +183,9 @@ pub struct Entry {
     /// The newest `recorded_at` of the whole ledger that the run had read before it wrote anything.
     #[prost(int64, optional, tag = "25")]
     pub based_on: Option<i64>,
+    /// See [`super::schema_change::Unfilled`].
+    #[prost(string, optional, tag = "26")]
+    pub unfilled: Option<String>,
 }
 
 /// [`OffsetRange`] as the Storage Write API takes it.
@@ -240,6 +250,8 @@ pub struct TableState {
     pub work: Option<String>,
     /// What is known of its epochs.
     pub epochs: Epochs,
+    /// What the final table lacks of its records.
+    pub unfilled: Unfilled,
     /// `ingested_at` of the oldest record that its newest entry is about, in µs.
     pub window_from_us: Option<i64>,
     /// Newer entries do not count, for their runs did not see each other. What their jobs came to must not be attached to.
@@ -294,7 +306,7 @@ impl LedgerState {
              )\n\
              SELECT `source_schema`, `source_table`, `outcome`, `reason`, UNIX_MICROS(`covered_to`) AS `covered_to`, \
              TO_JSON_STRING(`offsets`) AS `offsets`, `highest_position`, UNIX_MICROS(`recorded_at`) AS `recorded_us`, `work`, \
-             `epochs`, UNIX_MICROS(`window_from`) AS `window_from`, UNIX_MICROS(`begun`) AS `begun`, UNIX_MICROS(`newest`) AS `newest`, \
+             `epochs`, `unfilled`, UNIX_MICROS(`window_from`) AS `window_from`, UNIX_MICROS(`begun`) AS `begun`, UNIX_MICROS(`newest`) AS `newest`, \
              `counts`, COALESCE(`newest_that_does_not` > `recorded_at`, FALSE) AS `is_outrun`\n\
              FROM `judged`\n\
              WHERE TRUE\n\
@@ -343,6 +355,7 @@ impl LedgerState {
                 recorded_at,
                 work,
                 epochs,
+                unfilled,
                 window_from,
                 begun,
                 newest,
@@ -373,6 +386,7 @@ impl LedgerState {
                 recorded_at: required_time(recorded_at)?,
                 work: work.clone(),
                 epochs: Epochs::from_entry(epochs.as_deref()),
+                unfilled: Unfilled::from_entry(unfilled.as_deref()),
                 window_from_us: number(window_from, "window_from")?,
                 is_outrun: false,
             };
@@ -423,6 +437,7 @@ impl TableState {
             recorded_at,
             work: None,
             epochs: Epochs::default(),
+            unfilled: Unfilled::default(),
             window_from_us: None,
             is_outrun: true,
         }
@@ -482,6 +497,7 @@ mod tests {
             None,
             None,
             None,
+            None,
             text("1"),
             text(recorded),
             text("true"),
@@ -515,7 +531,7 @@ mod tests {
         let mut outrun = row("orders", "merged", Some("100"), "900");
         *outrun.last_mut().unwrap() = Some("true".to_owned());
         let mut unsure = row("items", "merged", Some("500"), "901");
-        *unsure.get_mut(13).unwrap() = Some("false".to_owned());
+        *unsure.get_mut(14).unwrap() = Some("false".to_owned());
         let state = LedgerState::from_rows(&[outrun, unsure]).unwrap();
         let of = |name: &str| state.tables.iter().find(|(source, _)| source.table == name).unwrap().1;
         assert_eq!((of("orders").outcome, of("orders").coverage.to_us), (Outcome::Running, Some(100)));
@@ -543,6 +559,7 @@ mod tests {
             &mut entry.job_id,
             &mut entry.work,
             &mut entry.epochs,
+            &mut entry.unfilled,
         ] {
             *text = Some("x".into());
         }

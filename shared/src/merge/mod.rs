@@ -14,6 +14,7 @@ pub mod plan;
 pub mod proposal;
 pub mod reload;
 pub mod run;
+pub mod schema_change;
 pub mod statement;
 pub mod types;
 pub mod work;

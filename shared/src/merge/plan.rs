@@ -51,7 +51,8 @@ pub const DEFINITIONS: [&str; 2] = ["create-table", "add-column"];
 /// Control records that DMS sends at the start of every full load (same page).
 pub(super) const STARTS: [&str; 2] = ["create-table", "drop-table"];
 /// Control records that alter what is there (same page).
-const ALTERATIONS: [&str; 5] = ["drop-column", "rename-column", "column-type-change", "change-columns", "rename-table"];
+pub(super) const ALTERATIONS: [&str; 5] =
+    ["drop-column", "rename-column", "column-type-change", "change-columns", "rename-table"];
 
 /// A plan row that is not of the form that the query yields.
 #[derive(Debug, thiserror::Error)]

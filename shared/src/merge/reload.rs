@@ -19,6 +19,7 @@ use crate::position::NO_EPOCH;
 
 use super::coverage::REACH_BACK_US;
 use super::epoch::{Epochs, SENT};
+use super::final_table::FinalTable;
 use super::fold::timestamp_literal;
 
 /// How long a partition has to be silent to count as read to its end, in µs: a batching window (at most 5 min) and an
@@ -129,7 +130,7 @@ pub fn quarantined_rows(
     boundary: i64,
 ) -> Result<String, NameError> {
     Ok(format!(
-        "SELECT COUNT(*)\nFROM {}\nWHERE `source_schema` = {} AND `source_table` = {} AND `position` >= {} AND `position` < {}",
+        "SELECT COUNT(*)\nFROM {}\nWHERE `source_schema` = {} AND `source_table` = {} AND `position` >= {} AND `position` < {} AND `resolved_at` IS NULL",
         quarantine.quoted(project)?,
         string_literal(&source.schema),
         string_literal(&source.table),
@@ -267,14 +268,16 @@ impl PartitionProgress {
 /// `in_turn` is the condition that no other run has taken the table up meanwhile.
 pub fn sweep(
     project: &str,
-    table: &TableName,
+    table: &FinalTable,
     boundary: i64,
     deletes: Deletes,
     in_turn: &str,
 ) -> Result<String, NameError> {
     let position = quote_column(POSITION_COLUMN)?;
-    let is_older = format!("COALESCE({position}, '') < {} AND {in_turn}", string_literal(&Epochs::prefix(boundary)));
-    let target = table.quoted(project)?;
+    let filter = table.partition_filter(None)?.map_or_else(String::new, |filter| format!(" AND {filter}"));
+    let is_older =
+        format!("COALESCE({position}, '') < {}{filter} AND {in_turn}", string_literal(&Epochs::prefix(boundary)));
+    let target = table.name.quoted(project)?;
     Ok(match deletes {
         Deletes::Hard => format!("DELETE FROM {target}\nWHERE {is_older}"),
         Deletes::Soft => format!(

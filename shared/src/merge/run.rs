@@ -89,6 +89,10 @@ impl Run<'_> {
         behind: impl Fn(&SourceTable) -> Option<&'s TableState>,
     ) -> Result<Work, TableError> {
         let table = found.table.clone();
+        standing.unfilled.set_definition_due(found.is_definition_due);
+        let again_from = standing.unfilled.again_from();
+        standing.unfilled.meet(&table.columns);
+        let is_met = standing.unfilled.again_from() != again_from;
         // A final table that somebody removed is filled anew from all that the log retains.
         let is_anew = found.is_new && standing.highest_position.is_some();
         if is_anew {
@@ -110,7 +114,7 @@ impl Run<'_> {
         let news = self.plan.tables.get(&source).filter(|_| !stands_behind);
         let word = self.asked.word.filter(|_| self.asked.includes(&source));
         // Work that an earlier run began has to be finished with what that run knew.
-        let begins_epoch = unfinished.is_none() && standing.learn(news, word, &table);
+        let begins_epoch = (unfinished.is_none() && standing.learn(news, word, &table)) | is_met;
         // All records of a table without an entry are news.
         let is_reopened = begins_epoch && own.is_some();
         let own = match news {
@@ -121,7 +125,18 @@ impl Run<'_> {
             }
             None => Own::Nothing,
         };
-        Ok(Work { source, table, standing, unfinished, own, is_retry, waited_since_us, is_reopened })
+        Ok(Work {
+            source,
+            table,
+            standing,
+            unfinished,
+            own,
+            is_retry,
+            waited_since_us,
+            is_reopened,
+            for_a_person: found.for_a_person.clone(),
+            is_history_known: found.is_history_known,
+        })
     }
 
     /// Where a final table stands of which the ledger says nothing: a table from before the ledger that is in use. Its rows tell.
@@ -134,7 +149,7 @@ impl Run<'_> {
         if table.missing_columns.iter().any(|column| column.name == POSITION_COLUMN) {
             return Ok(());
         }
-        let sql = statement::highest_position(&self.handler.config.project, &table.name)?;
+        let sql = statement::highest_position(&self.handler.config.project, table)?;
         let rows = self.handler.read(&sql, "highest", &self.id, self.deadline).await?;
         let highest = rows.into_iter().flatten().next().flatten();
         if let Some(highest) = highest {
@@ -226,6 +241,7 @@ impl MergeHandler {
         let is_concerned = |source: &SourceTable, table: &TableState| {
             table.outcome != Outcome::Merged
                 || table.epochs.open().is_some()
+                || table.unfilled.is_lacking()
                 || asked.word.is_some() && asked.includes(source)
         };
         let concerned: BTreeSet<SourceTable> = plan
@@ -262,13 +278,16 @@ impl MergeHandler {
             // Nothing of it waits; it would only have been seen whether a load is complete.
             let has_records = plan.tables.contains_key(&source) || behind(&source).is_some();
             let is_asked_for = is_replicated && asked.includes(&source);
-            if !has_records && !is_asked_for {
+            // Nor was it altered, if it lacks columns.
+            let is_as_before = !has_records && asked.word.is_none() && !finals.contains_key(&source);
+            if !has_records && !is_asked_for || is_as_before {
                 continue;
             }
             let standing = Standing {
                 coverage: behind(&source).map_or_else(|| furthest.clone(), |table| table.coverage.clone()),
                 highest_position: own.and_then(|table| table.highest_position.clone()),
                 epochs: own.map(|table| table.epochs.clone()).unwrap_or_default(),
+                unfilled: own.map(|table| table.unfilled.clone()).unwrap_or_default(),
             };
             let since_us = waits_since(behind(&source), plan.tables.get(&source)).filter(|_| is_replicated);
             let waited_us = since_us.map_or(0, |since| now.saturating_sub(since));
@@ -344,8 +363,9 @@ impl MergeHandler {
             // A table that waits as it did needs no new entry, for its own coverage still holds it back; and one that an
             // earlier run left at work must not lose sight of it.
             let mut standing = standing;
-            let is_told =
-                matches!(asked.word, Some(Word::Epoch(_))) && asked.includes(&source) && standing.hear(asked.word);
+            let is_told = matches!(asked.word, Some(Word::Epoch(_) | Word::MergeAgain(_)))
+                && asked.includes(&source)
+                && standing.hear(asked.word);
             let is_held_back = own.is_some_and(|table| {
                 table.outcome == Outcome::Running
                     || !is_told && table.outcome == outcome && table.reason.as_deref() == Some(&reason)
@@ -356,6 +376,7 @@ impl MergeHandler {
                     reason: Some(reason.clone()),
                     window_from: since_us,
                     epochs: standing.epochs.to_entry(),
+                    unfilled: standing.unfilled.to_entry(),
                     highest_position: standing.highest_position,
                     ..Entry::new(run_id, run.next_recorded_at(), &source, outcome, &standing.coverage)
                 });
@@ -378,6 +399,7 @@ impl MergeHandler {
             held_back.push(Entry {
                 highest_position: table.highest_position.clone(),
                 epochs: table.epochs.to_entry(),
+                unfilled: table.unfilled.to_entry(),
                 ..Entry::new(
                     run_id,
                     run.next_recorded_at(),

@@ -8,8 +8,8 @@ use crate::names::{
 };
 
 use super::final_table::{FinalTable, NewColumn};
-use super::fold::{known_column, range_column, value_column};
-use super::plan::DEFINITIONS;
+use super::fold::{FoldRequest, known_column, range_column, value_column, window};
+use super::plan::{ALTERATIONS, DEFINITIONS};
 
 /// How `cdc.quarantine` looks: enough to find the log's row, and no row values but the key.
 pub const QUARANTINE: TableSpec = TableSpec {
@@ -25,10 +25,19 @@ pub const QUARANTINE: TableSpec = TableSpec {
         column("kafka_partition", SpecType::Int64, Mode::Required, "Kafka partition"),
         column("kafka_offset", SpecType::Int64, Mode::Required, "Kafka offset"),
         column("quarantined_at", SpecType::Timestamp, Mode::Required, "When"),
+        column(
+            RESOLVED_AT,
+            SpecType::Timestamp,
+            Mode::Nullable,
+            "When the change was merged again and could be applied; NULL: it still is not",
+        ),
     ],
     partition: ("quarantined_at", PartitionUnit::Day),
     cluster: &["source_schema", "source_table"],
 };
+
+/// The quarantine's column that says when a change could be applied after all.
+const RESOLVED_AT: &str = "resolved_at";
 
 /// What a MERGE needs beside the tables.
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +54,8 @@ pub struct MergeRequest<'a> {
     pub deletes: Deletes,
     /// Lowest and highest value of the first key column in the fold, as text, where the survey knows them.
     pub key_range: Option<(&'a str, &'a str)>,
+    /// Whether rows at the same position are written again.
+    pub is_again: bool,
     /// The condition that no other run has taken the table up meanwhile; see [`super::ledger::LedgerState::in_turn`].
     pub in_turn: &'a str,
 }
@@ -85,13 +96,24 @@ pub fn merge(request: &MergeRequest<'_>) -> Result<String, NameError> {
     }
 
     let position = quote_column(POSITION_COLUMN)?;
+    if table.is_keyless {
+        // The same record may have been merged before its epoch was known.
+        let of_any_epoch = |position: &str| format!("SUBSTR({position}, STRPOS({position}, '-'))");
+        on.push(format!(
+            "{} = {}",
+            of_any_epoch(&format!("`_strait_old`.{position}")),
+            of_any_epoch("`_strait_new`.`position`")
+        ));
+    }
+    on.extend(table.partition_filter(Some("`_strait_old`"))?);
     let merged_at = quote_column(MERGED_AT_COLUMN)?;
     updates.push(format!("{position} = `_strait_new`.`position`"));
     updates.push(format!("{merged_at} = CURRENT_TIMESTAMP()"));
     names.extend([position.clone(), merged_at]);
     values.extend(["`_strait_new`.`position`".to_owned(), "CURRENT_TIMESTAMP()".to_owned()]);
     // A late change of other columns completes a row at its own position; the same change once more writes what is there.
-    let above = if absent == AbsentColumns::Unchanged { ">=" } else { ">" };
+    // So does what is merged again, because the table's columns are others now.
+    let above = if request.is_again || absent == AbsentColumns::Unchanged { ">=" } else { ">" };
     let is_newer = format!("`_strait_new`.`position` {above} COALESCE(`_strait_old`.{position}, '')");
     // An update of which columns are missing is no row yet: the rest comes with the row's insert or load, which is then late.
     let is_whole = table
@@ -148,7 +170,7 @@ pub fn quarantine(
     let fold = fold.quoted(project)?;
     let mut records = format!("SELECT {FOLD_COLUMNS} FROM {fold} WHERE `flaw_reason` IS NOT NULL");
     if let Some(table) = beyond_log {
-        let mut same_key = Vec::new();
+        let mut same_key: Vec<String> = table.partition_filter(Some("`_strait_old`"))?.into_iter().collect();
         for (place, column) in table.columns.iter().enumerate().filter(|(_, column)| column.is_key) {
             same_key.push(format!(
                 "`_strait_old`.{} = `_strait_new`.{}",
@@ -165,7 +187,7 @@ pub fn quarantine(
         ));
     }
     let mut names = Vec::with_capacity(QUARANTINE.columns.len());
-    for column in QUARANTINE.columns {
+    for column in QUARANTINE.columns.iter().filter(|column| column.name != RESOLVED_AT) {
         names.push(quote_column(column.name)?);
     }
     let table = quarantine.quoted(project)?;
@@ -176,16 +198,44 @@ pub fn quarantine(
          FROM (\n{records}\n) F\n\
          WHERE NOT EXISTS (SELECT 1 FROM {table} Q WHERE Q.`source_schema` = {schema} AND Q.`source_table` = {source_table} \
          AND Q.`kafka_topic` = F.`kafka_topic` AND Q.`kafka_partition` = F.`kafka_partition` \
-         AND Q.`kafka_offset` = F.`kafka_offset` AND Q.`position` = F.`position`)",
+         AND Q.`kafka_offset` = F.`kafka_offset` AND Q.`position` = F.`position` AND Q.{resolved_at} IS NULL)",
+        resolved_at = quote_column(RESOLVED_AT)?,
         names = names.join(", "),
         schema = string_literal(&source.schema),
         source_table = string_literal(&source.table),
     ))
 }
 
+/// The UPDATE that marks as resolved what is in the quarantine and could be applied when its records were merged again by this fold.
+pub fn resolve(request: &FoldRequest<'_>, quarantine: &TableName, in_turn: &str) -> Result<String, NameError> {
+    let FoldRequest { project, source, .. } = *request;
+    let same_record = |other: &str| {
+        ["kafka_topic", "kafka_partition", "kafka_offset"]
+            .map(|column| format!("{other}.`{column}` = Q.`{column}`"))
+            .join(" AND ")
+    };
+    Ok(format!(
+        "UPDATE {quarantine} Q\nSET {resolved_at} = CURRENT_TIMESTAMP()\n\
+         WHERE Q.`source_schema` = {schema} AND Q.`source_table` = {source_table} AND Q.{resolved_at} IS NULL\n\
+         AND EXISTS (SELECT 1 FROM {log} L WHERE {was_read} AND L.`source_schema` = {schema} AND L.`source_table` = {source_table} AND {of_log})\n\
+         AND NOT EXISTS (SELECT 1 FROM {fold} F WHERE (F.`flaw_reason` IS NOT NULL OR F.`beyond_log`) AND {of_fold})\n\
+         AND {in_turn}",
+        quarantine = quarantine.quoted(project)?,
+        resolved_at = quote_column(RESOLVED_AT)?,
+        schema = string_literal(&source.schema),
+        source_table = string_literal(&source.table),
+        log = request.log.quoted(project)?,
+        was_read = window(request).1,
+        fold = request.fold.quoted(project)?,
+        of_log = same_record("L"),
+        of_fold = same_record("F"),
+    ))
+}
+
 /// The query for the highest position in a final table.
-pub fn highest_position(project: &str, table: &TableName) -> Result<String, NameError> {
-    Ok(format!("SELECT MAX({}) FROM {}", quote_column(POSITION_COLUMN)?, table.quoted(project)?))
+pub fn highest_position(project: &str, table: &FinalTable) -> Result<String, NameError> {
+    let filter = table.partition_filter(None)?.map_or_else(String::new, |filter| format!(" WHERE {filter}"));
+    Ok(format!("SELECT MAX({}) FROM {}{filter}", quote_column(POSITION_COLUMN)?, table.name.quoted(project)?))
 }
 
 /// The ALTER that adds columns to a final table.
@@ -200,8 +250,9 @@ pub fn add_columns(project: &str, table: &TableName, additions: &[NewColumn]) ->
     Ok(format!("ALTER TABLE {} {}", table.quoted(project)?, added.join(", ")))
 }
 
-/// The query for the newest record that defines each of these source tables: schema, table, control text.
-pub fn newest_definitions(project: &str, log: &TableName, sources: &[&SourceTable]) -> Result<String, NameError> {
+/// The query for the control records that define or alter each of these source tables, in the order in which DMS sent them: schema,
+/// table, operation, control text.
+pub fn definitions(project: &str, log: &TableName, sources: &[&SourceTable]) -> Result<String, NameError> {
     // Column by column, so that BigQuery skips the other tables' blocks of the clustered log.
     let wanted: Vec<String> = sources
         .iter()
@@ -213,13 +264,15 @@ pub fn newest_definitions(project: &str, log: &TableName, sources: &[&SourceTabl
             )
         })
         .collect();
+    let operations: Vec<String> =
+        DEFINITIONS.iter().chain(&ALTERATIONS).map(|operation| string_literal(operation)).collect();
     Ok(format!(
-        "SELECT `source_schema`, `source_table`, `data`\n\
+        "SELECT `source_schema`, `source_table`, `operation`, `data`\n\
          FROM {}\n\
-         WHERE `operation` IN ({}) AND STRPOS(`data`, '\"table-def\"') > 0 AND ({})\n\
-         QUALIFY ROW_NUMBER() OVER (PARTITION BY `source_schema`, `source_table` ORDER BY `emitted_at` DESC, `kafka_offset` DESC) = 1",
+         WHERE `operation` IN ({}) AND (STRPOS(`data`, '\"table-def\"') > 0 OR `operation` = 'rename-table') AND ({})\n\
+         ORDER BY `emitted_at`, `kafka_offset`",
         log.quoted(project)?,
-        DEFINITIONS.map(string_literal).join(", "),
+        operations.join(", "),
         wanted.join(" OR ")
     ))
 }

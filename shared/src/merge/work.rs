@@ -2,6 +2,8 @@
 //! run that dies or runs out of time leaves work that the next one finishes: exactly that work first, and only then more. Two
 //! pieces of work on one table must never overlap, or an older MERGE could bring back what a newer one removed.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -19,6 +21,7 @@ use super::ledger::{Entry, OVERTAKEN, Outcome};
 use super::plan::{self, News, Plan};
 use super::reload::{self, Progress};
 use super::run::{Run, TableError, describe, is_missing, is_out_of_time, now_us};
+use super::schema_change::Unfilled;
 use super::statement::{self, MergeRequest};
 
 /// Hexadecimal digits of a key of work: 96 bits, so that no two ever meet.
@@ -45,6 +48,12 @@ pub struct Begun {
     /// What was committed before may have been followed by changes that the log let expire; `None`: nothing has expired.
     #[serde(default)]
     expired_before_us: Option<i64>,
+    /// Rows at the same position are written again.
+    #[serde(default)]
+    is_again: bool,
+    /// What tells apart the columns that the table had.
+    #[serde(default)]
+    columns: String,
 }
 
 impl Begun {
@@ -73,6 +82,10 @@ pub(super) struct Work {
     pub(super) waited_since_us: Option<i64>,
     /// An epoch has begun of which records may be merged already: its coverage stands back.
     pub(super) is_reopened: bool,
+    /// What a person has to do about what was altered at the source.
+    pub(super) for_a_person: Vec<String>,
+    /// Whether the log says what was altered.
+    pub(super) is_history_known: bool,
 }
 
 /// What a run does with a table once nothing is left unfinished.
@@ -91,6 +104,7 @@ pub(super) struct Standing {
     pub(super) coverage: Coverage,
     pub(super) highest_position: Option<String>,
     pub(super) epochs: Epochs,
+    pub(super) unfilled: Unfilled,
 }
 
 impl Standing {
@@ -104,12 +118,13 @@ impl Standing {
         self.hear(word) | begins
     }
 
-    /// Takes in an operator's word; whether an epoch begins with it.
+    /// Takes in an operator's word; whether records that may be merged already are news with it.
     pub(super) fn hear(&mut self, word: Option<Word>) -> bool {
         let before = self.epochs.clone();
         let begins = match word {
             Some(Word::Epoch(boundary)) => self.epochs.begin(boundary),
             Some(Word::ReloadEmpty) => self.epochs.begin_without_load(),
+            Some(Word::MergeAgain(from)) => self.unfilled.merge_again(from),
             Some(Word::ReloadComplete) | None => false,
         };
         self.reopen(&before);
@@ -117,7 +132,8 @@ impl Standing {
     }
 
     fn reopen(&mut self, before: &Epochs) {
-        if let (Some(to), Some(from)) = (self.coverage.to_us, self.epochs.reopened_from(before)) {
+        let from = self.epochs.reopened_from(before).into_iter().chain(self.unfilled.again_from()).min();
+        if let (Some(to), Some(from)) = (self.coverage.to_us, from) {
             self.coverage = Coverage { to_us: Some(to.min(from)), ranges: Vec::new() };
         }
     }
@@ -147,7 +163,18 @@ struct Survey {
     beyond_log: i64,
     lowest_key: Option<String>,
     highest_key: Option<String>,
+    /// Members for which the table has no column, and since when.
+    unknown: BTreeSet<String>,
+    unknown_since: Option<i64>,
+    /// Columns that could not hold a value, and since when.
+    flaw_columns: BTreeSet<String>,
+    flaw_since: Option<i64>,
 }
+
+/// What is said of a table without a key in which rows were changed or deleted.
+const KEYLESS: &str = "the table has no primary key, so which row was changed or deleted cannot be told: these changes are in the \
+                       quarantine, and the rows as they were before are still there. Give it a key at the source and reload it, or declare one on the \
+                       final table";
 
 impl Run<'_> {
     /// Plans a table's work in this run from its news.
@@ -166,20 +193,29 @@ impl Run<'_> {
             key: String::new(),
             window_from_us: Some(news.from_us),
             window_to_us: self.window_to_us,
-            look_back: LookBack::needed(
-                lowest.as_deref(),
-                standing.highest_position.as_deref(),
-                news.oldest_commit_us,
-                config.absent_columns,
-            ),
+            look_back: if table.is_keyless {
+                // No record has to do with another.
+                LookBack::None
+            } else {
+                LookBack::needed(
+                    lowest.as_deref(),
+                    standing.highest_position.as_deref(),
+                    news.oldest_commit_us,
+                    config.absent_columns,
+                )
+            },
             changes: news.changes,
             seen: self.plan.seen.clone(),
             expired_before_us: self.expired_before_us,
+            is_again: standing.unfilled.again_from().is_some(),
+            columns: columns_key(table),
         };
         let placeholder = fold::fold_table(&config.log_table, "");
         let request = self.fold_request(source, table, standing, &begun, &placeholder);
         let key = fold::work_key(&request, &begun.seen)?;
-        begun.key = if is_retry { fingerprint(&format!("{key}\0{}", self.id), WORK_KEY_DIGITS) } else { key };
+        // The same records as before, but not the same work: what its jobs came to then must not be attached to.
+        begun.key =
+            if is_retry || begun.is_again { fingerprint(&format!("{key}\0{}", self.id), WORK_KEY_DIGITS) } else { key };
         Ok(begun)
     }
 
@@ -197,6 +233,7 @@ impl Run<'_> {
             work: begun.and_then(Begun::to_entry),
             window_from: begun.and_then(|begun| begun.window_from_us),
             epochs: standing.epochs.to_entry(),
+            unfilled: standing.unfilled.to_entry(),
             ..Entry::new(&self.id, self.next_recorded_at(), source, Outcome::Running, &standing.coverage)
         }
     }
@@ -229,6 +266,7 @@ impl Run<'_> {
                         highest_position: standing.highest_position.clone(),
                         window_from: work.waits_since(),
                         epochs: standing.epochs.to_entry(),
+                        unfilled: standing.unfilled.to_entry(),
                         ..Entry::new(
                             &self.id,
                             self.next_recorded_at(),
@@ -266,6 +304,8 @@ impl Run<'_> {
                 self.say(work, answer, &survey, news, was_merged_before, standing);
             }
             Own::Behind => {
+                // What was left unfinished may have moved it past records that are to be merged again.
+                standing.reopen(&standing.epochs.clone());
                 let mut news = self.own_news(&work.source, &standing.coverage).await?;
                 // With an epoch that begins, more of the log is news.
                 if standing.learn(news.as_ref(), word, &work.table) {
@@ -297,10 +337,14 @@ impl Run<'_> {
         was_merged_before: bool,
         standing: &Standing,
     ) {
-        let mut reasons: Vec<String> = what_was_not_applied(news).into_iter().collect();
+        let mut reasons: Vec<String> = what_was_not_applied(work, news).into_iter().collect();
+        reasons.extend(work.for_a_person.iter().cloned());
         reasons.extend(work.waited_since_us.map(waited_too_long));
         if survey.anew > 0 {
             reasons.push(numbering_began_anew(&work.source, survey));
+        }
+        if work.table.is_keyless && survey.flawed > 0 {
+            reasons.push(KEYLESS.to_owned());
         }
         for reason in &reasons {
             tracing::error!(table = %work.source, reason, "a table needs a person");
@@ -351,7 +395,7 @@ impl Run<'_> {
         let config = &self.handler.config;
         let deletes = work.table.deletes.unwrap_or(config.deletes);
         let in_turn = self.in_turn(&work.source)?;
-        let sql = reload::sweep(&config.project, &work.table.name, boundary, deletes, &in_turn)?;
+        let sql = reload::sweep(&config.project, &work.table, boundary, deletes, &in_turn)?;
         let key = fingerprint(&format!("{}\0{sql}", self.id), WORK_KEY_DIGITS);
         let mut stats = JobStats::default();
         let swept = self.write(&sql, "sweep", &key, &mut stats).await?;
@@ -371,6 +415,7 @@ impl Run<'_> {
             job_id: Some(swept.job_id),
             duration_ms: i64::try_from(started.elapsed().as_millis()).ok(),
             epochs: standing.epochs.to_entry(),
+            unfilled: standing.unfilled.to_entry(),
             reason: Some("a load is complete; what it did not bring is gone".to_owned()),
             ..Entry::new(&self.id, self.next_recorded_at(), &work.source, Outcome::Merged, &standing.coverage)
         };
@@ -437,10 +482,12 @@ impl Run<'_> {
 
     async fn record_nothing_new(&self, work: &Work, standing: &mut Standing) -> Result<(), TableError> {
         let coverage = Coverage::after(self.window_to_us, now_us(), self.plan.seen.clone());
+        standing.unfilled.merged_again();
         let entry = Entry {
             final_table: Some(work.table.name.to_string()),
             highest_position: standing.highest_position.clone(),
             epochs: standing.epochs.to_entry(),
+            unfilled: standing.unfilled.to_entry(),
             ..Entry::new(&self.id, self.next_recorded_at(), &work.source, Outcome::Merged, &coverage)
         };
         self.record(vec![entry]).await?;
@@ -458,7 +505,13 @@ impl Run<'_> {
         goes_on: bool,
     ) -> Result<Survey, TableError> {
         let started = Instant::now();
-        let merged = match self.merge(work, begun, standing, &begun.key).await {
+        // A fold's columns are the table's by their places: one from before the table was altered must not be merged.
+        let is_altered = goes_on && !begun.columns.is_empty() && begun.columns != columns_key(&work.table);
+        let key = match is_altered {
+            true => fingerprint(&format!("{}\0{}", begun.key, begun.columns), WORK_KEY_DIGITS),
+            false => begun.key.clone(),
+        };
+        let merged = match self.merge(work, begun, standing, &key).await {
             // BigQuery expires a fold after a day; the work is the same, its jobs have to be others.
             Err(TableError::BigQuery(error)) if is_missing(&error) => {
                 tracing::warn!(table = %work.source, reason = %error, "the fold of earlier work is gone; folding again");
@@ -474,6 +527,18 @@ impl Run<'_> {
         };
         standing.coverage = Coverage::after(begun.window_to_us, now_us(), begun.seen.clone());
         standing.highest_position = merged.highest_position;
+        if begun.is_again {
+            standing.unfilled.merged_again();
+        }
+        let survey = &merged.survey;
+        let unknown = standing.unfilled.note(
+            &survey.unknown,
+            // Where images may be partial, the row's is not the only one.
+            survey.unknown_since.map(|since| begun.window_from_us.map_or(since, |from| from.min(since))),
+            &survey.flaw_columns,
+            survey.flaw_since,
+            &work.table.columns,
+        );
         standing.epochs.raised(merged.survey.raised_committed, merged.survey.raised_emitted);
         let done = &merged.answer;
         let mut entries = vec![Entry {
@@ -492,6 +557,7 @@ impl Run<'_> {
             job_id: merged.job_id,
             duration_ms: i64::try_from(started.elapsed().as_millis()).ok(),
             epochs: standing.epochs.to_entry(),
+            unfilled: standing.unfilled.to_entry(),
             reason: work.waited_since_us.map(waited_too_long),
             ..Entry::new(&self.id, self.next_recorded_at(), &work.source, Outcome::Merged, &standing.coverage)
         }];
@@ -500,6 +566,11 @@ impl Run<'_> {
         }
         self.record(entries).await?;
         answer.add(done);
+        if !unknown.is_empty() {
+            let reason = unknown_members(&work.table, &unknown);
+            tracing::warn!(table = %work.source, reason, "changes have members that the final table has no column for");
+            answer.explain([reason]);
+        }
         // Not before: until the ledger has it, another run would attach to this fold. If it cannot be deleted, BigQuery
         // expires it.
         if begun.changes > 0
@@ -574,6 +645,7 @@ impl Run<'_> {
                 table: &work.table,
                 absent: request.absent,
                 deletes: request.deletes,
+                is_again: begun.is_again,
                 in_turn: &self.in_turn(&work.source)?,
                 key_range: survey.lowest_key.as_deref().zip(survey.highest_key.as_deref()),
             })?;
@@ -582,6 +654,14 @@ impl Run<'_> {
             merged.answer.updated = answer.stats.updated;
             merged.answer.deleted = answer.stats.deleted;
             merged.job_id = Some(answer.job_id);
+        }
+        if begun.is_again {
+            let in_turn = self.in_turn(&work.source)?;
+            let sql = statement::resolve(&request, &config.quarantine_table, &in_turn)?;
+            let answer = self.write(&sql, "resolve", key, &mut stats).await?;
+            if answer.stats.updated > 0 {
+                tracing::info!(table = %work.source, records = answer.stats.updated, "quarantined records could be applied");
+            }
         }
         merged.answer.bytes_billed = stats.bytes_billed;
         merged.slot_ms = stats.slot_ms;
@@ -632,16 +712,47 @@ impl Run<'_> {
             beyond_log: count("beyond_log").unwrap_or(0),
             lowest_key: text("lowest_key"),
             highest_key: text("highest_key"),
+            unknown: ["unknown", "unknown_too"]
+                .into_iter()
+                .filter_map(text)
+                .flat_map(|all| member_names(&all))
+                .collect(),
+            unknown_since: count("unknown_since"),
+            flaw_columns: text("flaw_columns").iter().flat_map(|all| all.lines()).map(str::to_owned).collect(),
+            flaw_since: count("flaw_since"),
         })
     }
 }
 
+/// Names of members: JSON arrays, one a line.
+fn member_names(lines: &str) -> Vec<String> {
+    lines.lines().filter_map(|line| serde_json::from_str::<Vec<String>>(line).ok()).flatten().collect()
+}
+
 /// What the news held that this version does not apply by itself, and what a person has to do about it.
-fn what_was_not_applied(news: &News) -> Option<String> {
-    (news.alterations > 0).then(|| {
-        "the source altered the table: alter the final table likewise; columns that it lacks are not filled until then"
+fn what_was_not_applied(work: &Work, news: &News) -> Option<String> {
+    (news.alterations > 0 && !work.is_history_known).then(|| {
+        "the source altered the table, and DMS does not say how (IncludeControlDetails is off): alter the final table likewise; columns \
+         that it lacks are not filled until then"
             .to_owned()
     })
+}
+
+/// How many names a reason holds.
+const NAMES_SAID: usize = 20;
+
+fn unknown_members(table: &FinalTable, members: &[String]) -> String {
+    let named: Vec<&str> = members.iter().take(NAMES_SAID).map(String::as_str).collect();
+    format!(
+        "changes have members that {} has no column for: {}. Their values wait in the log and are filled in once it has one: {}",
+        table.name,
+        named.join(", "),
+        if table.is_made_by_strait {
+            "when the control record comes that defines it, or ALTER TABLE … ADD COLUMN".to_owned()
+        } else {
+            format!("ALTER TABLE `{}` ADD COLUMN …; leave it if they are not wanted", table.name)
+        }
+    )
 }
 
 /// Drop-table and create-table are also how DMS begins a load, so nothing is removed on their word alone.
@@ -684,6 +795,16 @@ impl Work {
     }
 }
 
+/// What tells a table's columns apart from those that it had or will have.
+fn columns_key(table: &FinalTable) -> String {
+    let columns: Vec<String> = table
+        .columns
+        .iter()
+        .map(|column| format!("{:?}", (&column.name, &column.member, column.column_type)))
+        .collect();
+    fingerprint(&columns.join("\n"), WORK_KEY_DIGITS)
+}
+
 fn add(stats: &mut JobStats, more: &JobStats) {
     stats.bytes_billed = stats.bytes_billed.saturating_add(more.bytes_billed);
     stats.slot_ms = stats.slot_ms.saturating_add(more.slot_ms);
@@ -704,6 +825,8 @@ mod tests {
             changes: 7,
             seen: vec![OffsetRange { topic: "t".into(), partition: 1, first: 2, last: i64::MAX }],
             expired_before_us: Some(4),
+            is_again: true,
+            columns: "c".into(),
         };
         assert_eq!(Begun::from_entry(&begun.to_entry().unwrap()), Some(begun));
         assert_eq!(Begun::from_entry("{}"), None);

@@ -1,1 +1,1 @@
-ALTER TABLE `project`.`replica`.`made_by_hand` ADD COLUMN IF NOT EXISTS `_strait_position` STRING, ADD COLUMN IF NOT EXISTS `_strait_merged_at` TIMESTAMP, ADD COLUMN IF NOT EXISTS `it_s_b` BIGNUMERIC OPTIONS (description = 'Source column: "it\'s \\"b\\""')
+ALTER TABLE `project`.`replica`.`made_by_hand` ADD COLUMN IF NOT EXISTS `_strait_position` STRING, ADD COLUMN IF NOT EXISTS `_strait_merged_at` TIMESTAMP, ADD COLUMN IF NOT EXISTS `it_s_b` BIGNUMERIC(38, 20) OPTIONS (description = 'Source column: "it\'s \\"b\\""')

@@ -40,6 +40,8 @@ pub struct Proposal<'a> {
     pub comments: Vec<String>,
     /// What is said of the key.
     pub key_comments: Vec<String>,
+    /// Whether the source is known to have no key, so that rows are only added.
+    pub is_keyless: bool,
     /// What deletes do.
     pub deletes: Deletes,
 }
@@ -67,22 +69,23 @@ impl Proposal<'_> {
     /// It does not carry the mark of a table that Strait made: a person answers for its types, so no schema change at the
     /// source may alter them.
     fn table(&self) -> Result<Table, ProposalError> {
-        let first = self.columns.first().ok_or(ProposalError::NoColumns)?;
+        if self.columns.is_empty() {
+            return Err(ProposalError::NoColumns);
+        }
         let key: Vec<&str> =
             self.key.iter().filter_map(|place| self.columns.get(*place)).map(|column| column.member.as_str()).collect();
-        let stand_in = [first.member.as_str()];
-        let definition = definition(&self.columns, if key.is_empty() { &stand_in } else { &key })?;
+        let definition = definition(&self.columns, &key)?;
         let (mut table, _) = new_table(self.project, &self.name, self.source, &definition, self.deletes)?;
         for (column, field) in self.columns.iter().zip(&mut table.schema.fields) {
             *field = Field {
-                mode: field.mode.take().filter(|_| !key.is_empty()),
+                mode: field.mode.take(),
                 description: field.description.take(),
                 ..column.column_type.field(&field.name)
             };
         }
-        if key.is_empty() {
-            table.table_constraints = None;
-            table.clustering = None;
+        // That a table has no key is the source's to say.
+        if !self.is_keyless {
+            table.labels.clear();
         }
         Ok(table)
     }
@@ -118,12 +121,20 @@ impl Proposal<'_> {
         if !constraint.is_empty() {
             lines.push(format!("  PRIMARY KEY ({}) NOT ENFORCED", quoted(constraint)?));
         }
-        match table.clustering_columns() {
-            [] => lines.push(");".to_owned()),
-            clustered => {
-                lines.push(")".to_owned());
-                lines.push(format!("CLUSTER BY {};", quoted(clustered)?));
-            }
+        lines.push(")".to_owned());
+        if !table.clustering_columns().is_empty() {
+            lines.push(format!("CLUSTER BY {}", quoted(table.clustering_columns())?));
+        }
+        if !table.labels.is_empty() {
+            let labels: Vec<String> = table
+                .labels
+                .iter()
+                .map(|(name, value)| format!("({}, {})", string_literal(name), string_literal(value)))
+                .collect();
+            lines.push(format!("OPTIONS (labels = [{}])", labels.join(", ")));
+        }
+        if let Some(last) = lines.last_mut() {
+            last.push(';');
         }
         lines.push(String::new());
         Ok(lines.join("\n"))
@@ -201,6 +212,7 @@ mod tests {
             key,
             comments: vec!["of the log".to_owned()],
             key_comments: vec!["the key".to_owned()],
+            is_keyless: false,
             deletes,
         }
         .script()
@@ -262,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_without_columns_is_none() {
+    fn a_table_without_columns_is_none_and_one_without_a_key_says_so() {
         let source = SourceTable { schema: "s".into(), table: "t".into() };
         let proposal = Proposal {
             project: "p",
@@ -273,8 +285,12 @@ mod tests {
             key: Vec::new(),
             comments: Vec::new(),
             key_comments: Vec::new(),
+            is_keyless: true,
             deletes: Deletes::Hard,
         };
         assert!(matches!(proposal.script(), Err(ProposalError::NoColumns)));
+        let columns = vec![column("v", ColumnType::String, "text")];
+        let script = Proposal { columns, ..proposal }.script().unwrap();
+        assert!(script.ends_with(")\nOPTIONS (labels = [('strait_key', 'none')]);\n"), "{script}");
     }
 }

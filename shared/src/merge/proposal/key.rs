@@ -179,7 +179,9 @@ fn no_key(survey: &Survey, tried: &[(Candidate, Option<KeyEvidence>)]) -> Vec<St
     };
     vec![
         format!("No primary key is proposed: {why}."),
-        "If the source has one, add a line PRIMARY KEY (…) NOT ENFORCED before you run the statement.".to_owned(),
+        "If the source has one, add a line PRIMARY KEY (…) NOT ENFORCED before you run the statement; if it has none,"
+            .to_owned(),
+        "end it with OPTIONS (labels = [('strait_key', 'none')]), and every row is added once.".to_owned(),
     ]
 }
 

@@ -64,6 +64,8 @@ pub enum ColumnType {
 const NUMERIC_DIGITS: (u32, u32) = (29, 9);
 /// Digits of a BIGNUMERIC, likewise.
 const BIGNUMERIC_DIGITS: (u32, u32) = (38, 38);
+/// Precision and scale that DMS gives a decimal without any.
+const UNBOUNDED_NUMERIC: (u32, u32) = (28, 6);
 
 impl ColumnType {
     /// NUMERIC without parameters.
@@ -97,6 +99,14 @@ impl ColumnType {
             (_, Some((precision, 0))) => format!("{name}({precision})"),
             (_, Some((precision, scale))) => format!("{name}({precision}, {scale})"),
             _ => name.to_owned(),
+        }
+    }
+
+    /// The type in words, for a person: its zone, too.
+    pub fn described(self) -> String {
+        match self {
+            Self::TimestampIn(zone) => format!("TIMESTAMP of {}", zone.name()),
+            _ => self.sql(),
         }
     }
 
@@ -186,14 +196,17 @@ impl ColumnType {
     }
 
     /// The smallest decimal type that holds every NUMERIC(precision, scale) exactly; STRING if none does. Without a
-    /// precision, or with 0, which is PostgreSQL's for "any", the widest.
+    /// precision, or with 0, the widest. NUMERIC(28, 6) is also what DMS says of PostgreSQL's `numeric` without a precision
+    /// (user guide, "Limitations on using a PostgreSQL database as a DMS source"): as many digits as a NUMERIC can have.
     fn decimal(precision: Option<u32>, scale: Option<u32>) -> Self {
         let (Some(precision @ 1..), scale) = (precision, scale.unwrap_or(0)) else {
             return Self::BIGNUMERIC;
         };
         let (whole, fraction) = (precision.saturating_sub(scale), scale);
         let fits = |most: (u32, u32)| whole <= most.0 && fraction <= most.1;
-        if fits(NUMERIC_DIGITS) {
+        if (precision, scale) == UNBOUNDED_NUMERIC {
+            Self::NUMERIC
+        } else if fits(NUMERIC_DIGITS) {
             Self::Numeric { whole, fraction }
         } else if fits(BIGNUMERIC_DIGITS) {
             Self::BigNumeric { whole, fraction }
@@ -209,6 +222,7 @@ impl ColumnType {
             Self::String => Some(string_literal(text)),
             Self::Date => Some(format!("DATE {}", string_literal(text))),
             Self::DateTime => Some(format!("DATETIME {}", string_literal(text))),
+            Self::Timestamp => Some(format!("TIMESTAMP {}", string_literal(text))),
             _ => None,
         }
     }
@@ -228,6 +242,7 @@ mod tests {
         assert_eq!(of(Some(3), Some(5)), "NUMERIC(5, 5)");
         assert_eq!(of(Some(29), None), "NUMERIC(29)");
         assert_eq!(of(Some(38), Some(9)), "NUMERIC");
+        assert_eq!(of(Some(28), Some(6)), "NUMERIC");
         assert_eq!(of(Some(30), Some(0)), "BIGNUMERIC(30)");
         assert_eq!(of(Some(38), Some(0)), "BIGNUMERIC(38)");
         assert_eq!(of(Some(28), Some(10)), "BIGNUMERIC(28, 10)");

@@ -1,0 +1,1000 @@
+//! How a final table follows its source's schema: what differs between the source's definitions, its changes and the table as it
+//! stands, and the steps that close the difference. Pure. A step is derived from how the table stands, never from what an earlier run
+//! did, so that a run that is interrupted anywhere and run again comes to the same end. It must never guess: what Strait cannot do
+//! exactly, a person is told with the statement to run.
+//!
+//! What BigQuery allows: <https://cloud.google.com/bigquery/docs/reference/standard-sql/data-definition-language> (columns that
+//! partition, cluster or are a declared key can be neither renamed nor dropped; a type can only be made wider in place).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::bigquery::table_resource::{Field, Table};
+use crate::config::DroppedColumns;
+use crate::names::{self, NameError, OWN_PREFIX, SourceTable, TableName, fingerprint, quote_column, string_literal};
+
+use super::definition::{SourceColumn, SourceDefinition, SourceHistory};
+use super::final_table::{FinalColumn, member_of, says_that_it_has_no_key};
+use super::types::ColumnType;
+
+/// How the column begins that a column of another type is filled in; the digits of its member's fingerprint follow.
+const COPY_PREFIX: &str = "_strait_copy_";
+/// How the column begins that has been replaced and is to be dropped.
+const REPLACED_PREFIX: &str = "_strait_replaced_";
+
+/// Whether a column is there only while a column's type is changed.
+pub(super) fn is_passing_column(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    [COPY_PREFIX, REPLACED_PREFIX].iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// A step that brings a final table nearer to its source's definition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Notes in a column's description which member it holds, and what that was called before.
+    Describe {
+        /// The column.
+        column: String,
+        /// The description.
+        description: String,
+    },
+    /// Gives a column the name that its member has now.
+    Rename {
+        /// The column.
+        column: String,
+        /// Its new name.
+        to: String,
+    },
+    /// Drops a column.
+    Drop {
+        /// The column.
+        column: String,
+    },
+    /// Changes a column's type in place.
+    Widen {
+        /// The column.
+        column: String,
+        /// Its new type.
+        to: ColumnType,
+    },
+    /// Adds a column that the source has added.
+    Add {
+        /// The column.
+        column: String,
+        /// Its type.
+        to: ColumnType,
+        /// Its description.
+        description: Option<String>,
+    },
+    /// Adds the column that a column of another type is filled in.
+    AddCopy {
+        /// The column to add.
+        copy: String,
+        /// Its type.
+        to: ColumnType,
+        /// Its description.
+        description: Option<String>,
+    },
+    /// Fills the copy from the column and puts it in its place, if every value can be converted.
+    Replace {
+        /// The column.
+        column: String,
+        /// The copy.
+        copy: String,
+        /// What the column is called afterwards, until it is dropped.
+        replaced: String,
+        /// The SQL of a value of the new type.
+        value: String,
+        /// The column's type.
+        is: ColumnType,
+        /// The copy's.
+        to: ColumnType,
+    },
+}
+
+impl Step {
+    /// The column that it is about, by the name by which it is given up where it cannot be done.
+    pub fn column(&self) -> &str {
+        match self {
+            Self::Describe { column, .. }
+            | Self::Rename { column, .. }
+            | Self::Add { column, .. }
+            | Self::Drop { column }
+            | Self::Widen { column, .. }
+            | Self::Replace { column, .. } => column,
+            Self::AddCopy { copy, .. } => copy,
+        }
+    }
+
+    /// The columns on which nothing more is done where it cannot be done; and the column that is only there for it.
+    pub fn columns(&self) -> impl Iterator<Item = &str> {
+        let copy = match self {
+            Self::Replace { copy, .. } => Some(copy.as_str()),
+            _ => None,
+        };
+        copy.into_iter().chain([self.column()])
+    }
+
+    /// What it does, for the log.
+    pub fn in_short(&self) -> String {
+        match self {
+            Self::Describe { column, .. } => format!("describe {column}"),
+            Self::Rename { column, to } => format!("rename {column} to {to}"),
+            Self::Drop { column } => format!("drop {column}"),
+            Self::Widen { column, to } => format!("make {column} {}", to.sql()),
+            Self::Add { column, to, .. } => format!("add {column} {}", to.sql()),
+            Self::AddCopy { copy, to, .. } => format!("add {copy} {}", to.sql()),
+            Self::Replace { column, copy, .. } => format!("put {copy} in the place of {column}"),
+        }
+    }
+
+    /// What a person has to do where values cannot be converted.
+    pub fn by_hand(&self, table: &TableName) -> Option<String> {
+        match self {
+            Self::Replace { column, is, to, .. } => Some(by_hand(table, column, *is, *to)),
+            _ => None,
+        }
+    }
+
+    /// Its statements, in order. Before the last one of [`Step::Replace`], [`Step::unconverted`] has to find nothing.
+    pub fn statements(&self, project: &str, table: &TableName) -> Result<Vec<String>, NameError> {
+        let target = table.quoted(project)?;
+        let alter = |action: String| vec![format!("ALTER TABLE {target} {action}")];
+        Ok(match self {
+            Self::Describe { column, description } => alter(format!(
+                "ALTER COLUMN {} SET OPTIONS (description = {})",
+                quote_column(column)?,
+                string_literal(description)
+            )),
+            Self::Rename { column, to } => {
+                alter(format!("RENAME COLUMN {} TO {}", quote_column(column)?, quote_column(to)?))
+            }
+            Self::Drop { column } => alter(format!("DROP COLUMN IF EXISTS {}", quote_column(column)?)),
+            Self::Widen { column, to } => {
+                alter(format!("ALTER COLUMN {} SET DATA TYPE {}", quote_column(column)?, to.sql()))
+            }
+            Self::AddCopy { copy: column, to, description } | Self::Add { column, to, description } => {
+                let options = description
+                    .as_deref()
+                    .map_or_else(String::new, |text| format!(" OPTIONS (description = {})", string_literal(text)));
+                alter(format!("ADD COLUMN IF NOT EXISTS {} {}{options}", quote_column(column)?, to.sql()))
+            }
+            Self::Replace { column, copy, replaced, value, .. } => {
+                let (column, copy, replaced) = (quote_column(column)?, quote_column(copy)?, quote_column(replaced)?);
+                vec![
+                    format!("UPDATE {target}\nSET {copy} = {value}\nWHERE TRUE"),
+                    // One statement, so that no reader finds the table without the column.
+                    format!(
+                        "ALTER TABLE {target} RENAME COLUMN {column} TO {replaced}, RENAME COLUMN {copy} TO {column}"
+                    ),
+                ]
+            }
+        })
+    }
+
+    /// The query for how many values of a column its copy does not hold.
+    pub fn unconverted(&self, project: &str, table: &TableName) -> Result<Option<String>, NameError> {
+        let Self::Replace { column, copy, .. } = self else {
+            return Ok(None);
+        };
+        Ok(Some(format!(
+            "SELECT COUNTIF({} IS NOT NULL AND {} IS NULL) FROM {}",
+            quote_column(column)?,
+            quote_column(copy)?,
+            table.quoted(project)?
+        )))
+    }
+}
+
+/// How a final table that Strait made differs from its source's definition.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// What Strait does about it next. The table is looked at again afterwards.
+    pub step: Option<Step>,
+    /// What a person has to do about it.
+    pub for_a_person: Vec<String>,
+}
+
+/// A table and what may be done to it.
+struct Altered<'a> {
+    table: &'a Table,
+    name: &'a TableName,
+    history: &'a SourceHistory,
+    newest: &'a [SourceColumn],
+    columns: Vec<(&'a Field, String)>,
+}
+
+/// Compares a final table that Strait made with its source's history. Steps on the columns of `given_up` are left out.
+pub fn difference(
+    name: &TableName,
+    source: &SourceTable,
+    table: &Table,
+    history: &SourceHistory,
+    dropped: DroppedColumns,
+    given_up: &BTreeSet<String>,
+) -> Difference {
+    let mut difference = Difference::default();
+    if history.is_renamed_away() {
+        difference.for_a_person.push(renamed_table(name, source));
+    }
+    let Some(newest) = history.newest() else {
+        return difference;
+    };
+    let columns = table
+        .schema
+        .fields
+        .iter()
+        .filter(|field| !field.name.to_ascii_lowercase().starts_with(OWN_PREFIX))
+        .map(|field| (field, member_of(field, Some(newest))))
+        .collect();
+    let altered = Altered { table, name, history, newest: &newest.columns, columns };
+    let mut steps = altered.renames(&mut difference.for_a_person);
+    if steps.is_empty() {
+        steps.extend(altered.additions());
+    }
+    steps.extend(altered.left_over());
+    steps.extend(altered.retypes(&mut difference.for_a_person));
+    steps.extend(altered.drops(dropped, &mut difference.for_a_person));
+    if dropped == DroppedColumns::Keep {
+        difference.for_a_person.extend(altered.added_again());
+    }
+    difference.for_a_person.extend(altered.key(&newest.primary_key));
+    difference.step = steps.into_iter().find(|step| !given_up.contains(step.column()));
+    difference
+}
+
+impl Altered<'_> {
+    /// BigQuery can neither rename nor drop it.
+    fn is_fixed(&self, column: &str) -> bool {
+        let time = self.table.time_partitioning.as_ref().and_then(|by| by.field.as_deref());
+        let range = self.table.range_partitioning.as_ref().map(|by| by.field.as_str());
+        let keys = self.table.clustering_columns().iter().chain(self.table.primary_key()).map(String::as_str);
+        keys.chain(time).chain(range).any(|fixed| fixed.eq_ignore_ascii_case(column))
+    }
+
+    fn has_column(&self, name: &str) -> bool {
+        self.table.schema.fields.iter().any(|field| field.name.eq_ignore_ascii_case(name))
+    }
+
+    fn defines(&self, member: &str) -> Option<&SourceColumn> {
+        self.newest.iter().find(|column| column.name == member)
+    }
+
+    fn holds(&self, member: &str) -> bool {
+        self.columns.iter().any(|(_, held)| held == member)
+    }
+
+    /// What a member is called now, and what it was called on the way, itself included.
+    fn renamed(&self, member: &str) -> Option<(String, Vec<String>)> {
+        let (mut now, mut former) = (member.to_owned(), Vec::new());
+        for (old, new) in self.history.renames() {
+            if *old == now {
+                former.push(std::mem::replace(&mut now, new.clone()));
+            }
+        }
+        (!former.is_empty()).then_some((now, former))
+    }
+
+    fn renames(&self, for_a_person: &mut Vec<String>) -> Vec<Step> {
+        let mut steps = Vec::new();
+        for (field, member) in &self.columns {
+            let described = field.description.as_deref().map(names::former_columns).unwrap_or_default();
+            if self.defines(member).is_none() {
+                // First it takes the member, under the name that it has: from then on all is right but the name.
+                if let Some((now, former)) = self.renamed(member)
+                    && self.defines(&now).is_some()
+                    && !self.holds(&now)
+                {
+                    let former: Vec<String> = described.into_iter().chain(former).collect();
+                    let description = names::column_description(&now, &former);
+                    steps.push(Step::Describe { column: field.name.clone(), description });
+                }
+                continue;
+            }
+            let wanted = names::column_names([member.as_str()]).into_iter().next().unwrap_or_default();
+            if described.is_empty() {
+                // A column that a person renamed likewise, or that lost its description with its name.
+                let former = self.former_names(member);
+                if !former.is_empty() && wanted == field.name {
+                    let description = names::column_description(member, &former);
+                    steps.push(Step::Describe { column: field.name.clone(), description });
+                }
+            } else if wanted != field.name && !self.has_column(&wanted) {
+                if self.is_fixed(&field.name) {
+                    for_a_person.push(format!(
+                        "the source renamed a column to {member}: column {} of {} holds it, and BigQuery cannot rename a column that \
+                         clusters, partitions or is a declared key. Its values go on. For the new name the table has to be made anew: \
+                         CREATE TABLE … CLUSTER BY … AS SELECT * EXCEPT ({}), {} AS {} FROM {}",
+                        field.name, self.name, field.name, field.name, wanted, self.name
+                    ));
+                } else {
+                    steps.push(Step::Rename { column: field.name.clone(), to: wanted });
+                }
+            }
+        }
+        steps
+    }
+
+    /// What a member was called before, oldest first, without names that the source uses again.
+    fn former_names(&self, member: &str) -> Vec<String> {
+        let names = self.renamed_from(member).into_iter().skip(1).filter(|name| self.defines(name).is_none());
+        let mut former: Vec<String> = names.map(str::to_owned).collect();
+        former.reverse();
+        former
+    }
+
+    /// Columns that the source has added. The names of those that are there stay.
+    fn additions(&self) -> Vec<Step> {
+        let added: Vec<&SourceColumn> = self.newest.iter().filter(|column| !self.holds(&column.name)).collect();
+        let members = self.columns.iter().map(|(_, member)| member.as_str());
+        let names = names::column_names(members.chain(added.iter().map(|column| column.name.as_str())));
+        let names = names.into_iter().skip(self.columns.len());
+        added
+            .into_iter()
+            .zip(names)
+            .map(|(column, name)| {
+                let former = self.former_names(&column.name);
+                let is_plain = name == column.name && former.is_empty();
+                let description = (!is_plain).then(|| names::column_description(&column.name, &former));
+                Step::Add { column: name, to: made_type(column), description }
+            })
+            .collect()
+    }
+
+    /// A column that went and came again holds the values from before in rows that were not changed since.
+    fn added_again(&self) -> Vec<String> {
+        let earlier = self.history.earlier();
+        let has =
+            |definition: &SourceDefinition, name: &str| definition.columns.iter().any(|column| column.name == name);
+        self.newest
+            .iter()
+            .filter(|column| {
+                let first = earlier.iter().position(|definition| has(definition, &column.name));
+                first.is_some_and(|first| earlier.iter().skip(first).any(|definition| !has(definition, &column.name)))
+            })
+            .map(|column| {
+                format!(
+                    "the source dropped column {name} and added it again: rows that were not changed since still have its earlier values in \
+                     {}. Reload the table in DMS",
+                    self.name,
+                    name = column.name
+                )
+            })
+            .collect()
+    }
+
+    /// What a change of type left that is complete or no longer wanted.
+    fn left_over(&self) -> Vec<Step> {
+        let passing = self.table.schema.fields.iter().filter(|field| is_passing_column(&field.name));
+        passing
+            .filter(|field| {
+                !self.columns.iter().any(|(column, member)| {
+                    field.name == copy_of(member)
+                        && self.retype(column, member) == ColumnType::from_field(field)
+                        && ColumnType::from_field(field).is_some()
+                })
+            })
+            .map(|field| Step::Drop { column: field.name.clone() })
+            .collect()
+    }
+
+    /// The type that a column is to have, if its source's has changed and it still has the one from before. Any other is a person's
+    /// choice, which stays.
+    fn retype(&self, field: &Field, member: &str) -> Option<ColumnType> {
+        let to = made_type(self.defines(member)?);
+        let is = ColumnType::from_field(field)?;
+        let names = self.renamed_from(member);
+        let was = self
+            .history
+            .earlier()
+            .iter()
+            .flat_map(|definition| &definition.columns)
+            .any(|column| names.contains(&column.name.as_str()) && made_type(column) == is);
+        (is != to && was).then_some(to)
+    }
+
+    fn renamed_from<'m>(&'m self, member: &'m str) -> Vec<&'m str> {
+        let mut names = vec![member];
+        for (old, new) in self.history.renames().iter().rev() {
+            if names.contains(&new.as_str()) {
+                names.push(old);
+            }
+        }
+        names
+    }
+
+    fn retypes(&self, for_a_person: &mut Vec<String>) -> Vec<Step> {
+        let mut steps = Vec::new();
+        for (field, member) in &self.columns {
+            let Some((is, to)) = ColumnType::from_field(field).zip(self.retype(field, member)) else {
+                continue;
+            };
+            let column = field.name.clone();
+            let quoted = quote_column(&column).unwrap_or_default();
+            let value = converted(is, to, &quoted);
+            if self.is_fixed(&column) {
+                for_a_person.push(format!(
+                    "the source made column {member} {}, and {column} of {} is {}: a column that clusters, partitions or is a declared key \
+                     has to be changed by making the table anew. Values that it cannot hold are quarantined until then",
+                    to.sql(),
+                    self.name,
+                    is.sql()
+                ));
+            } else if is_widened_in_place(is, to) {
+                steps.push(Step::Widen { column, to });
+            } else if let Some(value) = value {
+                let copy = copy_of(member);
+                steps.push(if self.has_column(&copy) {
+                    Step::Replace { column, copy, replaced: replaced_of(member), value, is, to }
+                } else {
+                    Step::AddCopy { copy, to, description: field.description.clone() }
+                });
+            } else {
+                for_a_person.push(by_hand(self.name, &column, is, to));
+            }
+        }
+        steps
+    }
+
+    fn drops(&self, dropped: DroppedColumns, for_a_person: &mut Vec<String>) -> Vec<Step> {
+        let mut steps = Vec::new();
+        if dropped == DroppedColumns::Keep {
+            return steps;
+        }
+        for (field, member) in &self.columns {
+            let was_defined =
+                self.history.earlier().iter().flat_map(|earlier| &earlier.columns).any(|column| column.name == *member);
+            // A column that the source never had is a person's.
+            let is_renamed = self.renamed(member).is_some_and(|(now, _)| self.defines(&now).is_some());
+            if self.defines(member).is_some() || !was_defined || is_renamed {
+                continue;
+            }
+            if self.is_fixed(&field.name) {
+                for_a_person.push(format!(
+                    "the source dropped column {member}, and BigQuery cannot drop {} of {}, which clusters, partitions or is a declared key: \
+                     the table has to be made anew",
+                    field.name, self.name
+                ));
+            } else {
+                steps.push(Step::Drop { column: field.name.clone() });
+            }
+        }
+        steps
+    }
+
+    /// The source's key is another one. An absent one says nothing: DMS leaves it out at times.
+    fn key(&self, key: &[String]) -> Option<String> {
+        let declared: Vec<&str> = self
+            .columns
+            .iter()
+            .filter(|(field, _)| self.table.primary_key().iter().any(|key| key.eq_ignore_ascii_case(&field.name)))
+            .map(|(_, member)| member.as_str())
+            .collect();
+        let columns = |members: &[String]| {
+            let held = members.iter().filter_map(|member| self.columns.iter().find(|(_, held)| held == member));
+            held.map(|(field, _)| format!("`{}`", field.name)).collect::<Vec<String>>().join(", ")
+        };
+        if says_that_it_has_no_key(self.table) && declared.is_empty() && !key.is_empty() {
+            return Some(format!(
+                "the source's table has got a primary key, and {name} has none: rows are still only added. Run ALTER TABLE `{name}` ADD PRIMARY \
+                 KEY ({}) NOT ENFORCED, then reload the table in DMS",
+                columns(key),
+                name = self.name
+            ));
+        }
+        let is_same = key.len() == declared.len() && key.iter().all(|member| declared.contains(&member.as_str()));
+        if key.is_empty() || declared.is_empty() || is_same {
+            return None;
+        }
+        Some(format!(
+            "the source's primary key is now ({}), and that of {} is ({}): rows are still told apart by the latter. Run ALTER TABLE `{}` \
+             DROP PRIMARY KEY and ALTER TABLE `{}` ADD PRIMARY KEY ({}) NOT ENFORCED, then reload the table in DMS",
+            key.join(", "),
+            self.name,
+            declared.join(", "),
+            self.name,
+            self.name,
+            columns(key)
+        ))
+    }
+}
+
+/// What a person has to do about a table that a person made, which Strait never alters.
+pub(super) fn for_the_owner(name: &TableName, source: &SourceTable, history: &SourceHistory) -> Vec<String> {
+    let mut said = vec![format!(
+        "the source altered {source}: alter {name} likewise, which Strait did not make and does not alter. A column that you add is filled \
+         from the log"
+    )];
+    for (old, new) in history.renames() {
+        said.push(format!(
+            "for the column {old} that is {new} now: ALTER TABLE `{name}` RENAME COLUMN `{old}` TO `{new}`"
+        ));
+    }
+    if history.is_renamed_away() {
+        said.push(renamed_table(name, source));
+    }
+    said
+}
+
+fn renamed_table(name: &TableName, source: &SourceTable) -> String {
+    format!(
+        "{source} has another name at the source now: its changes arrive under that, and {name} stays as it is. Either reload the table \
+         in DMS, or give the new name this table's rows: ALTER TABLE `{name}` RENAME TO `<what STRAIT_FINAL_TABLE makes of the new name>` \
+         and then ALTER TABLE `<that>` SET OPTIONS (description = 'Replica of \"<schema.new name>\"')"
+    )
+}
+
+/// What a person is told to do about a change of type that Strait cannot make exactly.
+pub fn by_hand(name: &TableName, column: &str, is: ColumnType, to: ColumnType) -> String {
+    format!(
+        "the source made column {column} {to}, and its values in {name} ({is}) cannot be converted exactly; new ones that {is} cannot hold \
+         are quarantined. Reload the table in DMS after ALTER TABLE `{name}` DROP COLUMN `{column}`, ADD COLUMN `{column}` {to}; or, without a \
+         reload, run UPDATE … SET with a conversion of your own into a new column and rename the two",
+        is = is.sql(),
+        to = to.sql(),
+    )
+}
+
+fn copy_of(member: &str) -> String {
+    format!("{COPY_PREFIX}{}", fingerprint(member, 8))
+}
+
+fn replaced_of(member: &str) -> String {
+    format!("{REPLACED_PREFIX}{}", fingerprint(member, 8))
+}
+
+fn made_type(column: &SourceColumn) -> ColumnType {
+    ColumnType::from_source(column).unwrap_or_else(|fallback| fallback)
+}
+
+/// Whether `ALTER COLUMN … SET DATA TYPE` makes the one of the other: BigQuery allows what coerces
+/// (<https://cloud.google.com/bigquery/docs/reference/standard-sql/conversion_rules>) and parameters that grow.
+fn is_widened_in_place(is: ColumnType, to: ColumnType) -> bool {
+    use ColumnType::{BigNumeric, Bytes, BytesUpTo, Float64, Int64, Numeric, String, StringUpTo};
+    let grows =
+        |whole: u32, fraction: u32, to_whole: u32, to_fraction: u32| whole <= to_whole && fraction <= to_fraction;
+    match (is, to) {
+        (Int64, Float64)
+        | (Numeric { .. } | BigNumeric { .. }, Float64)
+        | (StringUpTo(_), String)
+        | (BytesUpTo(_), Bytes) => true,
+        (Int64, to) => to == ColumnType::NUMERIC || to == ColumnType::BIGNUMERIC,
+        (Numeric { whole, fraction }, Numeric { whole: to_whole, fraction: to_fraction })
+        | (BigNumeric { whole, fraction }, BigNumeric { whole: to_whole, fraction: to_fraction }) => {
+            grows(whole, fraction, to_whole, to_fraction)
+        }
+        (Numeric { .. }, to) => to == ColumnType::BIGNUMERIC,
+        (StringUpTo(is), StringUpTo(to)) | (BytesUpTo(is), BytesUpTo(to)) => is <= to,
+        _ => false,
+    }
+}
+
+/// The SQL of a column's value in another type as the source converts it, NULL if it cannot be held; `None` where sources differ or a
+/// value's text is not known, such as the digits of a NUMERIC after its point.
+fn converted(is: ColumnType, to: ColumnType, column: &str) -> Option<String> {
+    use ColumnType::{BigNumeric, Date, DateTime, Int64, Json, Numeric, String, StringUpTo};
+    let text = format!("CAST({column} AS STRING)");
+    Some(match (is, to) {
+        (Int64 | Date, String | StringUpTo(_))
+        | (Int64, Numeric { .. } | BigNumeric { .. })
+        | (
+            String | StringUpTo(_),
+            Int64 | Numeric { .. } | BigNumeric { .. } | Date | DateTime | Json | String | StringUpTo(_),
+        ) => to.value_of(&text),
+        (Numeric { fraction: 0, .. } | BigNumeric { fraction: 0, .. }, String | StringUpTo(_)) => to.value_of(&text),
+        // MySQL and PostgreSQL both round half away from zero, as ROUND does.
+        (Numeric { .. } | BigNumeric { .. }, Int64) => to.value_of(&format!("CAST(ROUND({column}) AS STRING)")),
+        (Numeric { .. } | BigNumeric { .. }, Numeric { fraction, .. } | BigNumeric { fraction, .. }) => {
+            to.value_of(&format!("CAST(ROUND({column}, {fraction}) AS STRING)"))
+        }
+        (ColumnType::Bool, Int64) => format!("CAST({column} AS INT64)"),
+        (Date, DateTime) => format!("CAST({column} AS DATETIME)"),
+        _ => return None,
+    })
+}
+
+/// What of a table's records is not in the final table as it should be, or may not be: a column of its ledger entries.
+/// Times in µs since the epoch of Unix, by `ingested_at`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Unfilled {
+    /// Records from this time on are to be merged again, rows at the same position included.
+    again_from: Option<i64>,
+    /// Members of changes that are not in the table, or not all of their values.
+    members: BTreeMap<String, Lacking>,
+    /// The source's definition is still to be applied.
+    is_definition_due: bool,
+}
+
+/// Since when the table lacks values of a member.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Lacking {
+    since: i64,
+    /// The type that cannot hold them; `None`: there is no column.
+    column_type: Option<String>,
+}
+
+impl Unfilled {
+    /// Reads what a ledger entry says. One that cannot be read is as good as none.
+    pub fn from_entry(unfilled: Option<&str>) -> Self {
+        unfilled.and_then(|unfilled| serde_json::from_str(unfilled).ok()).unwrap_or_default()
+    }
+
+    /// As a ledger entry keeps it; `None` if nothing is open.
+    pub fn to_entry(&self) -> Option<String> {
+        if *self == Self::default() {
+            return None;
+        }
+        serde_json::to_string(self).ok()
+    }
+
+    /// Records from this time on are to be merged again; whether that is news.
+    pub fn merge_again(&mut self, from_us: i64) -> bool {
+        let is_news = self.again_from.is_none_or(|again_from| from_us < again_from);
+        if is_news {
+            self.again_from = Some(from_us);
+        }
+        is_news
+    }
+
+    /// From when on records are to be merged again.
+    pub fn again_from(&self) -> Option<i64> {
+        self.again_from
+    }
+
+    /// Takes in what a fold found: members for which the table has no column, and columns that could not hold a value, since when.
+    /// Returns the members without a column that are news.
+    pub fn note(
+        &mut self,
+        unknown: &BTreeSet<String>,
+        unknown_since: Option<i64>,
+        flawed: &BTreeSet<String>,
+        flawed_since: Option<i64>,
+        columns: &[FinalColumn],
+    ) -> Vec<String> {
+        let mut news = Vec::new();
+        for (member, since) in unknown.iter().zip(std::iter::repeat(unknown_since)) {
+            // How a member's name is written in JSON_KEYS is not the same everywhere.
+            let is_known = columns.iter().any(|column| column.holds(member));
+            if let Some(since) = since.filter(|_| !is_known)
+                && !self.members.contains_key(member)
+            {
+                self.members.insert(member.clone(), Lacking { since, column_type: None });
+                news.push(member.clone());
+            }
+        }
+        for column in columns.iter().filter(|column| flawed.contains(&column.name)) {
+            if let Some(since) = flawed_since {
+                let lacking = Lacking { since, column_type: Some(type_text(column.column_type)) };
+                let known = self.members.entry(column.member.clone()).or_insert_with(|| lacking.clone());
+                known.column_type = lacking.column_type;
+            }
+        }
+        news
+    }
+
+    /// Compares with a table's columns: members that have a column now, or one of another type, are to be merged again from when on
+    /// they were lacking.
+    pub fn meet(&mut self, columns: &[FinalColumn]) {
+        let is_met = |member: &str, lacking: &Lacking| {
+            let column = columns.iter().find(|column| column.holds(member));
+            column.is_some_and(|column| Some(type_text(column.column_type)) != lacking.column_type)
+        };
+        let met: Vec<i64> = self
+            .members
+            .iter()
+            .filter(|(member, lacking)| is_met(member, lacking))
+            .map(|(_, lacking)| lacking.since)
+            .collect();
+        self.members.retain(|member, lacking| !is_met(member, lacking));
+        if let Some(since) = met.into_iter().min() {
+            self.merge_again(since);
+        }
+    }
+
+    /// Whether [`Self::meet`] may find something, as far as the table by itself says.
+    pub fn may_be_met(&self, table: &Table) -> bool {
+        self.members.iter().any(|(member, lacking)| {
+            table.schema.fields.iter().any(|field| {
+                let described = field.description.as_deref().and_then(names::source_column);
+                let is_named = described.is_some_and(|source| source == *member)
+                    || field.name.to_lowercase() == member.to_lowercase();
+                is_named && ColumnType::from_field(field).map(type_text) != lacking.column_type
+            })
+        })
+    }
+
+    /// Whether the table lacks values that it may hold once it is altered, or has to be altered.
+    pub fn is_lacking(&self) -> bool {
+        self.is_definition_due || !self.members.is_empty()
+    }
+
+    /// Whether the source's definition is still to be applied.
+    pub fn is_definition_due(&self) -> bool {
+        self.is_definition_due
+    }
+
+    /// Notes whether the source's definition is still to be applied.
+    pub fn set_definition_due(&mut self, is_due: bool) {
+        self.is_definition_due = is_due;
+    }
+
+    /// Everything that was to be merged again is merged.
+    pub fn merged_again(&mut self) {
+        self.again_from = None;
+    }
+}
+
+/// A type as it is remembered.
+fn type_text(column_type: ColumnType) -> String {
+    format!("{column_type:?}")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use serde_json::json;
+
+    use super::*;
+
+    use crate::config::Deletes;
+    use crate::merge::final_table::{FinalTable, new_table};
+
+    fn orders() -> SourceTable {
+        SourceTable { schema: "shop".into(), table: "orders".into() }
+    }
+
+    fn name() -> TableName {
+        TableName { dataset: "replica".into(), table: "shop_orders".into() }
+    }
+
+    fn control(columns: &serde_json::Value) -> String {
+        json!({"table-def": {"columns": columns, "primary-key": ["id"]}}).to_string()
+    }
+
+    /// A table that was made by the first of these definitions, and the history of all.
+    fn altered(records: &[(&str, serde_json::Value)]) -> (Table, SourceHistory) {
+        let mut history = SourceHistory::default();
+        for (operation, columns) in records {
+            history.take(operation, &control(columns)).unwrap();
+        }
+        let first = SourceDefinition::from_control(&control(&records.first().unwrap().1)).unwrap();
+        (new_table("p", &name(), &orders(), &first, Deletes::Hard).unwrap().0, history)
+    }
+
+    /// What BigQuery does, as far as these steps go.
+    fn apply(table: &mut Table, step: &Step) {
+        let fields = &mut table.schema.fields;
+        let mut field = |name: &str| fields.iter_mut().find(|field| field.name == name).unwrap().clone();
+        let mut put = Vec::new();
+        match step {
+            Step::Describe { column, description } => {
+                put.push((column.clone(), Some(Field { description: Some(description.clone()), ..field(column) })));
+            }
+            Step::Rename { column, to } => {
+                put.push((column.clone(), Some(Field { name: to.clone(), ..field(column) })))
+            }
+            Step::Drop { column } => put.push((column.clone(), None)),
+            Step::Widen { column, to } => {
+                let description = field(column).description;
+                put.push((column.clone(), Some(Field { description, ..to.field(column) })));
+            }
+            Step::AddCopy { copy, to, description } | Step::Add { column: copy, to, description } => {
+                fields.push(Field { description: description.clone(), ..to.field(copy) });
+            }
+            Step::Replace { column, copy, replaced, .. } => {
+                put.push((column.clone(), Some(Field { name: replaced.clone(), ..field(column) })));
+                put.push((copy.clone(), Some(Field { name: column.clone(), ..field(copy) })));
+            }
+        }
+        let places: Vec<usize> =
+            put.iter().map(|(name, _)| fields.iter().position(|field| field.name == *name).unwrap()).collect();
+        for ((_, new), place) in put.into_iter().zip(places) {
+            match new {
+                Some(new) => *fields.get_mut(place).unwrap() = new,
+                None => drop(fields.remove(place)),
+            }
+        }
+    }
+
+    /// The steps in short, and what a person is told in the end. Every step is looked at from the table alone, as after an interruption.
+    fn all_steps(table: &mut Table, history: &SourceHistory, dropped: DroppedColumns) -> (Vec<String>, Vec<String>) {
+        let mut steps = Vec::new();
+        loop {
+            let difference = difference(&name(), &orders(), table, history, dropped, &BTreeSet::new());
+            let Some(step) = difference.step else {
+                return (steps, difference.for_a_person);
+            };
+            assert!(steps.len() < 20, "{steps:?}");
+            steps.push(step.in_short());
+            apply(table, &step);
+        }
+    }
+
+    fn columns(table: &Table) -> Vec<String> {
+        let fields = table.schema.fields.iter().filter(|field| !field.name.starts_with(OWN_PREFIX));
+        fields.map(|field| format!("{} {}", field.name, field.field_type)).collect()
+    }
+
+    #[test]
+    fn a_renamed_column_keeps_its_values_and_reads_both_names() {
+        let (mut table, history) = altered(&[
+            ("create-table", json!({"id": {"type": "INT64"}, "a": {"type": "INT32"}})),
+            ("rename-column", json!({"id": {"type": "INT64"}, "b": {"type": "INT32"}})),
+            ("rename-column", json!({"id": {"type": "INT64"}, "c.d": {"type": "INT32"}})),
+        ]);
+        let (steps, for_a_person) = all_steps(&mut table, &history, DroppedColumns::Keep);
+        let renamed = columns(&table).into_iter().find(|column| !column.starts_with("id")).unwrap();
+        assert!(renamed.starts_with("c_d_"), "{renamed}");
+        assert_eq!(steps, ["describe a".to_owned(), format!("rename a to {}", renamed.replace(" INT64", ""))]);
+        assert!(for_a_person.is_empty());
+        let table = FinalTable::existing(name(), &orders(), &table, history.newest(), Deletes::Hard).unwrap();
+        let column = table.columns.iter().find(|column| !column.is_key).unwrap();
+        assert_eq!(
+            (column.member.as_str(), column.former_members.as_slice()),
+            ("c.d", &["a".to_owned(), "b".to_owned()][..])
+        );
+        assert!(table.missing_columns.is_empty());
+    }
+
+    #[test]
+    fn a_key_column_that_was_renamed_goes_on_under_its_old_name_and_a_person_is_told() {
+        let (mut table, mut history) =
+            altered(&[("create-table", json!({"id": {"type": "INT64"}, "a": {"type": "INT32"}}))]);
+        let renamed = json!({"table-def": {"columns": {"key": {"type": "INT64"}, "a": {"type": "INT32"}}, "primary-key": ["key"]}});
+        history.take("rename-column", &renamed.to_string()).unwrap();
+        let (steps, for_a_person) = all_steps(&mut table, &history, DroppedColumns::Keep);
+        assert_eq!(steps, ["describe id"]);
+        assert!(for_a_person.concat().contains("renamed a column to key"), "{for_a_person:?}");
+        let table = FinalTable::existing(name(), &orders(), &table, history.newest(), Deletes::Hard).unwrap();
+        assert_eq!(table.key().map(|column| column.member.as_str()).collect::<Vec<_>>(), ["key"]);
+    }
+
+    #[test]
+    fn a_column_that_is_added_after_it_was_renamed_reads_its_former_names() {
+        let (mut table, history) = altered(&[
+            ("create-table", json!({"id": {"type": "INT64"}})),
+            ("add-column", json!({"id": {"type": "INT64"}, "x": {"type": "INT32"}})),
+            ("rename-column", json!({"id": {"type": "INT64"}, "y": {"type": "INT32"}})),
+            ("rename-column", json!({"id": {"type": "INT64"}, "z": {"type": "INT32"}})),
+        ]);
+        assert_eq!(all_steps(&mut table, &history, DroppedColumns::Keep), (vec!["add z INT64".to_owned()], Vec::new()));
+        let table = FinalTable::existing(name(), &orders(), &table, history.newest(), Deletes::Hard).unwrap();
+        assert_eq!(table.columns.last().unwrap().former_members, ["x", "y"]);
+    }
+
+    #[test]
+    fn a_column_that_went_and_came_again_needs_a_reload() {
+        let (mut table, history) = altered(&[
+            ("create-table", json!({"id": {"type": "INT64"}, "x": {"type": "INT32"}})),
+            ("drop-column", json!({"id": {"type": "INT64"}})),
+            ("add-column", json!({"id": {"type": "INT64"}, "x": {"type": "INT32"}})),
+        ]);
+        let (steps, for_a_person) = all_steps(&mut table, &history, DroppedColumns::Keep);
+        assert!(steps.is_empty() && for_a_person.concat().contains("added it again"), "{for_a_person:?}");
+    }
+
+    #[test]
+    fn a_dropped_column_stays_unless_told_otherwise_and_a_persons_own_stays_always() {
+        let records = [
+            ("create-table", json!({"id": {"type": "INT64"}, "a": {"type": "INT32"}})),
+            ("drop-column", json!({"id": {"type": "INT64"}})),
+        ];
+        let (mut table, history) = altered(&records);
+        table.schema.fields.push(Field { name: "mine".into(), field_type: "STRING".into(), ..Field::default() });
+        assert_eq!(all_steps(&mut table, &history, DroppedColumns::Keep), (Vec::new(), Vec::new()));
+        assert_eq!(all_steps(&mut table, &history, DroppedColumns::Drop), (vec!["drop a".to_owned()], Vec::new()));
+        assert_eq!(columns(&table), ["id INT64", "mine STRING"]);
+    }
+
+    #[test]
+    fn a_type_is_widened_in_place_or_the_column_replaced_or_a_person_told() {
+        let typed = |n: serde_json::Value| json!({"id": {"type": "INT64"}, "n": n});
+        for (from, to, steps, person) in [
+            (json!({"type": "INT32"}), json!({"type": "INT64"}), vec![], false),
+            (json!({"type": "INT32"}), json!({"type": "DOUBLE"}), vec!["make n FLOAT64"], false),
+            (
+                json!({"type": "NUMERIC", "precision": 5, "scale": 2}),
+                json!({"type": "NUMERIC", "precision": 9, "scale": 4}),
+                vec!["make n NUMERIC(9, 4)"],
+                false,
+            ),
+            (
+                json!({"type": "INT32"}),
+                json!({"type": "WSTRING", "length": 10}),
+                vec!["add COPY STRING", "put COPY in the place of n", "drop REPLACED"],
+                false,
+            ),
+            (json!({"type": "DATETIME"}), json!({"type": "WSTRING"}), vec![], true),
+            (json!({"type": "DOUBLE"}), json!({"type": "INT64"}), vec![], true),
+        ] {
+            let (mut table, history) =
+                altered(&[("create-table", typed(from)), ("column-type-change", typed(to.clone()))]);
+            let (taken, for_a_person) = all_steps(&mut table, &history, DroppedColumns::Keep);
+            let taken: Vec<String> = taken
+                .iter()
+                .map(|step| step.replace(&copy_of("n"), "COPY").replace(&replaced_of("n"), "REPLACED"))
+                .collect();
+            assert_eq!(taken, steps, "{to}");
+            assert_eq!(!for_a_person.is_empty(), person, "{to}: {for_a_person:?}");
+            assert_eq!(columns(&table).len(), 2, "{to}");
+        }
+    }
+
+    #[test]
+    fn a_type_that_a_person_chose_stays() {
+        let (mut table, history) = altered(&[
+            ("create-table", json!({"id": {"type": "INT64"}, "n": {"type": "INT32"}})),
+            ("column-type-change", json!({"id": {"type": "INT64"}, "n": {"type": "DOUBLE"}})),
+        ]);
+        table.schema.fields.get_mut(1).unwrap().field_type = "STRING".into();
+        assert_eq!(all_steps(&mut table, &history, DroppedColumns::Keep), (Vec::new(), Vec::new()));
+    }
+
+    #[test]
+    fn a_copy_that_is_no_longer_wanted_is_dropped() {
+        let (mut table, mut history) = altered(&[
+            ("create-table", json!({"id": {"type": "INT64"}, "n": {"type": "INT32"}})),
+            ("column-type-change", json!({"id": {"type": "INT64"}, "n": {"type": "WSTRING"}})),
+        ]);
+        let step =
+            difference(&name(), &orders(), &table, &history, DroppedColumns::Keep, &BTreeSet::new()).step.unwrap();
+        apply(&mut table, &step);
+        let back = control(&json!({"id": {"type": "INT64"}, "n": {"type": "INT32"}}));
+        history.take("column-type-change", &back).unwrap();
+        assert_eq!(all_steps(&mut table, &history, DroppedColumns::Keep).0, [format!("drop {}", copy_of("n"))]);
+    }
+
+    #[test]
+    fn another_key_or_another_name_of_the_table_is_a_persons_matter() {
+        let (mut table, mut history) =
+            altered(&[("create-table", json!({"id": {"type": "INT64"}, "b": {"type": "INT32"}}))]);
+        let rekeyed = json!({"table-def": {"columns": {"id": {"type": "INT64"}, "b": {"type": "INT32"}}, "primary-key": ["b", "id"]}});
+        history.take("change-columns", &rekeyed.to_string()).unwrap();
+        let (steps, for_a_person) = all_steps(&mut table, &history, DroppedColumns::Keep);
+        assert!(
+            steps.is_empty() && for_a_person.concat().contains("ADD PRIMARY KEY (`b`, `id`) NOT ENFORCED"),
+            "{for_a_person:?}"
+        );
+        history.take("rename-table", "{}").unwrap();
+        let (_, for_a_person) = all_steps(&mut table, &history, DroppedColumns::Keep);
+        assert!(for_a_person.concat().contains("RENAME TO"), "{for_a_person:?}");
+    }
+
+    #[test]
+    fn what_a_table_lacks_is_merged_again_once_it_can_hold_it() {
+        let (mut table, history) =
+            altered(&[("create-table", json!({"id": {"type": "INT64"}, "n": {"type": "INT32"}}))]);
+        let taken = |table: &Table| {
+            FinalTable::existing(name(), &orders(), table, history.newest(), Deletes::Hard).unwrap().columns
+        };
+        let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+        let mut unfilled = Unfilled::default();
+        let news = unfilled.note(&set(&["new", "\"a.b\"", "n"]), Some(7), &set(&["n"]), Some(5), &taken(&table));
+        assert_eq!(news, ["\"a.b\"", "new"]);
+        assert!(unfilled.note(&set(&["new"]), Some(3), &set(&[]), None, &taken(&table)).is_empty());
+        unfilled.meet(&taken(&table));
+        assert!(unfilled.again_from().is_none() && unfilled.is_lacking() && !unfilled.may_be_met(&table));
+        table.schema.fields.push(Field { name: "new".into(), field_type: "STRING".into(), ..Field::default() });
+        assert!(unfilled.may_be_met(&table));
+        unfilled.meet(&taken(&table));
+        assert_eq!(unfilled.again_from(), Some(7));
+        table.schema.fields.get_mut(1).unwrap().field_type = "NUMERIC".into();
+        unfilled.meet(&taken(&table));
+        assert_eq!(unfilled.again_from(), Some(5));
+    }
+
+    #[test]
+    fn merging_again_stays_open_until_it_is_done() {
+        let mut unfilled = Unfilled::default();
+        assert_eq!(unfilled.to_entry(), None);
+        assert!(unfilled.merge_again(9));
+        assert!(!unfilled.merge_again(9) && !unfilled.merge_again(10));
+        assert!(unfilled.merge_again(5));
+        let mut read_back = Unfilled::from_entry(unfilled.to_entry().as_deref());
+        assert_eq!(read_back.again_from(), Some(5));
+        read_back.merged_again();
+        assert_eq!(read_back, Unfilled::default());
+    }
+}

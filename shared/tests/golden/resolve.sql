@@ -1,0 +1,6 @@
+UPDATE `project`.`cdc`.`quarantine` Q
+SET `resolved_at` = CURRENT_TIMESTAMP()
+WHERE Q.`source_schema` = 'shop' AND Q.`source_table` = 'order' AND Q.`resolved_at` IS NULL
+AND EXISTS (SELECT 1 FROM `project`.`cdc`.`log` L WHERE `ingested_at` <= TIMESTAMP '2026-01-02 03:04:05.678901+00' AND L.`source_schema` = 'shop' AND L.`source_table` = 'order' AND L.`kafka_topic` = Q.`kafka_topic` AND L.`kafka_partition` = Q.`kafka_partition` AND L.`kafka_offset` = Q.`kafka_offset`)
+AND NOT EXISTS (SELECT 1 FROM `project`.`cdc`.`_strait_fold_hard_null` F WHERE (F.`flaw_reason` IS NOT NULL OR F.`beyond_log`) AND F.`kafka_topic` = Q.`kafka_topic` AND F.`kafka_partition` = Q.`kafka_partition` AND F.`kafka_offset` = Q.`kafka_offset`)
+AND IF(EXISTS (SELECT 1 FROM `project`.`cdc`.`merges` WHERE `source_schema` = 'shop' AND `source_table` = 'order' AND `recorded_at` > TIMESTAMP '2026-01-02 03:04:05.678901+00' AND `run_id` <> 'id/1' AND (`outcome` = 'merged' OR `recorded_at` <= COALESCE((SELECT MIN(`recorded_at`) FROM `project`.`cdc`.`merges` WHERE `source_schema` = 'shop' AND `source_table` = 'order' AND `recorded_at` > TIMESTAMP '2026-01-02 03:04:05.678901+00' AND `run_id` = 'id/1'), `recorded_at`))), ERROR('another run of the merge has taken this table up; the next run goes on from what is sure'), TRUE)

@@ -1,0 +1,1 @@
+ALTER TABLE `project`.`replica`.`shop_order` ADD COLUMN IF NOT EXISTS `added` DATE

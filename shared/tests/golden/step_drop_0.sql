@@ -1,0 +1,1 @@
+ALTER TABLE `project`.`replica`.`shop_order` DROP COLUMN IF EXISTS `at`

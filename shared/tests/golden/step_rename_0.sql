@@ -1,0 +1,1 @@
+ALTER TABLE `project`.`replica`.`shop_order` RENAME COLUMN `at` TO `select2`

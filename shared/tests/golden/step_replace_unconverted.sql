@@ -1,0 +1,1 @@
+SELECT COUNTIF(`select` IS NOT NULL AND `line` IS NULL) FROM `project`.`replica`.`shop_order`
