@@ -174,7 +174,7 @@ fn a_key_is_proposed_as_far_as_the_log_shows_one() {
                 tenants.load(tenant(1, 1)),
                 tenants.load(tenant(1, 2)),
                 tenants.load(tenant(2, 3)),
-                tenants.delete(json!({"tenant": 1, "id": 2, "name": null})).at(20),
+                tenants.delete(r#"{"tenant":1,"id":2,"name":null}"#).at(20),
                 heaps.load(heap("a", "b")),
                 heaps.load(heap("a", "c")),
                 heaps.load(heap("a", "b")),
