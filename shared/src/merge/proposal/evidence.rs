@@ -264,7 +264,7 @@ impl LoggedTable<'_> {
     /// inside an object would come out as a column without a value.
     pub fn members(&self) -> Result<String, NameError> {
         Ok(format!(
-            "SELECT `name`, MAX(`place`) AS `place`, COUNTIF(`operation` <> 'delete') AS `present`, \
+            "SELECT `name`, MAX(IF(`operation` = 'delete', NULL, `place`)) AS `place`, COUNTIF(`operation` <> 'delete') AS `present`, \
              COUNTIF(`operation` IN ('load', 'insert')) AS `in_rows`\n\
              FROM ({}), UNNEST(REGEXP_EXTRACT_ALL(`data`, r'\"((?:[^\"\\\\]|\\\\.)*)\"\\s*:\\s*(?:\"(?:[^\"\\\\]|\\\\.)*\"|[^\"])')) AS `name` \
              WITH OFFSET AS `place`\n\

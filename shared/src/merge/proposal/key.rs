@@ -128,8 +128,8 @@ pub fn choose(
     )];
     match best.origin {
         Origin::Deletes => words.push(format!(
-            "The {} in the log carry these columns and no others, as PostgreSQL's deletes carry the primary key.",
-            counted(survey.deletes, "delete")
+            "Deletes ({}) carry these columns and no others, as PostgreSQL's carry the primary key.",
+            grouped(survey.deletes)
         )),
         Origin::BeforeImages => words.push(
             "The before-images in the log carry these columns and no others, as they do with BeforeImageSettings pk-only."
@@ -291,7 +291,7 @@ mod tests {
         let tried: Vec<_> = candidates.into_iter().map(|candidate| (candidate, Some(KEY))).collect();
         let choice = choose(&survey(), &columns, &choices, &tried);
         assert_eq!(choice.places, [0, 1]);
-        assert!(choice.words.join(" ").contains("The 2 deletes in the log carry these columns and no others"));
+        assert!(choice.words.join(" ").contains("Deletes (2) carry these columns and no others"));
     }
 
     #[test]
