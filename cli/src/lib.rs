@@ -1,7 +1,7 @@
 //! What the operator's command and the end-to-end tests stand on, in the order in which a record passes through it:
 //! [`dms_file`] reads messages, [`msk`] wraps them as Lambda's poller does, [`runtime_api`] hands them to the built functions as
 //! Lambda does, [`embedded_bigquery`] is where those write. [`pipeline`] puts the four together; [`accounting`] and [`compare`]
-//! check the outcome without asking the functions.
+//! check the outcome without asking the functions. [`schema`] stands apart: it reads the log of a pipeline that runs elsewhere.
 //!
 //! Nothing here decides what a change means: that is the functions' own, and they run as built.
 
@@ -16,4 +16,5 @@ pub mod msk;
 pub mod pipeline;
 mod report;
 pub mod runtime_api;
+pub mod schema;
 pub mod terminal;

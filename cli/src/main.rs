@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use strait::merge::types::map::Engine;
 use strait_cli::demo::{self, DemoOptions};
 use strait_cli::embedded_bigquery::environment::build_output;
 use strait_cli::embedded_bigquery::{EmbeddedBigQuery, SetupStep};
 use strait_cli::local::{self, LocalOptions};
 use strait_cli::pipeline::DEFAULT_PROJECT;
+use strait_cli::schema::{self, Basis, SchemaOptions};
 use strait_cli::terminal::Terminal;
 
 /// Keeps BigQuery tables equal to Amazon Aurora tables: the operator's command.
@@ -56,8 +58,63 @@ enum Command {
         #[command(flatten)]
         functions: FunctionArguments,
     },
+    /// Propose the CREATE TABLE statement of a final table that has no definition yet, for you to check and run. All STRAIT_* variables apply
+    Schema(SchemaArguments),
     /// Set the embedded BigQuery up, so that later runs need no network
     Setup,
+}
+
+#[derive(clap::Args)]
+struct SchemaArguments {
+    /// The source table
+    #[arg(value_name = "SCHEMA.TABLE")]
+    table: String,
+    /// From the values in the log, or from the source's information_schema
+    #[arg(long, value_enum, default_value_t = ProposalSource::Log)]
+    from: ProposalSource,
+    /// With --from source: it is Aurora MySQL's
+    #[arg(long, conflicts_with = "postgres")]
+    mysql: bool,
+    /// With --from source: it is Aurora PostgreSQL's
+    #[arg(long)]
+    postgres: bool,
+    /// With --from source: the output of the query that --print-query prints, as CSV, TSV or JSON; - is standard input
+    #[arg(long, value_name = "FILE")]
+    columns: Option<PathBuf>,
+    /// Print the query to run at the source, and nothing else
+    #[arg(long, value_enum, value_name = "ENGINE", conflicts_with_all = ["from", "mysql", "postgres", "columns"])]
+    print_query: Option<SourceEngine>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum ProposalSource {
+    Log,
+    Source,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum SourceEngine {
+    Mysql,
+    Postgres,
+}
+
+impl SchemaArguments {
+    fn options(self) -> anyhow::Result<SchemaOptions> {
+        let is_of_log = self.from == ProposalSource::Log;
+        let basis = match (self.print_query, self.mysql, self.postgres, self.columns) {
+            (Some(SourceEngine::Mysql), ..) => Basis::Query(Engine::MySql),
+            (Some(SourceEngine::Postgres), ..) => Basis::Query(Engine::PostgreSql),
+            (None, false, false, None) if is_of_log => Basis::Log,
+            _ if is_of_log => anyhow::bail!("--mysql, --postgres and --columns want --from source"),
+            (None, true, false, Some(columns)) => Basis::Source { engine: Engine::MySql, columns },
+            (None, false, true, Some(columns)) => Basis::Source { engine: Engine::PostgreSql, columns },
+            (None, _, _, None) => {
+                anyhow::bail!("--from source wants --columns FILE: the output of the query that --print-query prints")
+            }
+            (None, ..) => anyhow::bail!("--from source wants --mysql or --postgres"),
+        };
+        Ok(SchemaOptions { table: self.table, basis })
+    }
 }
 
 #[derive(clap::Args)]
@@ -120,6 +177,7 @@ async fn run(command: Command, terminal: &Terminal) -> anyhow::Result<bool> {
             let options = DemoOptions { events, functions: functions.functions, logs: functions.logs };
             Ok(demo::run(options, terminal).await?)
         }
+        Command::Schema(arguments) => Ok(schema::run(arguments.options()?, terminal).await?),
         Command::Setup => {
             let observe = |step: SetupStep| terminal.line(terminal.dim(&format!("{step} …")));
             let bigquery = EmbeddedBigQuery::start(DEFAULT_PROJECT, &observe).await?;

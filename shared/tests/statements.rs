@@ -17,6 +17,8 @@ use strait::merge::epoch::Epochs;
 use strait::merge::final_table::{FinalTable, NewColumn, new_table};
 use strait::merge::fold::{self, FoldRequest, LookBack};
 use strait::merge::ledger::{LedgerState, MERGES};
+use strait::merge::proposal::create_table::{Proposal, ProposedColumn};
+use strait::merge::proposal::evidence::{LoggedTable, Member, Survey};
 use strait::merge::schema_change::Step;
 use strait::merge::statement::{self, MergeRequest, QUARANTINE};
 use strait::merge::types::ColumnType;
@@ -164,6 +166,9 @@ fn statements() -> BTreeMap<String, String> {
     let other = SourceTable { schema: "crm".into(), table: "o'brien".into() };
     add("definitions".into(), statement::definitions(PROJECT, &log, &[&order(), &other]).unwrap());
     add("highest_position".into(), statement::highest_position(PROJECT, &every_type(Deletes::Hard)).unwrap());
+    for (name, sql) in proposals(&log) {
+        add(name.to_owned(), sql);
+    }
     let by_hand = made_by_hand();
     let mut lacking = by_hand.missing_columns;
     let description = Some(strait::names::renamed_column_description("it's \"b\""));
@@ -368,6 +373,48 @@ fn sql_type(column: &Column) -> String {
         }
     };
     if column.mode == Mode::Repeated { format!("ARRAY<{scalar}>") } else { scalar }
+}
+
+/// What `strait schema` asks of the log, and what it proposes.
+fn proposals(log: &TableName) -> Vec<(&'static str, String)> {
+    let source = order();
+    let logged = LoggedTable { project: PROJECT, log, source: &source };
+    let survey = Survey { loads_from_us: vec![1_767_321_000_000_000, 1_767_322_000_000_000], ..Survey::default() };
+    let members = ["id", "a.b", "quote\"d", "it's"].map(|name| Member { name: name.to_owned(), present: 1 });
+    let column = |member: &str, column_type| ProposedColumn {
+        member: member.to_owned(),
+        column_type,
+        comments: vec!["it's `one`".to_owned()],
+    };
+    let script = Proposal {
+        project: PROJECT,
+        location: "EU",
+        name: table("replica", "shop_order"),
+        source: &source,
+        columns: vec![
+            column("id", ColumnType::NUMERIC),
+            column("it's", ColumnType::String),
+            column("a.b", ColumnType::Json),
+            column("select", ColumnType::Numeric { whole: 10, fraction: 2 }),
+        ],
+        key: vec![1, 0],
+        comments: vec!["of the log".to_owned()],
+        key_comments: vec!["the key".to_owned()],
+        is_keyless: false,
+        deletes: Deletes::Soft,
+    }
+    .script()
+    .unwrap();
+    let (dataset, table) = script.split_once(";\n").unwrap();
+    vec![
+        ("proposal_survey", logged.survey().unwrap()),
+        ("proposal_loads", logged.loads().unwrap()),
+        ("proposal_members", logged.members().unwrap()),
+        ("proposal_forms", logged.forms(&members).unwrap()),
+        ("proposal_keys", logged.keys(&survey, &members, &[vec![0], vec![1, 3]]).unwrap()),
+        ("proposal_dataset", dataset.to_owned()),
+        ("proposal_table", table.trim().to_owned()),
+    ]
 }
 
 #[test]

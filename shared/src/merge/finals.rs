@@ -40,10 +40,10 @@ fn derived_names(log: &TableName) -> [TableName; 3] {
 }
 
 /// Why a table waits that has neither a final table nor a definition.
-pub(super) fn no_definition(name: &TableName) -> String {
+pub(super) fn no_definition(source: &SourceTable, name: &TableName) -> String {
     format!(
-        "no create-table record with a definition has arrived and {name} does not exist: create it, or reload the table \
-         with IncludeControlDetails on the DMS endpoint"
+        "no create-table record with a definition has arrived and {name} does not exist: create it (the command \
+         `strait schema {source}` proposes the statement), or reload the table with IncludeControlDetails on the DMS endpoint"
     )
 }
 
@@ -99,7 +99,7 @@ impl Run<'_> {
             .filter(|(source, table)| match table {
                 Ok(Some(table)) => !is_self_describing(table) || self.may_be_altered(source, state),
                 Ok(None) => {
-                    let reason = no_definition(&config.final_table.name_of(source));
+                    let reason = no_definition(source, &config.final_table.name_of(source));
                     let looked_before = state.tables.get(source).is_some_and(|table| {
                         table.outcome == Outcome::Waiting && table.reason.as_deref() == Some(&reason)
                     });

@@ -510,7 +510,7 @@ fn readable(image: &str) -> String {
 ///
 /// JSON_QUERY of a STRING is NULL for a null in BigQuery; the embedded one returns a JSON value, and `null` for a null,
 /// which the two functions around it make the same.
-fn member_text(image: &str, member: &str) -> String {
+pub(super) fn member_text(image: &str, member: &str) -> String {
     let path = member_path_literal(member);
     format!("COALESCE(JSON_VALUE({image}, {path}), NULLIF(CONCAT(JSON_QUERY({image}, {path}), ''), 'null'))")
 }

@@ -11,6 +11,7 @@ pub mod fold;
 pub mod ledger;
 pub mod offsets;
 pub mod plan;
+pub mod proposal;
 pub mod reload;
 pub mod run;
 pub mod schema_change;

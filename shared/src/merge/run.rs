@@ -357,7 +357,7 @@ impl MergeHandler {
                         tracing::error!(table = %source, reason = %describe(error), "a table failed");
                         (Outcome::Failed, describe(error))
                     }
-                    None => waiting(no_definition(&name)),
+                    None => waiting(no_definition(&source, &name)),
                 }
             };
             // A table that waits as it did needs no new entry, for its own coverage still holds it back; and one that an
