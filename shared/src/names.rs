@@ -227,6 +227,22 @@ pub fn former_columns(description: &str) -> Vec<String> {
     described_column(description).map(|(_, former)| former).unwrap_or_default()
 }
 
+/// What a person wrote into a column's description beside the names that Strait reads back.
+pub fn beside_column_names(description: &str) -> &str {
+    let Some(names) = description.strip_prefix(SOURCE_COLUMN_MARK) else {
+        return description;
+    };
+    let mut source = serde_json::Deserializer::from_str(names).into_iter::<String>();
+    let _ = source.next();
+    let rest = names.get(source.byte_offset()..).unwrap_or_default();
+    let Some(former) = rest.strip_prefix(FORMER_COLUMNS_MARK) else {
+        return rest.trim();
+    };
+    let mut listed = serde_json::Deserializer::from_str(former).into_iter::<Vec<String>>();
+    let _ = listed.next();
+    former.get(listed.byte_offset()..).unwrap_or_default().trim()
+}
+
 /// What a person wrote after the names is no matter.
 fn described_column(description: &str) -> Option<(String, Vec<String>)> {
     let names = description.strip_prefix(SOURCE_COLUMN_MARK)?;

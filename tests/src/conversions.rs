@@ -92,7 +92,11 @@ pub fn conversions() -> Vec<Conversion> {
                 ("1E2", Some("100")),
                 ("1.5e1", Some("15")),
                 ("1.5e0", None),
-                ("9.007199254740992e15", Some("9007199254740992")),
+                ("9.99999999999999e+14", Some("999999999999999")),
+                // Of sixteen digits the notation keeps fifteen.
+                ("1.23456789012346e+15", None),
+                ("9.007199254740992e15", None),
+                ("1e+15", None),
                 ("9.22337203685478e+18", None),
                 ("", None),
                 ("true", Some("1")),

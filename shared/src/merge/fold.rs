@@ -515,25 +515,33 @@ pub(super) fn member_text(image: &str, member: &str) -> String {
     format!("COALESCE(JSON_VALUE({image}, {path}), NULLIF(CONCAT(JSON_QUERY({image}, {path}), ''), 'null'))")
 }
 
-/// The text of a column's member, or of the one that it was called before in an image from then.
+/// The text of a column's member, or of the one that it was called before in an image from then: beside the present name a former one
+/// is another column's.
 fn column_text(image: &str, column: &FinalColumn, prefix: &str) -> String {
     let text = |member: &String| member_text(image, &format!("{prefix}{member}"));
-    let mut texts: Vec<String> = column.former_members.iter().rev().map(text).collect();
-    texts.insert(0, text(&column.member));
-    if let [only] = texts.as_slice() { only.clone() } else { format!("COALESCE({})", texts.join(", ")) }
+    let present = text(&column.member);
+    if column.former_members.is_empty() {
+        return present;
+    }
+    let former: Vec<String> = column.former_members.iter().rev().map(text).collect();
+    let is_present = is_present_member(image, &format!("{prefix}{}", column.member));
+    format!("COALESCE({present}, IF({is_present}, NULL, COALESCE({})))", former.join(", "))
 }
 
-/// Whether the image has a column's member at all, null included. Only a JSON value tells null and absent apart.
+/// Whether an image has a member at all, null included. Only a JSON value tells null and absent apart.
+fn is_present_member(image: &str, member: &str) -> String {
+    format!(
+        "JSON_QUERY(SAFE.PARSE_JSON({image}, wide_number_mode => 'round'), {}) IS NOT NULL",
+        member_path_literal(member)
+    )
+}
+
+/// Whether the image has a column's member at all, null included.
 fn is_present_in_image(column: &FinalColumn) -> String {
     let members: Vec<String> = [&column.member]
         .into_iter()
         .chain(&column.former_members)
-        .map(|member| {
-            format!(
-                "JSON_QUERY(SAFE.PARSE_JSON(`data`, wide_number_mode => 'round'), {}) IS NOT NULL",
-                member_path_literal(member)
-            )
-        })
+        .map(|member| is_present_member("`data`", member))
         .collect();
     if let [only] = members.as_slice() { only.clone() } else { format!("({})", members.join(" OR ")) }
 }
@@ -542,7 +550,13 @@ fn is_present_in_image(column: &FinalColumn) -> String {
 /// puts names with special characters between quotes.
 fn unknown_members(table: &FinalTable) -> String {
     let mut known = BTreeSet::new();
+    let mut used_again = String::new();
     for column in &table.columns {
+        if !column.former_members.is_empty() {
+            let former: Vec<String> = column.former_members.iter().map(|former| string_literal(former)).collect();
+            let is_present = is_present_member("`data`", &column.member);
+            used_again.push_str(&format!(" OR `name` IN ({}) AND {is_present}", former.join(", ")));
+        }
         for member in [&column.member].into_iter().chain(&column.former_members) {
             let beside = column.is_key.then(|| format!("{BEFORE_IMAGE_PREFIX}{member}"));
             for name in beside.into_iter().chain([member.clone()]) {
@@ -553,7 +567,7 @@ fn unknown_members(table: &FinalTable) -> String {
     }
     format!(
         "NULLIF((SELECT TO_JSON_STRING(ARRAY_AGG(`name` ORDER BY `name`)) \
-         FROM UNNEST(JSON_KEYS(SAFE.PARSE_JSON(`data`, wide_number_mode => 'round'), 1)) AS `name` WHERE `name` NOT IN ({})), 'null')",
+         FROM UNNEST(JSON_KEYS(SAFE.PARSE_JSON(`data`, wide_number_mode => 'round'), 1)) AS `name` WHERE `name` NOT IN ({}){used_again}), 'null')",
         known.into_iter().collect::<Vec<_>>().join(", ")
     )
 }

@@ -173,16 +173,16 @@ impl Step {
         })
     }
 
-    /// The query for how many values of a column its copy does not hold.
+    /// The query for how many values of a column its copy does not hold, or not any more.
     pub fn unconverted(&self, project: &str, table: &TableName) -> Result<Option<String>, NameError> {
-        let Self::Replace { column, copy, .. } = self else {
+        let Self::Replace { column, copy, value, .. } = self else {
             return Ok(None);
         };
         Ok(Some(format!(
-            "SELECT COUNTIF({} IS NOT NULL AND {} IS NULL) FROM {}",
-            quote_column(column)?,
-            quote_column(copy)?,
-            table.quoted(project)?
+            "SELECT COUNTIF({column} IS NOT NULL AND {copy} IS NULL OR TO_JSON_STRING({copy}) IS DISTINCT FROM TO_JSON_STRING({value})) FROM {}",
+            table.quoted(project)?,
+            column = quote_column(column)?,
+            copy = quote_column(copy)?,
         )))
     }
 }
@@ -236,9 +236,7 @@ pub fn difference(
     steps.extend(altered.left_over());
     steps.extend(altered.retypes(&mut difference.for_a_person));
     steps.extend(altered.drops(dropped, &mut difference.for_a_person));
-    if dropped == DroppedColumns::Keep {
-        difference.for_a_person.extend(altered.added_again());
-    }
+    difference.for_a_person.extend(altered.added_again());
     difference.for_a_person.extend(altered.key(&newest.primary_key));
     difference.step = steps.into_iter().find(|step| !given_up.contains(step.column()));
     difference
@@ -265,29 +263,54 @@ impl Altered<'_> {
         self.columns.iter().any(|(_, held)| held == member)
     }
 
-    /// What a member is called now, and what it was called on the way, itself included.
+    /// What a member is called now, and what it was called on the way, itself included. A name that was used again may have been
+    /// renamed more than once: the first rename whose column is still to be taken counts.
     fn renamed(&self, member: &str) -> Option<(String, Vec<String>)> {
-        let (mut now, mut former) = (member.to_owned(), Vec::new());
-        for (old, new) in self.history.renames() {
-            if *old == now {
-                former.push(std::mem::replace(&mut now, new.clone()));
-            }
-        }
-        (!former.is_empty()).then_some((now, former))
+        let renames = self.history.renames();
+        let starts = renames.iter().enumerate().filter(|(_, (old, _))| old == member).map(|(place, _)| place);
+        let chains: Vec<(String, Vec<String>)> = starts
+            .map(|start| {
+                let (mut now, mut former) = (member.to_owned(), Vec::new());
+                for (old, new) in renames.iter().skip(start) {
+                    if *old == now {
+                        former.push(std::mem::replace(&mut now, new.clone()));
+                    }
+                }
+                (now, former)
+            })
+            .collect();
+        let open = chains.iter().find(|(now, _)| self.defines(now).is_some() && !self.holds(now));
+        open.or(chains.last()).cloned()
+    }
+
+    /// Whether a column was renamed and its old name was given to another since: the last definition without the new name has the old
+    /// one, and the next has it not.
+    fn name_was_used_again(&self, old: &str, new: &str) -> bool {
+        let has =
+            |definition: &SourceDefinition, name: &str| definition.columns.iter().any(|column| column.name == name);
+        let earlier = self.history.earlier();
+        let Some(last_without) = earlier.iter().rposition(|definition| !has(definition, new)) else {
+            return false;
+        };
+        let next = earlier.get(last_without.saturating_add(1));
+        earlier.get(last_without).is_some_and(|before| has(before, old)) && next.is_some_and(|next| !has(next, old))
     }
 
     fn renames(&self, for_a_person: &mut Vec<String>) -> Vec<Step> {
         let mut steps = Vec::new();
         for (field, member) in &self.columns {
             let described = field.description.as_deref().map(names::former_columns).unwrap_or_default();
-            if self.defines(member).is_none() {
+            let is_used_again = self
+                .renamed(member)
+                .is_some_and(|(now, _)| !self.holds(&now) && self.name_was_used_again(member, &now));
+            if self.defines(member).is_none() || is_used_again {
                 // First it takes the member, under the name that it has: from then on all is right but the name.
                 if let Some((now, former)) = self.renamed(member)
                     && self.defines(&now).is_some()
                     && !self.holds(&now)
                 {
                     let former: Vec<String> = described.into_iter().chain(former).collect();
-                    let description = names::column_description(&now, &former);
+                    let description = self.described(field, &now, &former);
                     steps.push(Step::Describe { column: field.name.clone(), description });
                 }
                 continue;
@@ -297,7 +320,7 @@ impl Altered<'_> {
                 // A column that a person renamed likewise, or that lost its description with its name.
                 let former = self.former_names(member);
                 if !former.is_empty() && wanted == field.name {
-                    let description = names::column_description(member, &former);
+                    let description = self.described(field, member, &former);
                     steps.push(Step::Describe { column: field.name.clone(), description });
                 }
             } else if wanted != field.name && !self.has_column(&wanted) {
@@ -314,6 +337,15 @@ impl Altered<'_> {
             }
         }
         steps
+    }
+
+    /// A column's description with its names, and with what a person wrote there: it may state a zone.
+    fn described(&self, field: &Field, member: &str, former: &[String]) -> String {
+        let names = names::column_description(member, former);
+        match field.description.as_deref().map(names::beside_column_names).filter(|text| !text.is_empty()) {
+            Some(text) => format!("{names} {text}"),
+            None => names,
+        }
     }
 
     /// What a member was called before, oldest first, without names that the source uses again.
@@ -355,7 +387,7 @@ impl Altered<'_> {
             })
             .map(|column| {
                 format!(
-                    "the source dropped column {name} and added it again: rows that were not changed since still have its earlier values in \
+                    "the source dropped column {name} and added it again: rows that were not changed since may still have its earlier values in \
                      {}. Reload the table in DMS",
                     self.name,
                     name = column.name
@@ -439,14 +471,19 @@ impl Altered<'_> {
 
     fn drops(&self, dropped: DroppedColumns, for_a_person: &mut Vec<String>) -> Vec<Step> {
         let mut steps = Vec::new();
-        if dropped == DroppedColumns::Keep {
+        // A definition without a column of the key is none of the whole table.
+        let is_whole = self.columns.iter().all(|(field, member)| {
+            !self.table.primary_key().iter().any(|key| key.eq_ignore_ascii_case(&field.name))
+                || self.defines(member).is_some()
+        });
+        if dropped == DroppedColumns::Keep || !is_whole {
             return steps;
         }
         for (field, member) in &self.columns {
             let was_defined =
                 self.history.earlier().iter().flat_map(|earlier| &earlier.columns).any(|column| column.name == *member);
-            // A column that the source never had is a person's.
-            let is_renamed = self.renamed(member).is_some_and(|(now, _)| self.defines(&now).is_some());
+            // A column that the source never had is a person's; one that was renamed has values that are not gone.
+            let is_renamed = self.history.renames().iter().any(|(old, _)| old == member);
             if self.defines(member).is_some() || !was_defined || is_renamed {
                 continue;
             }
@@ -836,6 +873,48 @@ mod tests {
             ("c.d", &["a".to_owned(), "b".to_owned()][..])
         );
         assert!(table.missing_columns.is_empty());
+    }
+
+    #[test]
+    fn a_name_that_is_given_to_another_column_takes_no_values_with_it() {
+        let int = || json!({"type": "INT32"});
+        let records = [
+            ("create-table", json!({"id": int(), "a": int()})),
+            ("rename-column", json!({"id": int(), "b": int()})),
+            ("add-column", json!({"id": int(), "b": int(), "a": int()})),
+            ("rename-column", json!({"id": int(), "b": int(), "aa": int()})),
+        ];
+        for dropped in [DroppedColumns::Keep, DroppedColumns::Drop] {
+            // However many of them one run finds.
+            for cut in [3, 4] {
+                let (mut table, history) = altered(records.get(..cut).unwrap());
+                let (steps, _) = all_steps(&mut table, &history, dropped);
+                let newest = if cut == 3 { "a" } else { "aa" };
+                assert_eq!(steps, ["describe a", "rename a to b", &format!("add {newest} INT64")], "{cut}");
+                let (_, history) = altered(&records);
+                let (steps, _) = all_steps(&mut table, &history, dropped);
+                let mut columns = columns(&table);
+                columns.sort();
+                assert_eq!(columns, ["aa INT64", "b INT64", "id INT64"], "{cut}: {steps:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_column_that_was_renamed_keeps_what_a_person_wrote_about_it() {
+        let (mut table, history) = altered(&[
+            ("create-table", json!({"id": {"type": "INT64"}, "a": {"type": "TIMESTAMP"}})),
+            ("rename-column", json!({"id": {"type": "INT64"}, "b": {"type": "TIMESTAMP"}})),
+        ]);
+        let field = table.schema.fields.iter_mut().find(|field| field.name == "a").unwrap();
+        field.description = Some("When it was ordered, strait_zone=Europe/Berlin".to_owned());
+        let (steps, _) = all_steps(&mut table, &history, DroppedColumns::Keep);
+        assert_eq!(steps, ["describe a", "rename a to b"]);
+        let field = table.schema.fields.iter().find(|field| field.name == "b").unwrap();
+        let description = field.description.as_deref().unwrap();
+        assert!(description.ends_with(" When it was ordered, strait_zone=Europe/Berlin"), "{description}");
+        assert_eq!(names::former_columns(description), ["a"]);
+        assert!(matches!(ColumnType::from_field(field), Some(ColumnType::TimestampIn(_))));
     }
 
     #[test]

@@ -209,6 +209,8 @@ pub fn quarantine(
 /// The UPDATE that marks as resolved what is in the quarantine and could be applied when its records were merged again by this fold.
 pub fn resolve(request: &FoldRequest<'_>, quarantine: &TableName, in_turn: &str) -> Result<String, NameError> {
     let FoldRequest { project, source, .. } = *request;
+    // Of what is only looked back at, the fold says nothing.
+    let (is_new, bounds) = window(request);
     let same_record = |other: &str| {
         ["kafka_topic", "kafka_partition", "kafka_offset"]
             .map(|column| format!("{other}.`{column}` = Q.`{column}`"))
@@ -217,7 +219,7 @@ pub fn resolve(request: &FoldRequest<'_>, quarantine: &TableName, in_turn: &str)
     Ok(format!(
         "UPDATE {quarantine} Q\nSET {resolved_at} = CURRENT_TIMESTAMP()\n\
          WHERE Q.`source_schema` = {schema} AND Q.`source_table` = {source_table} AND Q.{resolved_at} IS NULL\n\
-         AND EXISTS (SELECT 1 FROM {log} L WHERE {was_read} AND L.`source_schema` = {schema} AND L.`source_table` = {source_table} AND {of_log})\n\
+         AND EXISTS (SELECT 1 FROM {log} L WHERE {bounds} AND {is_new} AND L.`source_schema` = {schema} AND L.`source_table` = {source_table} AND {of_log})\n\
          AND NOT EXISTS (SELECT 1 FROM {fold} F WHERE (F.`flaw_reason` IS NOT NULL OR F.`beyond_log`) AND {of_fold})\n\
          AND {in_turn}",
         quarantine = quarantine.quoted(project)?,
@@ -225,7 +227,6 @@ pub fn resolve(request: &FoldRequest<'_>, quarantine: &TableName, in_turn: &str)
         schema = string_literal(&source.schema),
         source_table = string_literal(&source.table),
         log = request.log.quoted(project)?,
-        was_read = window(request).1,
         fold = request.fold.quoted(project)?,
         of_log = same_record("L"),
         of_fold = same_record("F"),

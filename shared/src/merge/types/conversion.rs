@@ -17,12 +17,12 @@ impl ColumnType {
             Self::String => text.to_owned(),
             // BigQuery counts code points, and so does this.
             Self::StringUpTo(most) => format!("IF(CHAR_LENGTH({text}) <= {most}, {text}, NULL)"),
-            // A decimal that is whole; then what DMS prints through a double unless UseLargeIntegerValue is set: up to 2^53
-            // that is exact.
+            // A decimal that is whole; then what DMS prints through a double unless UseLargeIntegerValue is set: with 15 digits,
+            // so that up to 10^15 it is exact.
             Self::Int64 => format!(
                 "CASE WHEN REGEXP_CONTAINS({text}, r'^-?[0-9]+(\\.0*)?$') THEN SAFE_CAST(REGEXP_EXTRACT({text}, r'^[^.]+') AS INT64) \
-                 WHEN REGEXP_CONTAINS({text}, r'^-?[0-9](\\.[0-9]{{1,15}})?[eE][+]?[0-9]{{1,2}}$') \
-                 AND MOD(SAFE_CAST({text} AS NUMERIC), 1) = 0 AND ABS(SAFE_CAST({text} AS NUMERIC)) <= 9007199254740992 \
+                 WHEN REGEXP_CONTAINS({text}, r'^-?[0-9](\\.[0-9]{{1,14}})?[eE][+]?[0-9]{{1,2}}$') \
+                 AND MOD(SAFE_CAST({text} AS NUMERIC), 1) = 0 AND ABS(SAFE_CAST({text} AS NUMERIC)) < 1000000000000000 \
                  THEN SAFE_CAST(SAFE_CAST({text} AS NUMERIC) AS INT64) \
                  WHEN {text} IN ('true', 't') THEN 1 WHEN {text} IN ('false', 'f') THEN 0 END"
             ),
@@ -74,7 +74,8 @@ fn datetime_value(text: &str) -> String {
     )
 }
 
-/// The moment at which the zone's clocks showed the time: NULL where they never did, or did twice.
+/// The moment at which the zone's clocks showed the time: NULL where they never did, or did twice, and so near the calendar's ends that
+/// hours to either side are beyond them, where functions of time fail.
 fn moment_in(zone: &Zone, text: &str) -> String {
     let zone = zone.name();
     format!(
@@ -82,7 +83,8 @@ fn moment_in(zone: &Zone, text: &str) -> String {
          SELECT 1 FROM UNNEST([-180, -120, -60, -40, -30, -20, 20, 30, 40, 60, 120, 180]) AS `shift` \
          WHERE DATETIME(TIMESTAMP_ADD(`moment`, INTERVAL `shift` MINUTE), '{zone}') = `shown`), `moment`, NULL) \
          FROM (SELECT `shown`, SAFE_CAST(CONCAT(CAST(`shown` AS STRING), ' {zone}') AS TIMESTAMP) AS `moment` \
-         FROM (SELECT {} AS `shown`)))",
+         FROM (SELECT IF(`day` BETWEEN DATETIME '0001-01-03 00:00:00' AND DATETIME '9999-12-29 00:00:00', `day`, NULL) AS `shown` \
+         FROM (SELECT {} AS `day`))))",
         datetime_value(text)
     )
 }
@@ -96,21 +98,16 @@ fn bytes_value(and: &str, text: &str) -> String {
 
 /// A decimal is exact if its own text has no more digits than the type: SAFE_CAST would round silently.
 ///
-/// Scientific notation means that DMS printed a double: up to 15 significant digits it says what the source held, and beyond
-/// 2^53 it says no more than about where it was. Down to 10^-20 a BIGNUMERIC holds all of those digits, so that a comparison
+/// Scientific notation means that DMS printed a double, with 15 significant digits: they say what the source held below 10^15, and
+/// from there on no more than about where it was. Down to 10^-20 a BIGNUMERIC holds all of those digits, so that a comparison
 /// with what rounding leaves of it tells.
 fn decimal_value(sql_type: &str, whole: u32, fraction: u32, text: &str) -> String {
     let point = if fraction == 0 { r"(\.0*)?".to_owned() } else { format!(r"(\.[0-9]{{0,{fraction}}}0*)?") };
-    let most = if whole < 16 {
-        format!("1{}", "0".repeat(usize::try_from(whole).unwrap_or(0)))
-    } else {
-        "9007199254740992".to_owned()
-    };
-    let at_most = if whole < 16 { "<" } else { "<=" };
+    let most = format!("1{}", "0".repeat(usize::try_from(whole.min(15)).unwrap_or(0)));
     format!(
         "CASE WHEN REGEXP_CONTAINS({text}, r'^-?0*[0-9]{{0,{whole}}}{point}$') THEN SAFE_CAST({text} AS {sql_type}) \
          WHEN REGEXP_CONTAINS({text}, r'^-?[0-9](\\.[0-9]{{1,14}})?[eE]([+]?[0-9]{{1,2}}|-(1?[0-9]|20))$') \
-         AND ABS(SAFE_CAST({text} AS BIGNUMERIC)) {at_most} {most} \
+         AND ABS(SAFE_CAST({text} AS BIGNUMERIC)) < {most} \
          AND ROUND(SAFE_CAST({text} AS BIGNUMERIC), {fraction}) = SAFE_CAST({text} AS BIGNUMERIC) \
          THEN SAFE_CAST({text} AS {sql_type}) END"
     )

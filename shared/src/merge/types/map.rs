@@ -180,7 +180,7 @@ impl Kind {
                         target("FLOAT64", "all, with NaN and the infinities"),
                         target(
                             "NUMERIC",
-                            "what it holds of the digits that were received; scientific notation up to 15 significant digits and 2^53",
+                            "what it holds of the digits that were received; scientific notation below 10^15, for DMS prints 15 significant digits",
                         ),
                         target("BIGNUMERIC", "likewise"),
                         target("INT64", "whole numbers up to 9007199254740992"),
