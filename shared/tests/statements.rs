@@ -179,6 +179,9 @@ fn statements() -> BTreeMap<String, String> {
         for (place, sql) in step.statements(PROJECT, &table("replica", "shop_order")).unwrap().into_iter().enumerate() {
             add(format!("step_{name}_{place}"), sql);
         }
+        if let Some(sql) = step.unconvertible(PROJECT, &table("replica", "shop_order")).unwrap() {
+            add(format!("step_{name}_unconvertible"), sql);
+        }
         if let Some(sql) = step.unconverted(PROJECT, &table("replica", "shop_order")).unwrap() {
             add(format!("step_{name}_unconverted"), sql);
         }

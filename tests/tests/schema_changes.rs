@@ -250,7 +250,7 @@ fn a_change_of_type_ends_the_same_wherever_it_is_interrupted_and_no_value_is_eve
             |dms_type: &str| Table::new("shop", "orders").column("id", "INT64").column("n", dms_type).key(&["id"]);
         let (narrow, wide) = (typed("INT32"), typed("WSTRING"));
         // Which of the statements that alter the table fails; the last number is above all of them.
-        for failing in 0..=5u32 {
+        for failing in 0..=4u32 {
             // Before or after it has taken effect: each of the two for some.
             let is_in_effect = failing % 2 == 0;
             let mut pipeline = Pipeline::start().await;
@@ -272,7 +272,7 @@ fn a_change_of_type_ends_the_same_wherever_it_is_interrupted_and_no_value_is_eve
                 true => json!({"kind": "after_effect", "http": 400, "body": denied.to_string()}),
                 false => json!({"kind": "status", "http": 400, "body": denied.to_string()}),
             };
-            let body = format!("(ALTER|UPDATE|SELECT COUNTIF).*{}_replica", pipeline.prefix());
+            let body = format!("(ALTER|UPDATE).*{}_replica", pipeline.prefix());
             pipeline
                     .fault(json!({"side": "rest", "match": {"api": "jobs.insert", "body_regex": body}, "action": action, "skip": failing}))
                     .await;

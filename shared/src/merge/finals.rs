@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt, stream};
+use tokio::time::Instant;
 
 use crate::bigquery::table_resource::Table;
 use crate::log::kept_out_table;
@@ -253,12 +254,30 @@ impl Run<'_> {
                 return Ok((table, difference.for_a_person));
             };
             tracing::info!(table = %source, final_table = %name, step = ?step.in_short(), "altering a final table");
+            // Before anything is written, for what cannot be converted would be written again by every run.
+            if let Some(query) = step.unconvertible(project, &name)?
+                && self.number(&query, "unconvertible").await? > 0
+            {
+                given_up.extend(step.columns().map(str::to_owned));
+                given_up_for_a_person.extend(step.by_hand(&name));
+                continue;
+            }
+            let unconverted = step.unconverted(project, &name)?;
+            // A job that an earlier run did not see the end of may have done it.
+            let is_filled = match &unconverted {
+                Some(query) => self.number(query, "filled").await? == 0,
+                None => false,
+            };
             let statements = step.statements(project, &name)?;
             for (place, sql) in statements.iter().enumerate() {
                 let is_last = place.saturating_add(1) == statements.len();
+                if is_filled && !is_last {
+                    continue;
+                }
                 if is_last
-                    && let Some(query) = step.unconverted(project, &name)?
-                    && self.number(&query).await? > 0
+                    && !is_filled
+                    && let Some(query) = &unconverted
+                    && self.number(query, "unconverted").await? > 0
                 {
                     given_up.extend(step.columns().map(str::to_owned));
                     given_up_for_a_person.extend(step.by_hand(&name));
@@ -271,14 +290,18 @@ impl Run<'_> {
         Err(TableError::Unexpected { what: format!("{name} stays other than its source after {STEPS_AT_MOST} steps") })
     }
 
+    /// A statement that takes long must not take the time of all other tables' merges.
     async fn run_alter(&self, sql: &str) -> Result<(), TableError> {
         let id = format!("strait_alter_{}", fingerprint(&format!("{}\0{sql}", self.id), 24));
-        self.handler.bigquery.run_query(&self.handler.job(sql, id, "alter"), self.deadline).await?;
+        let now = Instant::now();
+        let deadline = now + self.deadline.saturating_duration_since(now) / 2;
+        self.handler.bigquery.run_query(&self.handler.job(sql, id, "alter"), deadline).await?;
         Ok(())
     }
 
-    async fn number(&self, sql: &str) -> Result<i64, TableError> {
-        let rows = self.handler.read(sql, "unconverted", &self.id, self.deadline).await?;
+    /// `what` tells apart two answers to one question in a run.
+    async fn number(&self, sql: &str, what: &str) -> Result<i64, TableError> {
+        let rows = self.handler.read(sql, what, &self.id, self.deadline).await?;
         let number = rows.into_iter().flatten().next().flatten().and_then(|number| number.parse().ok());
         number.ok_or_else(|| TableError::Unexpected { what: "a count".to_owned() })
     }

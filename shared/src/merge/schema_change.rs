@@ -173,6 +173,18 @@ impl Step {
         })
     }
 
+    /// The query for how many values of a column are none of its new type.
+    pub fn unconvertible(&self, project: &str, table: &TableName) -> Result<Option<String>, NameError> {
+        let Self::Replace { column, value, .. } = self else {
+            return Ok(None);
+        };
+        Ok(Some(format!(
+            "SELECT COUNTIF({} IS NOT NULL AND ({value}) IS NULL) FROM {}",
+            quote_column(column)?,
+            table.quoted(project)?
+        )))
+    }
+
     /// The query for how many values of a column its copy does not hold, or not any more.
     pub fn unconverted(&self, project: &str, table: &TableName) -> Result<Option<String>, NameError> {
         let Self::Replace { column, copy, value, .. } = self else {
