@@ -70,8 +70,13 @@ pub fn check(input: &[u8]) {
     for column in &definition.columns {
         let given = &columns[&column.name];
         assert_eq!(given["type"].as_str(), Some(column.dms_type.as_str()));
-        assert_eq!(given["precision"].as_u64(), column.precision.map(u64::from));
-        assert_eq!(given["scale"].as_u64(), column.scale.map(u64::from));
+        // What is rounded to the left of the point has as many digits more before it, up to what the type counts.
+        let scale = given["scale"].as_i64();
+        let left_of_point = scale.filter(|scale| *scale < 0).map_or(0, i64::unsigned_abs);
+        let precision =
+            given["precision"].as_u64().map(|precision| precision.saturating_add(left_of_point).min(u32::MAX.into()));
+        assert_eq!(precision, column.precision.map(u64::from));
+        assert_eq!(scale.map(|scale| scale.max(0).unsigned_abs()), column.scale.map(u64::from));
     }
     let key = table.get("primary-key").and_then(Value::as_array);
     let key: Vec<&str> = key.into_iter().flatten().filter_map(Value::as_str).collect();
