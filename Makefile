@@ -19,7 +19,7 @@ demo: functions ## A small shop's history through the built functions into an em
 
 test: functions ## Everything that can be checked on one machine.
 	$(PYTHON) events/generate.py --check
-	$(CARGO) test --profile $(PROFILE) --workspace
+	$(CARGO) test --profile $(PROFILE) --workspace --no-fail-fast
 
 fuzz: ## libFuzzer over every reader and writer of text, MINUTES=10 each (TARGETS="names event" for some of them).
 	MINUTES=$(or $(MINUTES),10) CARGO=$(CARGO) ./fuzz/run $(TARGETS)
