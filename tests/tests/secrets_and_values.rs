@@ -51,7 +51,7 @@ fn what_is_merged_quarantined_or_poisoned_leaves_no_value_in_the_logs() {
                 Message::raw("PLANTED not json"),
                 Message::raw(r#"{"data":{"id":"PLANTED"},"metadata":{"record-type":"PLANTED","operation":"PLANTED"}}"#),
                 Message::raw(b"PLANTED\xff".to_vec()),
-                Message::raw(r#"{"data":{"PLANTED":1,"PLANTED":2},"metadata":{"record-type":"data","operation":"insert","schema-name":"crm","table-name":"people"}}"#),
+                Message::raw(r#"{"data":{"twice":"PLANTED","twice":"PLANTED too"},"metadata":{"record-type":"data","operation":"insert","schema-name":"crm","table-name":"people"}}"#),
             ])
             .await;
         let answers = pipeline.merge().await;
