@@ -131,7 +131,7 @@ impl Timeline {
     /// When a transaction committed.
     pub fn commit_us(&self, transaction: u32) -> u64 {
         // The source goes on while DMS rests: a transaction is committed in the phase that a reload before it began.
-        let phases = self.phases.iter().take_while(|phase| phase.from <= transaction.max(1) || phase.from == 0);
+        let phases = self.phases.iter().take_while(|phase| phase.from <= transaction || phase.from == 0);
         phases.last().map_or(PHASE_US, |phase| {
             phase.begins_us + 1_000 + u64::from(transaction.saturating_sub(phase.from)) * TRANSACTION_US
         })
