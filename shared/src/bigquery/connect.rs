@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::append::AppendClient;
+use super::append::{AppendClient, AppendSettings};
 use super::auth::{CredentialStore, GoogleCredentials, NoToken, TokenSource};
 use super::error::{Error, ErrorKind};
 use super::rest::BigQuery;
@@ -26,9 +26,33 @@ pub struct Connections {
 /// When the credential cannot be fetched or read, or a URL is none.
 pub async fn connect(config: &Config) -> Result<Connections, InvocationError> {
     let tokens = token_source(config).await?;
-    let appends = AppendClient::new(&config.grpc_url, Arc::clone(&tokens))?;
-    let rest = BigQuery::new(&config.rest_url, &config.project, &config.location, tokens).await?;
+    let further_roots = further_roots()?;
+    let settings = AppendSettings { root_certificate: further_roots.clone(), ..AppendSettings::default() };
+    let appends = AppendClient::with_settings(&config.grpc_url, Arc::clone(&tokens), settings)?;
+    let rest =
+        BigQuery::with_roots(&config.rest_url, &config.project, &config.location, tokens, further_roots.as_deref())
+            .await?;
     Ok(Connections { rest, appends })
+}
+
+/// The standard variable for root certificates, which the AWS SDK follows, too. Here they are added to the built-in ones: for a
+/// private endpoint, or a proxy that opens TLS, whose certificate no public authority signed.
+const CERTIFICATE_FILE: &str = "SSL_CERT_FILE";
+
+fn further_roots() -> Result<Option<Vec<u8>>, InvocationError> {
+    let Some(path) = std::env::var_os(CERTIFICATE_FILE).filter(|path| !path.is_empty()) else {
+        return Ok(None);
+    };
+    match std::fs::read(&path) {
+        Ok(pem) => Ok(Some(pem)),
+        Err(error) => Err(InvocationError::new(
+            ErrorKind::InvalidRequest.error_type(),
+            format!(
+                "{CERTIFICATE_FILE}: {} cannot be read ({error}). Expected a file of root certificates in PEM",
+                path.display()
+            ),
+        )),
+    }
 }
 
 async fn token_source(config: &Config) -> Result<Arc<dyn TokenSource>, InvocationError> {

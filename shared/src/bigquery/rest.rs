@@ -59,14 +59,34 @@ impl BigQuery {
         location: impl Into<String>,
         tokens: Arc<dyn TokenSource>,
     ) -> Result<Self, Error> {
+        Self::with_roots(base_url, project, location, tokens, None).await
+    }
+
+    /// As [`BigQuery::new`], with further root certificates (PEM) beside the built-in ones.
+    ///
+    /// # Errors
+    /// As there, and when the certificates cannot be read.
+    pub async fn with_roots(
+        base_url: impl Into<String>,
+        project: impl Into<String>,
+        location: impl Into<String>,
+        tokens: Arc<dyn TokenSource>,
+        further_roots: Option<&[u8]>,
+    ) -> Result<Self, Error> {
         let base_url = base_url.into();
-        let http = reqwest::Client::builder()
+        let wrong =
+            |error: reqwest::Error| Error::new(ErrorKind::InvalidRequest, "client", &base_url).with_source(error);
+        let mut http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(CALL_TIMEOUT)
             .pool_idle_timeout(POOL_IDLE)
-            .user_agent(concat!("strait/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| Error::new(ErrorKind::InvalidRequest, "client", &base_url).with_source(error))?;
+            .user_agent(concat!("strait/", env!("CARGO_PKG_VERSION")));
+        for certificate in
+            further_roots.map(reqwest::Certificate::from_pem_bundle).transpose().map_err(wrong)?.iter().flatten()
+        {
+            http = http.add_root_certificate(certificate.clone());
+        }
+        let http = http.build().map_err(wrong)?;
         let client = ClientBuilder::new()
             .with_v2_base_url(base_url.clone())
             .with_client(http.clone())
