@@ -10,8 +10,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
@@ -186,11 +185,10 @@ impl From<DecodeErrorKind> for DecodeError {
 /// The reason, without a word of the text.
 pub fn decode_message(text: &str) -> Result<Message<'_>, DecodeError> {
     // Neither this nor what follows recurses, so that the table of a text nested too deep can still be told.
-    let envelope: Members<'_, 4> = members(text, &ENVELOPE)?.ok_or(DecodeErrorKind::NotAnObject)?;
+    let envelope = members(text, &ENVELOPE)?.ok_or(DecodeErrorKind::NotAnObject)?;
     let [metadata, data, before, control] = envelope.values;
     let metadata = metadata.filter(|raw| raw.get() != "null").ok_or(DecodeErrorKind::Missing("metadata"))?;
-    let fields: Members<'_, 9> =
-        members(metadata.get(), &METADATA)?.ok_or(DecodeErrorKind::MemberNotAnObject("metadata"))?;
+    let fields = members(metadata.get(), &METADATA)?.ok_or(DecodeErrorKind::MemberNotAnObject("metadata"))?;
     // With one of these twice it is open which table the record is of.
     if let Some(name @ "metadata") = envelope.duplicate {
         return Err(DecodeErrorKind::DuplicateMember(name).into());
@@ -202,15 +200,18 @@ pub fn decode_message(text: &str) -> Result<Message<'_>, DecodeError> {
     let schema = text_member("schema-name", schema)?.unwrap_or_default();
     let table = text_member("table-name", table)?.unwrap_or_default();
 
-    let known_table = SourceTable { schema: schema.clone().into_owned(), table: table.clone().into_owned() };
-    let message = if !json_text::is_within_depth(text) {
-        Err(DecodeErrorKind::TooDeep)
+    let kind = if !json_text::is_within_depth(text) {
+        DecodeErrorKind::TooDeep
     } else if let Some(name) = envelope.duplicate.or(fields.duplicate) {
-        Err(DecodeErrorKind::DuplicateMember(name))
+        DecodeErrorKind::DuplicateMember(name)
     } else {
-        message_of(schema, table, rest, [data, before, control])
+        // The names are nearly always borrowed, so that the clones cost nothing.
+        match message_of(schema.clone(), table.clone(), rest, [data, before, control]) {
+            Ok(message) => return Ok(message),
+            Err(kind) => kind,
+        }
     };
-    message.map_err(|kind| DecodeError { kind, table: Some(known_table) })
+    Err(DecodeError { kind, table: Some(SourceTable { schema: schema.into_owned(), table: table.into_owned() }) })
 }
 
 /// Everything that can go wrong once the table is known.
@@ -256,20 +257,50 @@ fn message_of<'a>(
 }
 
 /// `metadata` comes first: that it stands there twice outweighs any other duplicate.
-const ENVELOPE: [&str; 4] = ["metadata", "data", "before-image", "control"];
+const ENVELOPE: Wanted<4> = Wanted {
+    names: ["metadata", "data", "before-image", "control"],
+    place: |name| match name {
+        "metadata" => Some(0),
+        "data" => Some(1),
+        "before-image" => Some(2),
+        "control" => Some(3),
+        _ => None,
+    },
+};
 
 /// The table's names come first: that one of them stands there twice outweighs any other duplicate.
-const METADATA: [&str; 9] = [
-    "schema-name",
-    "table-name",
-    "record-type",
-    "operation",
-    "timestamp",
-    "transaction-id",
-    "transaction-record-id",
-    "commit-timestamp",
-    "stream-position",
-];
+const METADATA: Wanted<9> = Wanted {
+    names: [
+        "schema-name",
+        "table-name",
+        "record-type",
+        "operation",
+        "timestamp",
+        "transaction-id",
+        "transaction-record-id",
+        "commit-timestamp",
+        "stream-position",
+    ],
+    place: |name| match name {
+        "schema-name" => Some(0),
+        "table-name" => Some(1),
+        "record-type" => Some(2),
+        "operation" => Some(3),
+        "timestamp" => Some(4),
+        "transaction-id" => Some(5),
+        "transaction-record-id" => Some(6),
+        "commit-timestamp" => Some(7),
+        "stream-position" => Some(8),
+        _ => None,
+    },
+};
+
+/// Members to look for.
+struct Wanted<const N: usize> {
+    names: [&'static str; N],
+    /// Where a member's name stands in `names`. A match is compiled to comparisons of whole words, which takes a tenth of a search's time.
+    place: fn(&str) -> Option<usize>,
+}
 
 /// The wanted members of an object, to the letter, in the order in which they were asked for.
 struct Members<'a, const N: usize> {
@@ -281,11 +312,12 @@ struct Members<'a, const N: usize> {
 /// The wanted members of a JSON object; None when the text is JSON but no object.
 fn members<'a, const N: usize>(
     text: &'a str,
-    names: &'static [&'static str; N],
+    wanted: &'static Wanted<N>,
 ) -> Result<Option<Members<'a, N>>, DecodeErrorKind> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let found =
-        deserializer.deserialize_map(MembersVisitor { names }).and_then(|members| deserializer.end().map(|()| members));
+    let found = deserializer
+        .deserialize_map(MembersVisitor { wanted })
+        .and_then(|members| deserializer.end().map(|()| members));
     match found {
         Ok(members) => Ok(Some(members)),
         // The visitor refuses nothing itself, so this is `serde_json`'s word for anything but an object.
@@ -295,7 +327,7 @@ fn members<'a, const N: usize>(
 }
 
 struct MembersVisitor<const N: usize> {
-    names: &'static [&'static str; N],
+    wanted: &'static Wanted<N>,
 }
 
 impl<'de, const N: usize> Visitor<'de> for MembersVisitor<N> {
@@ -308,11 +340,10 @@ impl<'de, const N: usize> Visitor<'de> for MembersVisitor<N> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut members = Members { values: [None; N], duplicate: None };
         let mut is_twice = [false; N];
-        while let Some(name) = map.next_key::<MemberName<'de>>()? {
-            let slots = members.values.iter_mut().zip(is_twice.iter_mut());
-            let wanted = self.names.iter().zip(slots).find(|(wanted, _)| **wanted == name.0);
-            match wanted {
-                Some((_, (slot, is_twice))) => {
+        while let Some(place) = map.next_key_seed(PlaceOf(self.wanted.place))? {
+            let slots = place.and_then(|place| Some((members.values.get_mut(place)?, is_twice.get_mut(place)?)));
+            match slots {
+                Some((slot, is_twice)) => {
                     let value: &'de RawValue = map.next_value()?;
                     *is_twice |= slot.replace(value).is_some();
                 }
@@ -321,16 +352,34 @@ impl<'de, const N: usize> Visitor<'de> for MembersVisitor<N> {
                 }
             }
         }
-        let mut names = self.names.iter().zip(is_twice);
+        let mut names = self.wanted.names.iter().zip(is_twice);
         members.duplicate = names.find(|(_, is_twice)| *is_twice).map(|(name, _)| *name);
         Ok(members)
     }
 }
 
-/// A member's name; borrowed unless it has escapes.
-#[derive(Deserialize)]
-#[serde(transparent)]
-struct MemberName<'a>(#[serde(borrow)] Cow<'a, str>);
+/// Reads a member's name, and keeps only its place among the wanted ones.
+struct PlaceOf(fn(&str) -> Option<usize>);
+
+impl<'de> DeserializeSeed<'de> for PlaceOf {
+    type Value = Option<usize>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for PlaceOf {
+    type Value = Option<usize>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a member's name")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
+        Ok((self.0)(name))
+    }
+}
 
 fn object_member<'a>(name: &'static str, raw: Option<&'a RawValue>) -> Result<Option<&'a str>, DecodeErrorKind> {
     match raw.map(RawValue::get) {
@@ -377,16 +426,19 @@ fn timestamp_member(raw: Option<&RawValue>) -> Option<i64> {
 pub fn parse_timestamp(text: &str) -> Option<i64> {
     const MICROS_PER_SECOND: i64 = 1_000_000;
     let text = text.strip_suffix('Z').or_else(|| text.strip_suffix("+00:00")).unwrap_or(text);
-    let (date, time) = text.split_once(['T', ' '])?;
-    let mut date = date.splitn(3, '-');
-    let year = digits(date.next()?, 4)?;
-    let month = digits(date.next()?, 2)?;
-    let day = digits(date.next()?, 2)?;
-    let (time, fraction) = time.split_once('.').unwrap_or((time, ""));
-    let mut time = time.splitn(3, ':');
-    let hour = digits(time.next()?, 2)?;
-    let minute = digits(time.next()?, 2)?;
-    let second = digits(time.next()?, 2)?;
+    // Every part has its place, so that nothing has to be searched for.
+    let (whole, fraction) = text.as_bytes().split_at_checked(19)?;
+    let &[y1, y2, y3, y4, b'-', o1, o2, b'-', d1, d2, b'T' | b' ', h1, h2, b':', m1, m2, b':', s1, s2] = whole else {
+        return None;
+    };
+    let fraction = match fraction {
+        [] => fraction,
+        [b'.', digits @ ..] => digits,
+        _ => return None,
+    };
+    let year = number(&[y1, y2, y3, y4])?;
+    let (month, day) = (number(&[o1, o2])?, number(&[d1, d2])?);
+    let (hour, minute, second) = (number(&[h1, h2])?, number(&[m1, m2])?, number(&[s1, s2])?);
     if year < 1 || hour > 23 || minute > 59 || second > 59 {
         return None;
     }
@@ -399,19 +451,19 @@ pub fn parse_timestamp(text: &str) -> Option<i64> {
     Some(seconds * MICROS_PER_SECOND + fraction_micros(fraction)?)
 }
 
-/// Exactly `count` ASCII digits.
-fn digits(text: &str, count: usize) -> Option<i64> {
-    let fits = text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit());
-    if fits { text.parse().ok() } else { None }
+/// The number that a few ASCII digits are.
+fn number(digits: &[u8]) -> Option<i64> {
+    digits.iter().try_fold(0, |number, digit| digit.is_ascii_digit().then(|| number * 10 + i64::from(digit - b'0')))
 }
 
 /// Digits after the point, cut to microseconds.
-fn fraction_micros(text: &str) -> Option<i64> {
-    if text.len() > 9 || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+fn fraction_micros(digits: &[u8]) -> Option<i64> {
+    const SCALES: [i64; 7] = [1_000_000, 100_000, 10_000, 1_000, 100, 10, 1];
+    if digits.len() > 9 || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    let micros = text.bytes().chain(std::iter::repeat(b'0')).take(6);
-    Some(micros.fold(0, |sum, byte| sum * 10 + i64::from(byte - b'0')))
+    let micros = digits.get(..6).unwrap_or(digits);
+    Some(number(micros)? * SCALES.get(micros.len())?)
 }
 
 #[cfg(test)]

@@ -246,3 +246,15 @@ proptest! {
         prop_assert!(decode_message(UPDATE.get(..cut).unwrap()).is_err());
     }
 }
+
+#[test]
+fn every_wanted_member_is_found_at_its_place() {
+    fn check<const N: usize>(wanted: &Wanted<N>) {
+        for (index, name) in wanted.names.iter().enumerate() {
+            assert_eq!((wanted.place)(name), Some(index), "{name}");
+        }
+        assert_eq!((wanted.place)("Data"), None);
+    }
+    check(&ENVELOPE);
+    check(&METADATA);
+}

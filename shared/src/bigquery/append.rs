@@ -6,23 +6,24 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use gcp_bigquery_client::google::cloud::bigquery::storage::v1::append_rows_request::{ProtoData, Rows};
+use bytes::Bytes;
 use gcp_bigquery_client::google::cloud::bigquery::storage::v1::append_rows_response::Response as Answer;
-use gcp_bigquery_client::google::cloud::bigquery::storage::v1::big_query_write_client::BigQueryWriteClient;
 use gcp_bigquery_client::google::cloud::bigquery::storage::v1::row_error::RowErrorCode;
 use gcp_bigquery_client::google::cloud::bigquery::storage::v1::storage_error::StorageErrorCode;
-use gcp_bigquery_client::google::cloud::bigquery::storage::v1::{
-    AppendRowsRequest, AppendRowsResponse, ProtoRows, ProtoSchema, StorageError,
-};
+use gcp_bigquery_client::google::cloud::bigquery::storage::v1::{AppendRowsResponse, StorageError};
 use gcp_bigquery_client::google::rpc;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, TE};
+use http_body_util::Full;
 use prost::Message;
 use prost_types::DescriptorProto;
 use tokio::time::Instant;
-use tonic::codec::CompressionEncoding;
-use tonic::metadata::{Ascii, MetadataValue};
+use tonic::body::Body;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
-use tonic::{Code, Request, Status};
+use tonic::{Code, Status, Streaming};
+use tonic_prost::ProstDecoder;
+use tower::{Service, ServiceExt};
 
+use super::append_message::{self, Envelope};
 use super::auth::TokenSource;
 use super::error::{Error, ErrorKind};
 use super::retry::Retries;
@@ -30,6 +31,9 @@ use crate::names::TableName;
 
 /// The call's name in errors.
 const CALL: &str = "AppendRows";
+/// Its path
+/// (<https://cloud.google.com/bigquery/docs/reference/storage/rpc/google.cloud.bigquery.storage.v1#bigquerywrite>).
+const METHOD: &str = "/google.cloud.bigquery.storage.v1.BigQueryWrite/AppendRows";
 /// Rows in one request. BigQuery takes 10 MB in all (<https://cloud.google.com/bigquery/quotas#write-api-limits>);
 /// the rest is room for the schema and for a row that is larger than its share.
 const MAX_REQUEST_BYTES: usize = 8_000_000;
@@ -273,7 +277,7 @@ impl AppendClient {
         }
         let mut retries = Retries::until(deadline);
         while !pending.is_empty() {
-            let request = append_request(stream, &pending, *offset);
+            let request = self.message(stream, &pending, *offset)?;
             outcome.requests = outcome.requests.saturating_add(1);
             outcome.bytes_sent += pending.iter().map(|(_, row)| size(row)).sum::<u64>();
             match self.attempt(stream, request, deadline).await {
@@ -307,12 +311,7 @@ impl AppendClient {
     }
 
     /// Sends one request on a stream of its own and waits for its answer.
-    async fn attempt(
-        &self,
-        stream: &WriteStream,
-        request: AppendRowsRequest,
-        deadline: Instant,
-    ) -> Result<Attempt, Error> {
+    async fn attempt(&self, stream: &WriteStream, request: Bytes, deadline: Instant) -> Result<Attempt, Error> {
         let until = deadline.min(Instant::now() + self.attempt_timeout);
         match tokio::time::timeout_at(until, self.call(stream, request)).await {
             Ok(Ok(attempt)) => {
@@ -332,27 +331,47 @@ impl AppendClient {
         }
     }
 
-    async fn call(&self, stream: &WriteStream, message: AppendRowsRequest) -> Result<Attempt, Error> {
+    fn message(&self, stream: &WriteStream, rows: &[(usize, &[u8])], offset: Option<i64>) -> Result<Bytes, Error> {
+        let envelope =
+            Envelope { write_stream: stream.name(), offset, trace_id: TRACE_ID, descriptor: &stream.descriptor };
+        append_message::encode(envelope, rows.iter().map(|(_, row)| *row), self.gzip)
+            .map_err(|error| failed(ErrorKind::InvalidRequest, stream).with_source(error))
+    }
+
+    /// As tonic's client would, but for the message, which is framed and compressed already.
+    async fn call(&self, stream: &WriteStream, message: Bytes) -> Result<Attempt, Error> {
         let token = self.tokens.token().await?;
-        let mut request = Request::new(futures::stream::once(std::future::ready(message)));
-        let metadata = request.metadata_mut();
+        let mut request = http::Request::post(METHOD)
+            .body(Body::new(Full::new(message)))
+            .map_err(|error| failed(ErrorKind::InvalidRequest, stream).with_source(error))?;
+        let headers = request.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        if self.gzip {
+            headers.insert("grpc-encoding", HeaderValue::from_static("gzip"));
+        }
         // BigQuery finds the table's region by it (<https://google.aip.dev/client-libraries/4222>).
         let routing = format!("write_stream={}", stream.name().replace('/', "%2F"));
-        metadata.insert("x-goog-request-params", header(stream, &routing)?);
+        headers.insert("x-goog-request-params", header(stream, &routing)?);
         if let Some(token) = token {
             let mut value = header(stream, &format!("Bearer {token}"))?;
             value.set_sensitive(true);
-            metadata.insert("authorization", value);
+            headers.insert(AUTHORIZATION, value);
         }
-        let mut client = BigQueryWriteClient::new(self.channel())
-            .accept_compressed(CompressionEncoding::Gzip)
-            .max_encoding_message_size(usize::MAX)
-            .max_decoding_message_size(usize::MAX);
-        if self.gzip {
-            client = client.send_compressed(CompressionEncoding::Gzip);
-        }
-        let mut answers =
-            client.append_rows(request).await.map_err(|status| status_error(stream, &status))?.into_inner();
+        let lost = |error: tonic::transport::Error| {
+            failed(ErrorKind::Unreachable, stream).with_source(LostConnection(describe(&error)))
+        };
+        let mut channel = self.channel();
+        let response = channel.ready().await.map_err(lost)?.call(request).await.map_err(lost)?;
+        let mut answers = match Status::from_header_map(response.headers()) {
+            Some(status) if status.code() != Code::Ok => return Err(status_error(stream, &status)),
+            // Trailers that came with the headers: there is no answer.
+            Some(_) => Streaming::new_empty(ProstDecoder::default(), response.into_body()),
+            None => {
+                let http_status = response.status();
+                Streaming::new_response(ProstDecoder::default(), response.into_body(), http_status, None, None)
+            }
+        };
         match answers.message().await {
             Ok(Some(answer)) => read(stream, answer),
             Ok(None) => {
@@ -441,8 +460,8 @@ fn failed(kind: ErrorKind, stream: &WriteStream) -> Error {
     Error::new(kind, CALL, stream.table.to_string())
 }
 
-fn header(stream: &WriteStream, value: &str) -> Result<MetadataValue<Ascii>, Error> {
-    MetadataValue::try_from(value).map_err(|_| {
+fn header(stream: &WriteStream, value: &str) -> Result<HeaderValue, Error> {
+    HeaderValue::try_from(value).map_err(|_| {
         failed(ErrorKind::InvalidRequest, stream).with_detail("the token or the table's name cannot stand in a header")
     })
 }
@@ -524,19 +543,6 @@ fn describe(cause: &(dyn std::error::Error + 'static)) -> String {
         next = cause.source();
     }
     text
-}
-
-fn append_request(stream: &WriteStream, rows: &[(usize, &[u8])], offset: Option<i64>) -> AppendRowsRequest {
-    AppendRowsRequest {
-        write_stream: stream.name(),
-        offset,
-        trace_id: TRACE_ID.to_owned(),
-        rows: Some(Rows::ProtoRows(ProtoData {
-            writer_schema: Some(ProtoSchema { proto_descriptor: Some(stream.descriptor.clone()) }),
-            rows: Some(ProtoRows { serialized_rows: rows.iter().map(|(_, row)| row.to_vec()).collect() }),
-        })),
-        ..AppendRowsRequest::default()
-    }
 }
 
 type RequestRows<'a> = Vec<(usize, &'a [u8])>;
