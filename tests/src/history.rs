@@ -71,6 +71,12 @@ impl Table {
         Message { control: Some(definition), ..self.message("create-table", "") }
     }
 
+    /// The same where the endpoint's IncludeControlDetails is off.
+    #[must_use]
+    pub fn create_without_details(&self) -> Message {
+        Message { control: Some("{}".to_owned()), ..self.message("create-table", "") }
+    }
+
     /// The control record of an alteration, such as `rename-column`, by which a table became this one.
     #[must_use]
     pub fn altered(&self, operation: &'static str, before: &Self) -> Message {
@@ -224,6 +230,15 @@ impl Message {
     #[must_use]
     pub fn has_position(&self) -> bool {
         self.position.is_some()
+    }
+
+    pub(crate) fn operation(&self) -> &'static str {
+        self.operation
+    }
+
+    /// What a control record carries.
+    pub(crate) fn control(&self) -> &str {
+        self.control.as_deref().unwrap_or_default()
     }
 
     pub(crate) fn set_schema(&mut self, schema: &str) {

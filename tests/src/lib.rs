@@ -37,9 +37,14 @@ pub const PROJECT: &str = "e2e";
 
 /// Runs a test. All tests of a binary share one runtime: the embedded BigQuery's process and connections belong to it.
 pub fn run<T>(test: impl Future<Output = T>) -> T {
+    let _ = programs::folder();
+    run_in_process(test)
+}
+
+/// Runs a test that starts none of the built programs, so that none has to be built for it.
+pub fn run_in_process<T>(test: impl Future<Output = T>) -> T {
     static RUNTIME: LazyLock<Runtime> =
         LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap());
-    let _ = programs::folder();
     RUNTIME.block_on(test)
 }
 

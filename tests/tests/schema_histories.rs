@@ -13,7 +13,7 @@ use std::time::Instant;
 use strait_cli::msk::KafkaRecord;
 use strait_tests::pipeline::Setup;
 use strait_tests::run;
-use strait_tests::schedules::ddl::Altered;
+use strait_tests::schedules::alterations::Altered;
 use strait_tests::schedules::random::Random;
 use strait_tests::schedules::{asked_seed, new_seed, seconds};
 

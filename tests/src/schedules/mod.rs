@@ -11,6 +11,7 @@
     reason = "numbers are small and drawn here; a budget's result is printed"
 )]
 
+pub mod alterations;
 pub mod ddl;
 pub mod history;
 pub mod model;

@@ -11,8 +11,9 @@ use strait::config::Config;
 use strait::ingest::IngestHandler;
 use strait::lambda::Invocation;
 use strait::merge::run::MergeHandler;
-use strait_cli::embedded_bigquery::EmbeddedBigQuery;
+use strait_cli::embedded_bigquery::{EmbeddedBigQuery, QueryError, QueryResult};
 use strait_cli::msk::{self, KafkaRecord};
+use strait_cli::runtime_api::InvocationOutcome;
 
 use super::Tally;
 use super::history::{Engine, History, Modes, Timeline};
@@ -113,20 +114,16 @@ enum Functions {
 }
 
 /// The functions with datasets of their own.
-struct Stage {
+pub(super) struct Stage {
     functions: Functions,
-    bigquery: Arc<EmbeddedBigQuery>,
-    prefix: String,
+    pub(super) bigquery: Arc<EmbeddedBigQuery>,
+    pub(super) prefix: String,
 }
 
 impl Stage {
-    async fn start(level: Level, modes: Modes) -> Self {
+    pub(super) async fn start(level: Level, own: &[(&str, &str)]) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let bigquery = bigquery().await;
-        let own = [
-            ("STRAIT_DELETES", if modes.soft { "soft" } else { "hard" }),
-            ("STRAIT_ABSENT_COLUMNS", if modes.unchanged { "unchanged" } else { "null" }),
-        ];
         if level == Level::Built {
             let setup = own.iter().fold(Setup::default(), |setup, (name, value)| setup.with(name, value));
             let pipeline = setup.start().await;
@@ -146,7 +143,7 @@ impl Stage {
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into();
-        variables.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        variables.extend(own.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let config = Config::from_vars(variables).unwrap();
         let ingest = IngestHandler::new(&config, connect(&config).await.unwrap());
         let connections = connect(&config).await.unwrap();
@@ -155,7 +152,7 @@ impl Stage {
         Self { functions, bigquery, prefix }
     }
 
-    async fn ingest(&self, records: &[KafkaRecord]) {
+    pub(super) async fn ingest(&self, records: &[KafkaRecord]) {
         for batch in msk::batches(records, 10_000).unwrap() {
             match &self.functions {
                 Functions::Built(pipeline) => pipeline.deliver(batch).await,
@@ -171,12 +168,12 @@ impl Stage {
     }
 
     /// One merge; the answer's text, or what failed.
-    async fn merge(&self, event: &str) -> Result<String, String> {
+    pub(super) async fn merge(&self, event: &str) -> Result<String, String> {
         match &self.functions {
-            Functions::Built(pipeline) => {
-                let outcome = pipeline.invoke_merge(event.to_owned()).await;
-                Ok(answer(&outcome).to_owned())
-            }
+            Functions::Built(pipeline) => match pipeline.invoke_merge(event.to_owned()).await {
+                InvocationOutcome::Error { message, .. } => Err(message),
+                outcome => Ok(answer(&outcome).to_owned()),
+            },
             Functions::InProcess { merge, .. } => {
                 match Box::pin(merge.handle(event.as_bytes(), &invocation("merge"))).await {
                     Ok(answer) => Ok(serde_json::to_string(&answer).unwrap()),
@@ -186,16 +183,35 @@ impl Stage {
         }
     }
 
-    async fn query(&self, sql: &str) -> Option<Vec<Vec<Option<String>>>> {
-        let result = match self.bigquery.query(sql).await {
-            // The embedded BigQuery closes a connection that has been idle, perhaps in the moment of its next use.
-            Err(strait_cli::embedded_bigquery::QueryError::Unreachable(_)) => self.bigquery.query(sql).await,
-            other => other,
-        };
-        result.ok().map(|result| result.rows)
+    pub(super) async fn query(&self, sql: &str) -> Option<Vec<Vec<Option<String>>>> {
+        self.result(sql).await.ok().map(|result| result.rows)
     }
 
-    async fn end(self) {
+    async fn result(&self, sql: &str) -> Result<QueryResult, QueryError> {
+        match self.bigquery.query(sql).await {
+            // The embedded BigQuery closes a connection that has been idle, perhaps in the moment of its next use.
+            Err(QueryError::Unreachable(_)) => self.bigquery.query(sql).await,
+            other => other,
+        }
+    }
+
+    /// Runs a statement that has to go through.
+    pub(super) async fn statement(&self, sql: &str) -> Vec<Vec<Option<String>>> {
+        match self.result(sql).await {
+            Ok(result) => result.rows,
+            Err(error) => panic!("{sql}\n{}", with_causes(&error)),
+        }
+    }
+
+    /// What the merge wrote to its log about a table, if it is a program.
+    pub(super) fn logs_of(&self, table: &str) -> String {
+        let Functions::Built(pipeline) = &self.functions else { return String::new() };
+        let name = format!("\"{table}\"");
+        let logs = pipeline.merge.log();
+        logs.lines().filter(|line| line.contains(&name)).collect::<Vec<_>>().join("\n")
+    }
+
+    pub(super) async fn end(self) {
         if matches!(self.functions, Functions::InProcess { .. }) {
             for dataset in ["cdc", "replica"] {
                 let _ = self.query(&format!("DROP SCHEMA IF EXISTS `{}_{dataset}` CASCADE", self.prefix)).await;
@@ -228,7 +244,11 @@ struct Item {
 /// # Panics
 /// When a function fails, which is no history's matter.
 pub async fn perform(play: &Play, level: Level) -> (Vec<Wrong>, usize) {
-    let stage = Stage::start(level, play.modes).await;
+    let own = [
+        ("STRAIT_DELETES", if play.modes.soft { "soft" } else { "hard" }),
+        ("STRAIT_ABSENT_COLUMNS", if play.modes.unchanged { "unchanged" } else { "null" }),
+    ];
+    let stage = Stage::start(level, &own).await;
     let timeline = &play.timeline;
     let origin_us = jiff::Timestamp::now().as_microsecond() - 3_600_000_000;
     let shapes: Vec<Shape> = play

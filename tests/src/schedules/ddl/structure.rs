@@ -1,0 +1,217 @@
+//! The steps by which a final table follows its source, on a table that is only names and types: which source column's values each of its
+//! columns holds is known by following every step, however many alterations one run finds and wherever it is interrupted. Thousands of
+//! histories a second, without any row.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use strait::bigquery::table_resource::{Field, Table};
+use strait::config::{Deletes, DroppedColumns};
+use strait::merge::definition::SourceHistory;
+use strait::merge::final_table::{FinalTable, new_table};
+use strait::merge::schema_change::{Step, difference};
+use strait::names::{SourceTable, TableName};
+
+use super::super::Tally;
+use super::super::random::Random;
+use super::Modes;
+use super::source::{History, MadeBy};
+
+/// More steps than any difference of so few columns takes.
+const STEPS: usize = 60;
+
+/// A final table, and whose values its columns hold: columns of the source by their number.
+struct Final {
+    table: Table,
+    holds: BTreeMap<String, usize>,
+}
+
+impl Final {
+    fn field(&mut self, name: &str) -> Result<&mut Field, String> {
+        self.table.schema.fields.iter_mut().find(|field| field.name == name).ok_or(format!("there is no column {name}"))
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> Result<(), String> {
+        if self.table.schema.fields.iter().any(|field| field.name.eq_ignore_ascii_case(to)) {
+            return Err(format!("{from} cannot be renamed: there is a column {to}"));
+        }
+        self.field(from)?.name = to.to_owned();
+        if let Some(held) = self.holds.remove(from) {
+            self.holds.insert(to.to_owned(), held);
+        }
+        Ok(())
+    }
+
+    /// What BigQuery does. `now` are the source's columns by their names.
+    fn apply(&mut self, step: &Step, now: &BTreeMap<String, usize>) -> Result<(), String> {
+        match step {
+            Step::Describe { column, description } => self.field(column)?.description = Some(description.clone()),
+            Step::Rename { column, to } => self.rename(column, to)?,
+            Step::Drop { column } => {
+                self.field(column)?;
+                self.table.schema.fields.retain(|field| field.name != *column);
+                self.holds.remove(column);
+            }
+            Step::Widen { column, to } => {
+                let field = self.field(column)?;
+                *field = Field { description: field.description.clone(), ..to.field(column) };
+            }
+            Step::Add { column, to, description } | Step::AddCopy { copy: column, to, description } => {
+                if self.table.schema.fields.iter().any(|field| field.name.eq_ignore_ascii_case(column)) {
+                    return Err(format!("there is a column {column} already"));
+                }
+                self.table.schema.fields.push(Field { description: description.clone(), ..to.field(column) });
+                let source = description.as_deref().and_then(|text| text.strip_prefix("Source column: "));
+                let source =
+                    source.and_then(|text| serde_json::Deserializer::from_str(text).into_iter::<String>().next());
+                let source = source.and_then(Result::ok).unwrap_or_else(|| column.clone());
+                if matches!(step, Step::Add { .. })
+                    && let Some(id) = now.get(&source)
+                {
+                    self.holds.insert(column.clone(), *id);
+                }
+            }
+            Step::Replace { column, copy, replaced, .. } => {
+                // The copy is filled from the column.
+                if let Some(held) = self.holds.get(column).copied() {
+                    self.holds.insert(copy.clone(), held);
+                }
+                self.rename(column, replaced)?;
+                self.rename(copy, column)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Plays one history; what was wrong.
+///
+/// # Errors
+/// What was wrong.
+pub fn play(history: &History, modes: Modes) -> Result<usize, String> {
+    let played = history.played();
+    let (name, source) = (
+        TableName { dataset: "replica".to_owned(), table: "play_t".to_owned() },
+        SourceTable { schema: "play".to_owned(), table: "t".to_owned() },
+    );
+    let dropped = if modes.drop { DroppedColumns::Drop } else { DroppedColumns::Keep };
+    let mut controls: Vec<_> =
+        played.sent.iter().filter(|sent| sent.is_control && sent.message.control() != "{}").collect();
+    controls.sort_by_key(|sent| sent.window);
+    // What a run knows is in the order in which DMS sent it.
+    let order = |sent: &super::source::Sent| played.sent.iter().position(|other| std::ptr::eq(other, sent));
+    let windows: BTreeSet<usize> = controls.iter().map(|sent| sent.window).collect();
+    let mut r#final: Option<Final> = None;
+    let mut random = Random(history.ops.first().map_or(0, |op| op.seed)).split();
+    for window in windows {
+        let mut known: Vec<_> = controls.iter().filter(|sent| sent.window <= window).collect();
+        known.sort_by_key(|sent| order(sent));
+        let mut history = SourceHistory::default();
+        for sent in &known {
+            history.take(sent.message.operation(), sent.message.control()).map_err(|error| error.to_string())?;
+        }
+        let (Some(newest), Some(last)) = (history.newest(), known.last()) else { continue };
+        let state = &played.states[last.state];
+        let now: BTreeMap<String, usize> =
+            state.columns.iter().map(|(name, _)| name.clone()).zip(state.ids.iter().copied()).collect();
+        let table = match &mut r#final {
+            Some(table) => table,
+            none => {
+                let table = new_table("p", &name, &source, newest, Deletes::Hard).map_err(|error| error.to_string())?.0;
+                let existing = FinalTable::existing(name.clone(), &source, &table, Some(newest), Deletes::Hard);
+                let columns = existing.map_err(|error| error.to_string())?.columns;
+                let holds = columns.iter().filter_map(|column| Some((column.name.clone(), *now.get(&column.member)?)));
+                none.insert(Final { holds: holds.collect(), table })
+            }
+        };
+        // It may be interrupted after any step, and the next run finds more.
+        let most = if random.one_in(4) { random.below(4) } else { STEPS };
+        let mut taken = Vec::new();
+        let is_done = loop {
+            let next = difference(&name, &source, &table.table, &history, dropped, &BTreeSet::new()).step;
+            let Some(step) = next else { break true };
+            if taken.len() == STEPS {
+                return Err(format!("after the records of merge {}: no end of {:?}", window + 1, &taken[STEPS - 6..]));
+            }
+            if taken.len() == most {
+                break false;
+            }
+            taken.push(step.in_short());
+            table
+                .apply(&step, &now)
+                .map_err(|error| format!("after the records of merge {}: {error}: {taken:?}", window + 1))?;
+        };
+        if is_done {
+            let wrong = |what: String| format!("after the records of merge {}: {what}; steps: {taken:?}", window + 1);
+            check(table, &now, state, &history, (&name, &source)).map_err(wrong)?;
+        }
+    }
+    Ok(controls.len())
+}
+
+fn check(
+    table: &Final,
+    now: &BTreeMap<String, usize>,
+    state: &super::source::State,
+    history: &SourceHistory,
+    (name, source): (&TableName, &SourceTable),
+) -> Result<(), String> {
+    let taken = FinalTable::existing(name.clone(), source, &table.table, history.newest(), Deletes::Hard);
+    let taken = taken.map_err(|error| error.to_string())?;
+    for (member, id) in now {
+        // What took a dropped column's name may hold what that held: the docs say so.
+        if state.takers.contains(id) {
+            continue;
+        }
+        let mut columns = taken.columns.iter().filter(|column| column.member == *member);
+        let (Some(column), None) = (columns.next(), columns.next()) else {
+            return Err(format!("not one column of {:?} is for {member}", taken.columns));
+        };
+        let held = table.holds.get(&column.name);
+        if held != Some(id) {
+            return Err(format!("the column {} for {member} holds the values of {held:?}, not of {id}", column.name));
+        }
+    }
+    Ok(())
+}
+
+/// Plays until the time is over or a history is wrong.
+///
+/// # Panics
+/// When one is wrong.
+pub fn run(budget: Duration) -> Tally {
+    let until = Instant::now() + budget;
+    let mut seed = super::super::asked_seed().unwrap_or_else(super::super::new_seed);
+    let mut tally = Tally::default();
+    while tally.histories == 0 || Instant::now() < until && super::super::asked_seed().is_none() {
+        match play_seed(seed) {
+            Ok(steps) => tally.steps += steps,
+            Err(text) => panic!("{text}"),
+        }
+        tally.histories += 1;
+        seed = seed.wrapping_add(1);
+    }
+    tally
+}
+
+/// Plays a seed.
+///
+/// # Errors
+/// What was wrong, with the shortest history that is wrong.
+pub fn play_seed(seed: u64) -> Result<usize, String> {
+    let mut random = Random(seed);
+    let modes = Modes { soft: false, unchanged: random.one_in(3), drop: random.one_in(2) };
+    let windows = 3 + random.below(4);
+    let mut history = History::random(&mut random, windows, modes);
+    (history.made_by, history.has_details) = (MadeBy::Strait, true);
+    let mut what = match play(&history, modes) {
+        Ok(records) => return Ok(records),
+        Err(what) => what,
+    };
+    while let Some((shorter, why)) =
+        history.shorter().into_iter().find_map(|shorter| play(&shorter, modes).err().map(|why| (shorter, why)))
+    {
+        (history, what) = (shorter, why);
+    }
+    Err(format!("seed {seed}, {modes:?}: {what}\n  {}", history.in_words()))
+}
