@@ -233,6 +233,12 @@ impl Function {
         }
     }
 
+    /// The id of its process, for whoever measures it. None once that has ended.
+    #[must_use]
+    pub fn process_id(&self) -> Option<u32> {
+        held(&self.process).as_ref().filter(|process| !process.has_ended()).and_then(|process| process.id)
+    }
+
     /// How many processes were started so far.
     #[must_use]
     pub fn starts(&self) -> u64 {

@@ -1,0 +1,63 @@
+//! The stages between an event's bytes and rows, in this process.
+
+use std::hint::black_box;
+
+use anyhow::{Context, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use strait::config::TableFilter;
+use strait::log::LogBatch;
+use strait::{dms, kafka};
+
+use crate::cpu;
+use crate::inputs::Input;
+use crate::report::{Report, Samples};
+
+const RECORDS: usize = 5000;
+
+/// All stages in turn, each round.
+pub fn measure(short: bool, report: &mut Report) -> anyhow::Result<()> {
+    let input = Input::of(RECORDS)?;
+    let filter = TableFilter::parse("*").map_err(anyhow::Error::msg)?;
+    let event = kafka::decode_event(&input.event)?;
+    let mut messages = Vec::with_capacity(RECORDS);
+    for record in &event.records {
+        let kafka::Payload::Base64(text) = &record.value else { anyhow::bail!("a record without a value") };
+        messages.push(String::from_utf8(STANDARD.decode(text.as_ref())?)?);
+    }
+    let (mut whole, mut outer, mut envelope) = (Samples::default(), Samples::default(), Samples::default());
+    for _ in 0..if short { 5 } else { 60 } {
+        whole.push(per_record(|| {
+            let event = kafka::decode_event(&input.event)?;
+            let batch = LogBatch::from_event(&event, &filter, 1_772_442_000_000_000);
+            ensure!(black_box(batch.tally).records == RECORDS as u64, "records were lost");
+            Ok(())
+        })?);
+        outer.push(per_record(|| {
+            black_box(kafka::decode_event(&input.event)?);
+            Ok(())
+        })?);
+        envelope.push(per_record(|| {
+            for message in &messages {
+                black_box(dms::decode_message(message).context("a message that is none")?);
+            }
+            Ok(())
+        })?);
+    }
+    report.samples("decode_ns", "decode: event to encoded rows, all stages", "ns/record", &whole);
+    report.samples("decode_event_ns", "of that the Kafka event", "ns/record", &outer);
+    report.samples("decode_envelope_ns", "of that the DMS envelope", "ns/record", &envelope);
+    report.value(
+        "decode_base64_and_rows_ns",
+        "of that base64, surrogates and rows (the rest)",
+        "ns/record",
+        whole.median() - outer.median() - envelope.median(),
+    );
+    Ok(())
+}
+
+fn per_record(mut stage: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<f64> {
+    let before = cpu::of_this_thread()?;
+    stage()?;
+    Ok((cpu::of_this_thread()? - before) as f64 / RECORDS as f64)
+}
