@@ -6,7 +6,7 @@ PROFILE ?= ci
 BIN := target/$(PROFILE)
 ZIPS := target/zips
 
-.PHONY: help demo test fuzz mutations test-long lint build functions clean-embedded
+.PHONY: help demo test bench fuzz mutations test-long lint build functions clean-embedded
 
 help: ## What there is.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -22,6 +22,24 @@ TEST_THREADS ?= 4
 test: functions ## Everything that can be checked on one machine.
 	$(PYTHON) events/generate.py --check
 	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --profile $(PROFILE) --workspace --no-fail-fast
+
+# The functions are measured as deployed, out of the zips, which are built when a source is newer. The alternative in Rust is built by
+# itself, so that no feature that Strait asks of a shared crate makes it another one than its documentation's.
+SOURCES := Cargo.toml Cargo.lock $(shell find shared/src functions -name '*.rs' -o -name Cargo.toml)
+bench: ## What the functions cost, beside the alternatives: about 15 minutes and the release build (SHORT=1: whether it works; TABLES=500 for more tables).
+ifdef SHORT
+	$(CARGO) build --profile $(PROFILE) --workspace --bins
+	$(BIN)/strait-bench --short --functions $(BIN) --alternatives $(BIN)
+else
+	@for source in $(SOURCES); do [ $(ZIPS)/merge.zip -nt $$source ] || { $(MAKE) build; break; }; done
+	$(CARGO) build --release -p strait-bench-insert-all
+	$(CARGO) build --release -p strait-bench
+	@mkdir -p target/bench/functions
+	@for function in ingest merge; do \
+	  (cd target/bench/functions && $(PYTHON) -m zipfile -e ../../../$(ZIPS)/$$function.zip . && mv bootstrap $$function && chmod +x $$function) || exit 1; \
+	done
+	target/release/strait-bench --functions target/bench/functions --alternatives target/release --zips $(ZIPS) $(addprefix --tables ,$(TABLES))
+endif
 
 fuzz: ## libFuzzer over every reader and writer of text, MINUTES=10 each (TARGETS="names event" for some of them).
 	MINUTES=$(or $(MINUTES),10) CARGO=$(CARGO) ./fuzz/run $(TARGETS)

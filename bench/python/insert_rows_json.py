@@ -14,8 +14,7 @@ client = bigquery.Client(
 )
 
 
-def handle(body: bytes) -> bytes:
-    event = json.loads(body)
+def handler(event, context):
     rows = []
     for records in event["records"].values():
         for record in records:
@@ -38,4 +37,4 @@ def handle(body: bytes) -> bytes:
     errors = client.insert_rows_json("bench.cdc.log", rows)
     if errors:
         raise RuntimeError("rows were refused")
-    return b'{"batchItemFailures": []}'
+    return {"batchItemFailures": []}

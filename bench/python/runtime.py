@@ -1,5 +1,6 @@
-"""Feeds a handler from Lambda's Runtime API, with less work around it than AWS's own runtime client: the body goes to the handler as
-bytes, so that one which parses it faster may. Usage: runtime.py MODULE, which has `handle(body: bytes) -> bytes`."""
+"""Feeds a handler from Lambda's Runtime API with less work around it than AWS's own runtime client does, which is what runs on Lambda:
+the body goes to the handler as bytes, so that one which parses it faster may. Usage: runtime.py MODULE, which has
+`handle(body: bytes) -> bytes`."""
 
 import http.client
 import importlib

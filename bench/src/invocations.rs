@@ -24,6 +24,7 @@ struct Entry {
     what: &'static str,
     wire: Option<(&'static str, &'static str)>,
     function: Function,
+    process: Process,
     cpu: Samples,
     bytes: Samples,
     answer_bytes: Samples,
@@ -73,7 +74,7 @@ pub async fn measure(field: &Field, short: bool, report: &mut Report) -> anyhow:
             &large,
             1,
             "python_insert_rows_json_ns",
-            "Python: json, insert_rows_json, TLS",
+            "Python on Lambda: json, insert_rows_json, TLS",
             Some(("python_insert_rows_json_wire_bytes", "its bytes on the wire")),
         ),
         (
@@ -81,20 +82,30 @@ pub async fn measure(field: &Field, short: bool, report: &mut Report) -> anyhow:
             &large,
             1,
             "python_best_ns",
-            "Python: orjson, Storage Write API, TLS and gzip",
+            "Python on Lambda: orjson, Storage Write API, TLS and gzip",
             Some(("python_best_wire_bytes", "its bytes on the wire")),
+        ),
+        (
+            Contestant::PythonBare,
+            &large,
+            1,
+            "python_bare_ns",
+            "the same, given the event's bytes instead of AWS's runtime client",
+            None,
         ),
     ];
     let mut started = Vec::new();
     for (contestant, input, times, name, what, wire) in entries {
+        let function = field.start(contestant).await?;
         started.push(Entry {
+            process: Process::of(function.process_id())?,
+            function,
             contestant,
             input: Arc::clone(input),
             times,
             name,
             what,
             wire,
-            function: field.start(contestant).await?,
             cpu: Samples::default(),
             bytes: Samples::default(),
             answer_bytes: Samples::default(),
@@ -105,17 +116,12 @@ pub async fn measure(field: &Field, short: bool, report: &mut Report) -> anyhow:
     let warm_up = if short { 1 } else { 5 };
     for round in 0..rounds + warm_up {
         for entry in &mut started {
-            let process = Process::of(entry.function.process_id());
-            let before = match process {
-                Ok(process) if round > 0 => Some(process.cpu_ns_at_rest().await?),
-                _ => None,
-            };
-            let received = invoke(field, &entry.function, &entry.input, entry.times)
+            let before = entry.process.cpu_ns_at_rest().await?;
+            let received = invoke(field, (entry.contestant, &entry.function), &entry.input, entry.times)
                 .await
                 .with_context(|| format!("{:?}", entry.contestant))?;
-            let process = Process::of(entry.function.process_id())?;
-            let after = process.cpu_ns_at_rest().await?;
-            if let (Some(before), true) = (before, round >= warm_up) {
+            let after = entry.process.cpu_ns_at_rest().await?;
+            if round >= warm_up {
                 let records = (entry.input.records.len() * entry.times) as f64;
                 entry.cpu.push((after - before) as f64 / records);
                 entry.bytes.push(received.bytes_in as f64 / records);
@@ -140,6 +146,7 @@ fn ratios(entries: &[Entry], report: &mut Report) -> anyhow::Result<()> {
     for (name, other, what) in [
         ("vs_crate_insert_all", "crate_insert_all_ns", "ingest against the crate's insert_all"),
         ("vs_python_best", "python_best_ns", "ingest against the best Python"),
+        ("vs_python_bare", "python_bare_ns", "ingest against the same without AWS's runtime client"),
         ("vs_python_obvious", "python_insert_rows_json_ns", "ingest against the obvious Python"),
     ] {
         let other = of(other)?;
@@ -149,8 +156,13 @@ fn ratios(entries: &[Entry], report: &mut Report) -> anyhow::Result<()> {
 }
 
 /// Invokes `times` times and lets the sink check what arrived.
-async fn invoke(field: &Field, function: &Function, input: &Arc<Input>, times: usize) -> anyhow::Result<Received> {
-    field.sink.expect(input, None);
+async fn invoke(
+    field: &Field,
+    (contestant, function): (Contestant, &Function),
+    input: &Arc<Input>,
+    times: usize,
+) -> anyhow::Result<Received> {
+    field.sink.expect(input, contestant.keeps_the_text(), None);
     for _ in 0..times {
         one(function, input).await?;
     }
@@ -173,7 +185,7 @@ pub async fn measure_memory(field: &Field, short: bool, report: &mut Report) -> 
     let largest = Arc::new(Input::largest()?);
     let function = field.start(Contestant::Strait).await?;
     for _ in 0..if short { 2 } else { 20 } {
-        invoke(field, &function, &largest, 1).await?;
+        invoke(field, (Contestant::Strait, &function), &largest, 1).await?;
     }
     let process = Process::of(function.process_id())?;
     let what = "most memory, events of 6 MB";
@@ -184,11 +196,11 @@ pub async fn measure_memory(field: &Field, short: bool, report: &mut Report) -> 
     }
     let large = Arc::new(Input::of(5000)?);
     let function = field.start(Contestant::Strait).await?;
-    invoke(field, &function, &large, 1).await?;
+    invoke(field, (Contestant::Strait, &function), &large, 1).await?;
     let process = Process::of(function.process_id())?;
     let mut resident = Vec::new();
     for invocation in 2..=1000 {
-        invoke(field, &function, &large, 1).await?;
+        invoke(field, (Contestant::Strait, &function), &large, 1).await?;
         if invocation % 100 == 0 {
             process.cpu_ns_at_rest().await?;
             resident.push(process.resident_bytes()? as f64 / MB);
@@ -210,7 +222,7 @@ pub async fn measure_cold_start(field: &Field, short: bool, report: &mut Report)
         let function = field.start(Contestant::Strait).await?;
         let process = Process::of(function.process_id())?;
         ready.push(process.cpu_ns_at_rest().await? as f64 / 1e6);
-        field.sink.expect(&input, Some(process));
+        field.sink.expect(&input, true, Some(process.clone()));
         one(&function, &input).await?;
         let cpu_ns = field.sink.received(1)?.cpu_ns_at_first_append.context("no append arrived")?;
         first.push(cpu_ns as f64 / 1e6);

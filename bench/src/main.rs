@@ -2,7 +2,12 @@
 //! BigQuery's end of the wire, [`contestants`] are the programs, [`invocations`] drives them in turn; [`merges`] runs `merge` on the
 //! embedded BigQuery; [`report`] is what is printed. Everything runs on loopback and the figures are CPU time, so that they mean the same
 //! on a busy machine. It must never change what it measures: the functions are the built ones, with nothing set but their variables.
-#![allow(clippy::as_conversions, clippy::print_stdout, clippy::print_stderr, reason = "figures for people, on standard output")]
+#![allow(
+    clippy::as_conversions,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "figures for people, on standard output"
+)]
 
 mod contestants;
 mod cpu;
@@ -40,6 +45,9 @@ struct Arguments {
     /// The folder of the zips that are deployed, if they were built.
     #[arg(long)]
     zips: Option<PathBuf>,
+    /// The numbers of tables with news; 1, 10 and 100 unless given.
+    #[arg(long, value_delimiter = ',')]
+    tables: Vec<u64>,
     /// Only these parts: decode, invocations, cold-start, merges, tables.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
@@ -80,13 +88,17 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
             invocations::measure_cold_start(&field, arguments.short, &mut report).await?;
         }
     }
-    if wanted("merges") {
-        step("merges");
-        merges::measure_sizes(arguments, &mut report).await?;
-    }
-    if wanted("tables") {
-        step("tables with news");
-        merges::measure_tables(arguments, &mut report).await?;
+    if wanted("merges") || wanted("tables") {
+        step("the embedded BigQuery");
+        let bigquery = merges::bigquery().await?;
+        if wanted("merges") {
+            step("merges");
+            merges::measure_sizes(arguments, &bigquery, &mut report).await?;
+        }
+        if wanted("tables") {
+            step("tables with news");
+            merges::measure_tables(arguments, &bigquery, &mut report).await?;
+        }
     }
     if let Some(zips) = &arguments.zips {
         report.zips(zips)?;

@@ -62,12 +62,16 @@ impl Services {
 fn private_key(folder: &Path) -> anyhow::Result<String> {
     let path = folder.join("service-account-key.pem");
     if !path.is_file() {
-        let made = Command::new("openssl")
-            .args(["genpkey", "-quiet", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out"])
-            .arg(&path)
-            .status()
-            .context("openssl is needed to make a service account's key")?;
-        ensure!(made.success(), "openssl could not make a key");
+        let file = path.display().to_string();
+        openssl(&["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", &file])?;
     }
     Ok(std::fs::read_to_string(path)?)
+}
+
+/// Runs openssl.
+pub fn openssl(arguments: &[&str]) -> anyhow::Result<()> {
+    let made =
+        Command::new("openssl").args(arguments).output().context("openssl is needed for keys and certificates")?;
+    ensure!(made.status.success(), "openssl {}: {}", arguments.join(" "), String::from_utf8_lossy(&made.stderr));
+    Ok(())
 }
