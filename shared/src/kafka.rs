@@ -15,7 +15,7 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::json_text::{self, JsonFault};
+use crate::json_text::{self, FromObject, JsonFault};
 
 /// Who polls the topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,11 +103,7 @@ pub enum EventError {
 /// # Errors
 /// What it is instead of a Kafka event; or which record has no identity.
 pub fn decode_event(body: &[u8]) -> Result<MskEvent<'_>, EventError> {
-    // serde would read the envelope from a list, too, by the places of its members.
-    if !body.trim_ascii_start().starts_with(b"{") {
-        return Err(not_kafka(body));
-    }
-    let envelope: Envelope<'_> = serde_json::from_slice(body).map_err(|_| not_kafka(body))?;
+    let FromObject::<Envelope<'_>>(envelope) = serde_json::from_slice(body).map_err(|_| not_kafka(body))?;
     let source = envelope.source.and_then(|raw| EventSource::of(&json_text::string_value(raw)?));
     let (Some(source), Some(groups)) = (source, envelope.groups) else {
         return Err(not_kafka(body));

@@ -317,6 +317,11 @@ impl RestFault {
         Self { method, path, status, body: "<html>4111111111111111</html>".to_owned(), took_effect: false }
     }
 
+    /// JSON, but no object.
+    pub(crate) fn list(method: Method, path: &'static str) -> Self {
+        Self { method, path, status: 200, body: "[]".to_owned(), took_effect: false }
+    }
+
     /// The call is done, and only its answer is lost.
     pub(crate) fn after_it_took_effect(mut self) -> Self {
         self.took_effect = true;

@@ -20,6 +20,7 @@ use super::error::{Error, ErrorKind};
 use super::retry::with_retries;
 use super::table_resource::Table;
 use super::table_spec::TableSpec;
+use crate::json_text::FromObject;
 use crate::names::TableName;
 
 /// A connection is made in a fraction of this or not at all.
@@ -266,7 +267,7 @@ impl BigQuery {
             return Err(http_error(call.name, call.target, status, &bytes));
         }
         // serde's text quotes the answer, which may hold row values: it is not kept.
-        serde_json::from_slice(&bytes).map_err(|_| {
+        serde_json::from_slice(&bytes).map(|FromObject(answer)| answer).map_err(|_| {
             Error::new(ErrorKind::UnexpectedAnswer, call.name, call.target).with_detail("not the JSON expected")
         })
     }

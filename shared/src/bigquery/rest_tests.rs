@@ -65,8 +65,10 @@ async fn transient_answers_are_retried() {
         assert_eq!(client(&server).await.get_table(&log(), far()).await.unwrap(), None, "{status} {reason}");
         assert_eq!(server.paths().len(), 3, "{status} {reason}");
     }
-    let server = FakeRest::start([RestFault::html(Method::GET, "/tables/log", 502)]).await;
-    assert_eq!(client(&server).await.get_table(&log(), far()).await.unwrap(), None);
+    for fault in [RestFault::html(Method::GET, "/tables/log", 502), RestFault::list(Method::GET, "/tables/log")] {
+        let server = FakeRest::start([fault]).await;
+        assert_eq!(client(&server).await.get_table(&log(), far()).await.unwrap(), None);
+    }
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::config::glob_matches;
+use crate::json_text::FromObject;
 use crate::names::SourceTable;
 
 /// What a run is asked for.
@@ -67,11 +68,10 @@ impl Asked {
                 Err(_) => Err(NotAMergeEvent { what: "it has a detail-type but is not of EventBridge's form" }),
             };
         }
-        // serde reads a struct from an array too.
         if !event.is_object() {
             return Err(NotAMergeEvent { what: "it is no JSON object" });
         }
-        let by_hand: ByHand =
+        let FromObject::<ByHand>(by_hand) =
             serde_json::from_value(event).map_err(|_| NotAMergeEvent { what: "its members are not known" })?;
         let time = |text: &str, what| {
             text.parse::<Timestamp>().map(Timestamp::as_microsecond).map_err(|_| NotAMergeEvent { what })

@@ -6,6 +6,8 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{self, MapAccess, Visitor};
 
+use crate::json_text::FromObject;
+
 /// A source table as DMS describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceDefinition {
@@ -42,7 +44,7 @@ pub enum DefinitionError {
 #[derive(Deserialize)]
 struct Control {
     #[serde(rename = "table-def")]
-    table_def: Option<TableDef>,
+    table_def: Option<FromObject<TableDef>>,
 }
 
 #[derive(Deserialize)]
@@ -88,7 +90,7 @@ impl<'de> Deserialize<'de> for OrderedColumns {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<OrderedColumns, A::Error> {
                 let mut columns: Vec<SourceColumn> = Vec::new();
-                while let Some((name, def)) = map.next_entry::<String, ColumnDef>()? {
+                while let Some((name, FromObject(def))) = map.next_entry::<String, FromObject<ColumnDef>>()? {
                     if columns.iter().any(|column| column.name == name) {
                         return Err(de::Error::custom("a column is defined twice"));
                     }
@@ -104,8 +106,8 @@ impl<'de> Deserialize<'de> for OrderedColumns {
 impl SourceDefinition {
     /// Reads the `control` object of a `create-table` record, as the log keeps it in `data`.
     pub fn from_control(control: &str) -> Result<Self, DefinitionError> {
-        let control: Control = serde_json::from_str(control).map_err(DefinitionError::Malformed)?;
-        let definition = control.table_def.ok_or(DefinitionError::Missing)?;
+        let FromObject::<Control>(control) = serde_json::from_str(control).map_err(DefinitionError::Malformed)?;
+        let FromObject(definition) = control.table_def.ok_or(DefinitionError::Missing)?;
         Ok(Self { columns: definition.columns.0, primary_key: definition.primary_key })
     }
 }
@@ -123,7 +125,7 @@ pub struct SourceHistory {
 #[derive(Deserialize)]
 struct Alteration {
     #[serde(rename = "old-table-def")]
-    old_table_def: Option<TableDef>,
+    old_table_def: Option<FromObject<TableDef>>,
 }
 
 impl SourceHistory {
@@ -139,8 +141,8 @@ impl SourceHistory {
         }
         let mut definition = SourceDefinition::from_control(control)?;
         let before = serde_json::from_str::<Alteration>(control).ok().and_then(|control| control.old_table_def);
-        let before =
-            before.map(|before| SourceDefinition { columns: before.columns.0, primary_key: before.primary_key });
+        let before = before
+            .map(|FromObject(before)| SourceDefinition { columns: before.columns.0, primary_key: before.primary_key });
         self.is_renamed_away = false;
         let known = before.as_ref().or(self.newest.as_ref());
         let renamed = match known {
@@ -247,5 +249,22 @@ mod tests {
             SourceDefinition::from_control(r#"{"table-def":{"columns":[]}}"#),
             Err(DefinitionError::Malformed(_))
         ));
+    }
+
+    /// serde reads a struct from a list, too, by the places of its members.
+    #[test]
+    fn a_list_is_no_definition() {
+        for control in [
+            r#"[{"columns":{"id":{"type":"INT64"}},"primary-key":["id"]}]"#,
+            r#"{"table-def":[{"id":{"type":"INT64"}},["id"]]}"#,
+            r#"{"table-def":{"columns":{"id":["INT64",null,null]}}}"#,
+        ] {
+            let read = SourceDefinition::from_control(control);
+            assert!(matches!(read, Err(DefinitionError::Malformed(_))), "{control}: {read:?}");
+        }
+        let mut history = SourceHistory::default();
+        let control = r#"{"table-def":{"columns":{"id":{"type":"INT64"}}},"old-table-def":[{"a":{"type":"INT8"}},[]]}"#;
+        history.take("rename-column", control).unwrap();
+        assert_eq!((history.earlier(), history.renames()), (&[][..], &[][..]));
     }
 }
