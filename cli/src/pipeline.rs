@@ -126,6 +126,14 @@ pub enum PipelineError {
     /// The Runtime API.
     #[error(transparent)]
     Runtime(#[from] RuntimeApiError),
+    /// A function whose start fails, as every next one would.
+    #[error("the function `{name}` does not start: {reason}")]
+    NotStarted {
+        /// `ingest` or `merge`.
+        name: String,
+        /// What it says of that.
+        reason: String,
+    },
     /// A statement on the embedded BigQuery.
     #[error(transparent)]
     Query(#[from] QueryError),
@@ -243,6 +251,12 @@ impl Pipeline {
         };
         let ingest = Function::start(function("ingest", ingest, settings.ingest_timeout)).await?;
         let merge = Function::start(function("merge", merge, settings.merge_timeout)).await?;
+        for function in [&ingest, &merge] {
+            function.until_ready().await.map_err(|outcome| PipelineError::NotStarted {
+                name: function.name().to_owned(),
+                reason: in_words(&outcome),
+            })?;
+        }
         Ok(Self { bigquery, ingest, merge, config, ingest_time: Mutex::default(), merge_time: Mutex::default() })
     }
 

@@ -31,6 +31,8 @@ pub const PAYLOAD_LIMIT: usize = 6 * 1024 * 1024;
 
 /// Lambda gives 10 s before the first `next`; a shared machine with a debug build gets more.
 const INIT_TIMEOUT: Duration = Duration::from_secs(60);
+/// A process that has said that it cannot start is given this long to end by itself.
+const INIT_EXIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// After SIGKILL only the kernel is waited for.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 /// The pipes of a process that ended hold at most this much longer, unless a child of it keeps them open.
@@ -202,6 +204,20 @@ impl Function {
         Ok(Invocation { outcome, duration, init_duration })
     }
 
+    /// Waits until the process asks for its first invocation, if it has not yet.
+    ///
+    /// # Errors
+    /// How its start failed. The next invocation starts another process.
+    pub async fn until_ready(&self) -> Result<(), InvocationOutcome> {
+        let _turn = self.turn.lock().await;
+        let process = held(&self.process).clone();
+        let Some(process) = process else {
+            return Ok(());
+        };
+        let mut events = process.events.lock().await;
+        self.wait_until_ready(&process, &mut events).await.map(drop)
+    }
+
     /// Kills the process now (SIGKILL), whatever it is doing. An invocation in progress ends as [`InvocationOutcome::Exited`]; the
     /// next one starts a new process.
     pub async fn kill(&self) {
@@ -279,7 +295,11 @@ impl Function {
                     return Ok(Some(process.started.elapsed()));
                 }
                 Some(Err(outcome)) => {
-                    process.kill().await;
+                    // It has said why and is on its way out; what it still writes is part of its log.
+                    if tokio::time::timeout(INIT_EXIT_TIMEOUT, process.ended()).await.is_err() {
+                        process.kill().await;
+                    }
+                    process.drained().await;
                     return Err(outcome);
                 }
                 None => process.ended().await,
@@ -671,6 +691,7 @@ def post(path, body, headers={}):
         return error.code
 if os.environ.get("FAIL_INIT"):
     post("init/error", json.dumps({"errorType": "Config", "errorMessage": "no project"}).encode())
+    print("on its way out", flush=True)
     sys.exit(1)
 while True:
     event = urllib.request.urlopen(base + "invocation/next")
@@ -799,12 +820,22 @@ while True:
     #[tokio::test]
     async fn a_start_that_fails_is_the_invocations_error() {
         let Fixture { function, folder: _folder } = fixture(LONG, &[("FAIL_INIT", "1")]).await;
+        let failed = InvocationOutcome::Error { error_type: "Config".to_owned(), message: "no project".to_owned() };
+        assert_eq!(function.until_ready().await, Err(failed.clone()));
         for _ in 0..2 {
-            assert_eq!(
-                outcome(&function, "one").await,
-                InvocationOutcome::Error { error_type: "Config".to_owned(), message: "no project".to_owned() }
-            );
+            assert_eq!(outcome(&function, "one").await, failed);
         }
+        assert_eq!(function.starts(), 3);
+        assert_eq!(function.log(), ["on its way out"; 3].join("\n"), "what it wrote after it had told");
+    }
+
+    #[tokio::test]
+    async fn a_start_is_waited_for_once() {
+        let Fixture { function, folder: _folder } = fixture(LONG, &[]).await;
+        function.until_ready().await.unwrap();
+        function.until_ready().await.unwrap();
+        assert_eq!(function.invoke("one").await.unwrap().outcome, echoed("one"));
+        assert_eq!(function.starts(), 1);
     }
 
     #[tokio::test]

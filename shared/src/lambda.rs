@@ -21,6 +21,9 @@ use crate::secrets::SecretError;
 /// Kept back from Lambda's own deadline: the answer has to be on its way before the function is stopped.
 const ANSWER_TIME: Duration = Duration::from_millis(1500);
 
+/// The Runtime API is on the same machine; and the process has to end whether it answers or not.
+const INIT_ERROR_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// What is known of an invocation beside its event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invocation {
@@ -124,21 +127,45 @@ pub fn install_tls() {
 /// The configuration from the process's environment.
 ///
 /// # Errors
-/// Every problem at once, each with its variable's name; never a value that could be a secret.
-pub fn read_config() -> Result<Config, Vec<String>> {
+/// `Configuration`, with every problem at once, each with its variable's name; never a value that could be a secret.
+pub fn read_config() -> Result<Config, InvocationError> {
     // A variable that is not UTF-8 cannot be one of ours: ours are read as text, and so reported where they are missing.
     let vars = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())));
     Config::from_vars(vars).map_err(|error| {
         let problems = error.problems.iter();
-        problems.map(|problem| format!("{}: {}", problem.name, problem.text)).collect()
+        let problems: Vec<String> = problems.map(|problem| format!("{}: {}", problem.name, problem.text)).collect();
+        InvocationError::new("Configuration", problems.join("; "))
     })
 }
 
-/// Says once, in one line, all that keeps the function from starting. The caller then exits with a failure, before it
-/// asks Lambda for the first invocation.
-pub fn report_startup_problems(problems: &[String]) {
-    tracing::error!(problems = problems.len(), "the function cannot start: {}", problems.join("; "));
+/// Says what keeps the function from starting: in its log, and to Lambda, which gives it as the answer to whoever invokes the function. The
+/// caller then exits with a failure, before it asks Lambda for the first invocation.
+pub async fn report_startup_error(error: &InvocationError) {
+    tracing::error!(error_type = error.error_type, "the function cannot start: {}", error.message);
+    // Where there is no Lambda, the log is all.
+    let Ok(runtime_api) = std::env::var("AWS_LAMBDA_RUNTIME_API") else {
+        return;
+    };
+    if let Err(cause) = post_init_error(&runtime_api, error).await {
+        tracing::warn!(reason = %cause.without_url(), "Lambda could not be told why the function does not start");
+    }
+}
+
+/// Tells Lambda's Runtime API at `runtime_api` (`host:port`) that the initialisation failed
+/// (<https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-initerror>). lambda_runtime makes this call for SnapStart's
+/// hooks alone, and only with a Rust type's name for the error's type.
+async fn post_init_error(runtime_api: &str, error: &InvocationError) -> Result<(), reqwest::Error> {
+    // The Runtime API is on the same machine, never behind a proxy.
+    let client = reqwest::Client::builder().no_proxy().timeout(INIT_ERROR_TIMEOUT).build()?;
+    client
+        .post(format!("http://{runtime_api}/2018-06-01/runtime/init/error"))
+        .header("Lambda-Runtime-Function-Error-Type", error.error_type)
+        .json(&Diagnostic::from(error.clone()))
+        .send()
+        .await?
+        .error_for_status()
+        .map(drop)
 }
 
 /// Answers Lambda's invocations with `handler`, one at a time, until the process is stopped.
@@ -220,6 +247,35 @@ mod tests {
         let error = without_panic(&handler, Bytes::new(), invocation()).await.unwrap_err();
         assert_eq!(error.error_type(), "Panic");
         assert!(!error.message().contains("4111"));
+    }
+
+    #[tokio::test]
+    async fn lambda_is_told_why_a_function_does_not_start() {
+        use axum::body::Bytes;
+        use axum::http::{HeaderMap, StatusCode, Uri};
+
+        let told: Arc<Mutex<Vec<String>>> = Arc::default();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let runtime_api = listener.local_addr().unwrap().to_string();
+        let seen = Arc::clone(&told);
+        let router = axum::Router::new().fallback(async move |uri: Uri, headers: HeaderMap, body: Bytes| {
+            let error_type = headers.get("lambda-runtime-function-error-type").unwrap().to_str().unwrap().to_owned();
+            seen.lock().unwrap().extend([uri.path().to_owned(), error_type, String::from_utf8(body.into()).unwrap()]);
+            StatusCode::ACCEPTED
+        });
+        let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        install_tls();
+        let error = InvocationError::new("Configuration", "STRAIT_PROJECT: missing");
+        post_init_error(&runtime_api, &error).await.unwrap();
+        server.abort();
+        let expected = [
+            "/2018-06-01/runtime/init/error",
+            "Configuration",
+            r#"{"errorType":"Configuration","errorMessage":"STRAIT_PROJECT: missing"}"#,
+        ];
+        assert_eq!(*told.lock().unwrap(), expected);
+        // Nobody there: it is not waited for.
+        assert!(post_init_error("127.0.0.1:9", &error).await.is_err());
     }
 
     #[test]

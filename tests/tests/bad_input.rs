@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
+use std::process::Command;
 use std::time::Duration;
 
 use base64::Engine;
@@ -11,22 +12,21 @@ use strait_cli::msk;
 use strait_cli::runtime_api::InvocationOutcome;
 use strait_tests::history::{Message, Table};
 use strait_tests::pipeline::{NOTHING_FAILED, Pipeline, answer, failure, function, of};
-use strait_tests::{event, run};
+use strait_tests::{event, programs, run};
 
 const PLANTED: &str = "MIIEvQIBADANBgkqPLANTEDSECRET";
 
-/// What a function that must not start says on its way out.
-async fn refusal(name: &str, variables: &[(&str, &str)]) -> String {
+/// What a function that must not start says on its way out: the type and message of the error that Lambda is told, and its log.
+async fn refusal(name: &str, variables: &[(&str, &str)]) -> (String, String, String) {
     let environment: BTreeMap<String, String> =
         variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let function = function(name, environment, Duration::from_secs(30)).await;
     let invocation = function.invoke("{}").await.unwrap();
     assert_eq!(invocation.init_duration, None, "{name} asked for an invocation");
-    let InvocationOutcome::Exited { status, .. } = invocation.outcome else {
-        panic!("{name} should have ended: {:?}", invocation.outcome);
+    let InvocationOutcome::Error { error_type, message } = invocation.outcome else {
+        panic!("{name} should have told why it does not start: {:?}", invocation.outcome);
     };
-    assert!(!status.unwrap().success(), "{name} ended with success");
-    function.log()
+    (error_type, message, function.log())
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn every_mistake_of_a_configuration_is_named_at_once_and_no_secret_with_it() {
     run(async {
         let credential = json!({"type": "service_account", "private_key": PLANTED}).to_string();
         for name in ["ingest", "merge"] {
-            let said = refusal(
+            let (error_type, told, said) = refusal(
                 name,
                 &[
                     ("STRAIT_LOG_TABEL", "cdc.log"),
@@ -47,6 +47,7 @@ fn every_mistake_of_a_configuration_is_named_at_once_and_no_secret_with_it() {
                 ],
             )
             .await;
+            assert_eq!(error_type, "Configuration");
             for expected in [
                 "STRAIT_PROJECT",
                 "STRAIT_LOG_TABEL",
@@ -57,9 +58,12 @@ fn every_mistake_of_a_configuration_is_named_at_once_and_no_secret_with_it() {
                 "STRAIT_BIGQUERY_REST_URL",
             ] {
                 assert!(said.contains(expected), "{name} does not name {expected}:\n{said}");
+                assert!(told.contains(expected), "{name} does not tell {expected}:\n{told}");
             }
-            assert!(said.contains("`hard` or `soft`"), "what was expected is missing:\n{said}");
-            assert!(!said.contains("PLANTED"), "a secret is in the log:\n{said}");
+            for text in [&said, &told] {
+                assert!(text.contains("`hard` or `soft`"), "what was expected is missing:\n{text}");
+                assert!(!text.contains("PLANTED"), "a secret is in it:\n{text}");
+            }
             assert_eq!(said.lines().filter(|line| line.contains("STRAIT_DELETES")).count(), 1, "once:\n{said}");
         }
     });
@@ -69,10 +73,51 @@ fn every_mistake_of_a_configuration_is_named_at_once_and_no_secret_with_it() {
 fn a_function_without_any_configuration_says_what_it_needs() {
     run(async {
         for name in ["ingest", "merge"] {
-            let said = refusal(name, &[]).await;
-            assert!(said.contains("STRAIT_PROJECT") && said.contains("STRAIT_CREDENTIALS"), "{said}");
+            let (_, told, _) = refusal(name, &[]).await;
+            assert!(told.contains("STRAIT_PROJECT") && told.contains("STRAIT_CREDENTIALS"), "{told}");
         }
     });
+}
+
+/// Outside Lambda, or where Lambda does not answer, the exit status and the log are all there is.
+#[test]
+fn a_function_that_cannot_start_ends_with_a_failure_whoever_listens() {
+    for name in ["ingest", "merge"] {
+        for runtime_api in [None, Some("127.0.0.1:9")] {
+            let mut command = Command::new(programs::program(name));
+            command.env_clear().envs(runtime_api.map(|address| ("AWS_LAMBDA_RUNTIME_API", address)));
+            let output = command.output().unwrap();
+            let said = String::from_utf8_lossy(&output.stdout);
+            assert_eq!(output.status.code(), Some(1), "{name}: {said}");
+            assert!(
+                said.contains(r#""error_type":"Configuration""#) && said.contains("STRAIT_PROJECT"),
+                "{name}: {said}"
+            );
+        }
+    }
+}
+
+/// A person at a terminal reads the same words, once.
+#[test]
+fn a_local_run_says_why_a_function_does_not_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let messages = folder.path().join("messages.jsonl");
+    std::fs::write(&messages, "{}\n").unwrap();
+    let output = Command::new(programs::program("strait"))
+        .args(["local", "--dms"])
+        .arg(&messages)
+        .env("STRAIT_CREDENTIALS_SECRET", "strait/credential")
+        .env("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+        .env("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+        .env("AWS_SECRET_ACCESS_KEY", PLANTED)
+        .output()
+        .unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(!output.status.success(), "{said}");
+    let expected = "the function `ingest` does not start: SecretsManagerUnreachable: Secrets Manager could not be reached for the secret \
+                    strait/credential";
+    assert_eq!(said.matches(expected).count(), 1, "{said}");
+    assert!(!said.contains("PLANTED"), "{said}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use strait::bigquery::connect::connect;
+use strait::lambda::InvocationError;
 use strait::merge::run::MergeHandler;
 use strait::{lambda, telemetry};
 
@@ -16,8 +17,8 @@ fn main() -> anyhow::Result<ExitCode> {
 async fn serve() -> anyhow::Result<ExitCode> {
     let handler = match set_up().await {
         Ok(handler) => handler,
-        Err(problems) => {
-            lambda::report_startup_problems(&problems);
+        Err(error) => {
+            lambda::report_startup_error(&error).await;
             return Ok(ExitCode::FAILURE);
         }
     };
@@ -28,9 +29,9 @@ async fn serve() -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Everything that keeps the function from starting, at once.
-async fn set_up() -> Result<MergeHandler, Vec<String>> {
+/// The handler, or what keeps the function from starting.
+async fn set_up() -> Result<MergeHandler, InvocationError> {
     let config = lambda::read_config()?;
-    let connections = connect(&config).await.map_err(|error| vec![error.to_string()])?;
+    let connections = connect(&config).await?;
     Ok(MergeHandler::new(config, connections))
 }
