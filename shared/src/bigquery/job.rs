@@ -21,6 +21,9 @@ use super::retry::{Retries, with_retries};
 const POLL: Duration = Duration::from_secs(10);
 /// Jobs started by one call for one statement: the first and two more after failures that BigQuery calls transient.
 const MAX_ATTEMPTS: u32 = 3;
+/// The same where BigQuery wants to be asked less often: the waits between so many reach over the ten seconds by which it counts changes of
+/// one table (<https://cloud.google.com/bigquery/quotas#standard_tables>). Such a job has cost nothing.
+const MAX_ATTEMPTS_WHEN_LIMITED: u32 = 10;
 /// Ids of earlier, failed runs of the same statement that are stepped over before giving up.
 const MAX_FAILED_BEFORE: u32 = 32;
 
@@ -116,6 +119,7 @@ impl BigQuery {
     pub async fn run_query(&self, request: &JobRequest, deadline: Instant) -> Result<QueryAnswer, Error> {
         let mut started = 0;
         let mut suffix = 0;
+        let mut retries = Retries::until(deadline);
         loop {
             let job_id = format!("{}_{suffix}", request.job_id);
             suffix += 1;
@@ -136,10 +140,11 @@ impl BigQuery {
                 continue;
             }
             started += 1;
-            if started >= MAX_ATTEMPTS || !is_transient_job_failure(&failure.reason, &failure.message) {
+            let most = if is_rate_limit(&failure.reason) { MAX_ATTEMPTS_WHEN_LIMITED } else { MAX_ATTEMPTS };
+            if started >= most || !is_transient_job_failure(&failure.reason, &failure.message) {
                 return Err(error);
             }
-            Retries::until(deadline).pause(error).await?;
+            retries.pause(error).await?;
         }
     }
 
@@ -322,20 +327,21 @@ fn count(number: usize) -> u64 {
 
 /// Whether the same statement may succeed under a new job id: an error inside BigQuery, or another statement that
 /// changed the table meanwhile (<https://cloud.google.com/bigquery/docs/error-messages>). BigQuery gives the second
-/// as `invalidQuery`, so only its text tells it from a wrong statement.
+/// as `invalidQuery`, so only its text tells it from a wrong statement. `stopped` is not among them: somebody has cancelled the job, and would
+/// have to do so again and again; the next run takes the work up.
 #[must_use]
 pub fn is_transient_job_failure(reason: &str, message: &str) -> bool {
-    matches!(
-        reason,
-        "backendError"
-            | "internalError"
-            | "rateLimitExceeded"
-            | "jobBackendError"
-            | "jobInternalError"
-            | "jobRateLimitExceeded"
-            | "tableUnavailable"
-    ) || message.contains("Could not serialize access to")
+    is_rate_limit(reason)
+        || matches!(
+            reason,
+            "backendError" | "internalError" | "jobBackendError" | "jobInternalError" | "tableUnavailable"
+        )
+        || message.contains("Could not serialize access to")
         || message.contains("due to concurrent update")
+}
+
+fn is_rate_limit(reason: &str) -> bool {
+    matches!(reason, "rateLimitExceeded" | "jobRateLimitExceeded")
 }
 
 /// A page of a job's answer. gcp_bigquery_client's model refuses a column of a type that it does not know.

@@ -124,6 +124,42 @@ async fn a_transient_failure_takes_the_next_id_three_times_at_most() {
     assert_eq!(server.jobs().len(), 3);
 }
 
+/// BigQuery counts a table's changes by ten seconds: three attempts within one would all meet the same limit.
+#[tokio::test]
+async fn a_rate_limit_is_waited_out_for_longer_than_a_failure() {
+    let limited = |reason| JobPlan { failure: Some((reason, "too many")), ..JobPlan::default() };
+    let server = FakeRest::start([]).await;
+    server.plan((0..5).map(|number| limited(["rateLimitExceeded", "jobRateLimitExceeded"][number % 2])));
+    let answer = client(&server).await.run_query(&request(), far()).await.unwrap();
+    assert_eq!(answer.job_id, "job_5");
+
+    server.plan(vec![limited("rateLimitExceeded"); 99]);
+    let deadline = soon();
+    let error = client(&server).await.run_query(&JobRequest::new("SELECT 1", "more"), deadline).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::DeadlinePassed);
+    assert!(Instant::now() < deadline + Duration::from_millis(500));
+}
+
+#[tokio::test]
+async fn a_job_that_somebody_stopped_is_not_started_again_at_once() {
+    let server = FakeRest::start([]).await;
+    let stopped = JobPlan { failure: Some(("stopped", "Job execution was cancelled")), ..JobPlan::default() };
+    server.plan([stopped]);
+    let error = client(&server).await.run_query(&request(), far()).await.unwrap_err();
+    assert_eq!((error.kind(), error.reason()), (ErrorKind::JobFailed, Some("stopped")));
+    assert_eq!(server.jobs().len(), 1);
+    // The next call is another matter.
+    assert_eq!(client(&server).await.run_query(&request(), far()).await.unwrap().job_id, "job_1");
+}
+
+#[tokio::test]
+async fn a_job_whose_start_was_answered_too_late_and_that_ends_with_an_error_is_run_again() {
+    let lost = RestFault::google(Method::POST, "/jobs", 503, "backendError").after_it_took_effect();
+    let server = FakeRest::start([lost]).await;
+    server.plan([JobPlan { failure: Some(("backendError", "try again")), ..JobPlan::default() }]);
+    assert_eq!(client(&server).await.run_query(&request(), far()).await.unwrap().job_id, "job_1");
+}
+
 #[tokio::test]
 async fn a_wrong_statement_fails_once_with_its_reason_and_job_but_without_its_values() {
     let server = FakeRest::start([]).await;

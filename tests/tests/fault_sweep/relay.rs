@@ -54,6 +54,8 @@ pub enum Fault {
     Page(u16),
     /// REST: it takes effect, and an HTML page comes back.
     PageAfter(u16),
+    /// `jobs.insert`: the job is accepted, and then ends with an error of this reason. It has done nothing, and keeps its id.
+    JobEnds(&'static str),
     /// gRPC: this status, and it is not carried out.
     Grpc(u8),
     /// gRPC: it takes effect, and this status is what comes back.
@@ -104,6 +106,8 @@ impl Drop for Open {
 
 struct Inner {
     rules: Mutex<Vec<Rule>>,
+    /// Jobs that were accepted and ended with an error, with its reason.
+    ended_jobs: Mutex<HashMap<String, &'static str>>,
     calls: Mutex<Vec<Call>>,
     fired: watch::Sender<usize>,
     released: watch::Sender<u64>,
@@ -136,6 +140,39 @@ impl Inner {
             self.fired.send_modify(|count| *count += 1);
         }
         fault
+    }
+
+    /// What BigQuery says of a job that ended with an error, to whoever inserts it, asks for it or wants its results.
+    fn of_ended_job(&self, request: &[u8], fault: Option<Fault>) -> Option<Vec<u8>> {
+        let (verb, below, body) = rest_parts(request);
+        let below: Vec<&str> = below.iter().map(String::as_str).collect();
+        let mut ended = self.ended_jobs.lock().unwrap();
+        let id = match below.as_slice() {
+            ["jobs"] => body["jobReference"]["jobId"].as_str()?.to_owned(),
+            ["jobs" | "queries", id] => (*id).to_owned(),
+            _ => return None,
+        };
+        let known = ended.get(&id).copied();
+        let failure =
+            |reason: &str| json!({"reason": reason, "message": "injected fault: a job that ended with an error"});
+        let job = |state: Value| {
+            let mut job =
+                json!({"kind": "bigquery#job", "jobReference": {"projectId": "p", "jobId": id}, "configuration": {}});
+            job["status"] = state;
+            http(200, "application/json", &job.to_string())
+        };
+        match (verb.as_str(), below.as_slice(), known, fault) {
+            ("POST", ["jobs"], Some(_), _) => Some(status_answer(409, "duplicate")),
+            ("POST", ["jobs"], None, Some(Fault::JobEnds(reason))) => {
+                ended.insert(id.clone(), reason);
+                Some(job(json!({"state": "RUNNING"})))
+            }
+            ("GET", ["jobs", _], Some(reason), _) => {
+                Some(job(json!({"state": "DONE", "errorResult": failure(reason), "errors": [failure(reason)]})))
+            }
+            ("GET", _, Some(reason), _) => Some(status_answer(if reason == "stopped" { 400 } else { 503 }, reason)),
+            _ => None,
+        }
     }
 
     fn refuse(&self) {
@@ -171,6 +208,7 @@ impl Relay {
     pub async fn start(rest_url: &str, grpc_url: &str) -> Self {
         let inner = Arc::new(Inner {
             rules: Mutex::default(),
+            ended_jobs: Mutex::default(),
             calls: Mutex::default(),
             fired: watch::Sender::new(0),
             released: watch::Sender::new(0),
@@ -315,6 +353,9 @@ async fn rest(inner: &Arc<Inner>, mut client: TcpStream, behind: SocketAddr) -> 
         let open = Open::new(inner);
         let inner_of_call = Arc::clone(inner);
         let answering = tokio::spawn(async move {
+            if let Some(answer) = inner_of_call.of_ended_job(&request, fault) {
+                return Ok(Some(answer));
+            }
             if fault == Some(Fault::Held) {
                 inner_of_call.until_released().await;
             }
@@ -390,23 +431,27 @@ pub async fn message(from: &mut TcpStream, read: &mut Vec<u8>) -> std::io::Resul
     }
 }
 
-fn rest_call(request: &[u8]) -> Call {
+/// Its verb, its path below the project, and its body as JSON.
+fn rest_parts(request: &[u8]) -> (String, Vec<String>, Value) {
     let end = find(request, b"\r\n\r\n").unwrap();
     let head = String::from_utf8_lossy(&request[..end]);
     let mut words = head.lines().next().unwrap().split_whitespace();
     let (verb, target) = (words.next().unwrap(), words.next().unwrap());
     let path = target.split('?').next().unwrap();
-    let below: Vec<&str> = path.split('/').skip_while(|part| *part != "projects").skip(2).collect();
+    let below = path.split('/').skip_while(|part| *part != "projects").skip(2).map(str::to_owned).collect();
+    (verb.to_owned(), below, serde_json::from_slice(&request[end + 4..]).unwrap_or_default())
+}
+
+fn rest_call(request: &[u8]) -> Call {
+    let (verb, below, body) = rest_parts(request);
+    let below: Vec<&str> = below.iter().map(String::as_str).collect();
     // `strait_merge_0123_0` and `strait_first_state_0123_0`.
     let of_job = |id: &str| {
         let name = id.rsplitn(3, '_').nth(2).unwrap_or(id);
         name.strip_prefix("strait_").unwrap_or(name).to_owned()
     };
-    let (method, what) = match (verb, below.as_slice()) {
-        ("POST", ["jobs"]) => {
-            let body: Value = serde_json::from_slice(&request[end + 4..]).unwrap_or_default();
-            ("jobs.insert", of_job(body["jobReference"]["jobId"].as_str().unwrap_or("")))
-        }
+    let (method, what) = match (verb.as_str(), below.as_slice()) {
+        ("POST", ["jobs"]) => ("jobs.insert", of_job(body["jobReference"]["jobId"].as_str().unwrap_or(""))),
         ("GET", ["jobs", id]) => ("jobs.get", of_job(id)),
         ("POST", ["jobs", id, "cancel"]) => ("jobs.cancel", of_job(id)),
         ("GET", ["queries", id]) => ("jobs.getQueryResults", of_job(id)),
@@ -415,7 +460,7 @@ fn rest_call(request: &[u8]) -> Call {
         ("GET", ["datasets", _, "tables", _]) => ("tables.get", String::new()),
         ("DELETE", ["datasets", _, "tables", _]) => ("tables.delete", String::new()),
         ("PATCH" | "PUT", ["datasets", _, "tables", _]) => ("tables.update", String::new()),
-        _ => ("other", format!("{verb} {path}")),
+        _ => ("other", format!("{verb} {}", below.join("/"))),
     };
     Call { method: method.to_owned(), what }
 }

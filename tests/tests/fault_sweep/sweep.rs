@@ -18,8 +18,8 @@ const LANES: u64 = 2;
 const MOST_TABLES: u32 = 12;
 /// Faults that one run of the sample meets at most.
 const MOST_AT_ONCE: usize = 8;
-/// Faults that pass, of either API: after so many rows every call has met each.
-const ROWS: usize = 18;
+/// Faults that pass, of any kind of call: after so many rows every call has met each.
+const ROWS: usize = 21;
 /// More calls of one kind than any run makes.
 const MOST_STEPS: usize = 40;
 
@@ -47,6 +47,15 @@ const REST: [(Fault, bool); 20] = [
     (Fault::PageAfter(502), true),
 ];
 
+/// What `jobs.insert` meets as well: how the job ends that it started. One that somebody has stopped is not started again at once.
+const JOBS: [(Fault, bool); 5] = [
+    (Fault::JobEnds("backendError"), true),
+    (Fault::JobEnds("internalError"), true),
+    (Fault::JobEnds("rateLimitExceeded"), true),
+    (Fault::JobEnds("jobRateLimitExceeded"), true),
+    (Fault::JobEnds("stopped"), false),
+];
+
 /// gRPC's codes by their numbers: CANCELLED 1, UNKNOWN 2, DEADLINE_EXCEEDED 4, NOT_FOUND 5, PERMISSION_DENIED 7, RESOURCE_EXHAUSTED 8,
 /// FAILED_PRECONDITION 9, ABORTED 10, INTERNAL 13, UNAVAILABLE 14, UNAUTHENTICATED 16.
 const GRPC: [(Fault, bool); 21] = [
@@ -72,6 +81,15 @@ const GRPC: [(Fault, bool); 21] = [
     (Fault::GrpcAfter(14), true),
     (Fault::GrpcAfter(7), false),
 ];
+
+/// What a call meets.
+fn faults_of(method: &str) -> Vec<(Fault, bool)> {
+    match method {
+        "AppendRows" => GRPC.to_vec(),
+        "jobs.insert" => [REST.as_slice(), JOBS.as_slice()].concat(),
+        _ => REST.to_vec(),
+    }
+}
 
 /// Which run meets the fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -327,8 +345,7 @@ async fn items() -> Result<(Vec<Item>, Calls, Shop), String> {
             }
         }
         for (method, what) in kinds {
-            let faults: &[(Fault, bool)] = if method == "AppendRows" { &GRPC } else { &REST };
-            for &(fault, survives) in faults {
+            for (fault, survives) in faults_of(&method) {
                 items.push(Item { scene, method: method.clone(), what: what.clone(), fault, survives });
             }
         }
@@ -338,14 +355,11 @@ async fn items() -> Result<(Vec<Item>, Calls, Shop), String> {
 
 /// One row: every call of a run meets a fault that passes.
 async fn every_call(lane: &mut Lane, calls: &Calls, scene: Scene, row: usize, tally: &Mutex<Tally>, seed: &str) {
-    let passing = |faults: &[(Fault, bool)]| -> Vec<Fault> {
-        faults.iter().filter(|(_, survives)| *survives).map(|(fault, _)| *fault).collect()
-    };
-    let (rest, grpc) = (passing(&REST), passing(&GRPC));
     let mut steps: BTreeMap<&Call, usize> = BTreeMap::new();
     let mut items = Vec::new();
     for (place, call) in calls[&scene].iter().enumerate() {
-        let faults = if call.method == "AppendRows" { &grpc } else { &rest };
+        let faults = faults_of(&call.method);
+        let faults: Vec<Fault> = faults.into_iter().filter(|(_, survives)| *survives).map(|(fault, _)| fault).collect();
         let step = steps.entry(call).or_default();
         let fault = faults[(place + row) % faults.len()];
         let item = Item { scene, method: call.method.clone(), what: Some(call.what.clone()), fault, survives: true };
@@ -467,7 +481,10 @@ async fn sample(
         while chosen.len() < at_once {
             let item = *random.pick(&of_scene);
             // A token is asked for anew once; and one fault that ends a run hides those behind it.
-            let ends = |item: &Item| !item.survives || matches!(item.fault, Fault::Status(401, _) | Fault::Grpc(16));
+            // And three jobs of one statement that end with an error are the statement's own.
+            let ends = |item: &Item| {
+                !item.survives || matches!(item.fault, Fault::Status(401, _) | Fault::Grpc(16) | Fault::JobEnds(_))
+            };
             if chosen.is_empty() || !ends(item) {
                 let many = item.what.is_none() && item.method.starts_with("jobs.");
                 chosen.push((item, random.below(if many { 5 } else { 1 })));
@@ -475,6 +492,57 @@ async fn sample(
         }
         lane.combine(&chosen, tally, &seed).await;
     }
+}
+
+/// A job is accepted and then ends with an error: by kind of job, so that none is left out.
+#[test]
+fn a_job_that_is_accepted_and_ends_with_an_error_is_run_again_or_said() {
+    run(async {
+        let started = Instant::now();
+        let mut shop = Shop::working(LONG, LONG).await.unwrap();
+        let messages = shop.changes();
+        shop.send(&messages).await.unwrap();
+        shop.relay.take_calls();
+        shop.merge().await.unwrap();
+        shop.check().await.unwrap();
+        let jobs: BTreeSet<String> = shop
+            .relay
+            .take_calls()
+            .into_iter()
+            .filter(|call| call.method == "jobs.insert")
+            .map(|call| call.what)
+            .collect();
+        assert!(jobs.contains("merge") && jobs.contains("fold"), "{jobs:?}");
+        // Each kind of job with an error that passes, another one from job to job, and a MERGE that somebody stopped.
+        let mut wanted: Vec<(&str, (Fault, bool))> = Vec::new();
+        for (place, what) in jobs.iter().enumerate() {
+            let of_job =
+                JOBS.into_iter().cycle().skip(place % (JOBS.len() - 1)).take(if all() { JOBS.len() } else { 1 });
+            wanted.extend(of_job.map(|fault| (what.as_str(), fault)));
+        }
+        wanted.push(("merge", JOBS[JOBS.len() - 1]));
+        let (mut met, mut problems) = (0, Vec::new());
+        for (what, (fault, survives)) in &wanted {
+            let rule =
+                Rule { method: Some("jobs.insert".to_owned()), what: Some((*what).to_owned()), step: 0, fault: *fault };
+            let messages = shop.changes();
+            shop.send(&messages).await.unwrap();
+            shop.relay.arm(rule);
+            let course = shop.merge().await.unwrap();
+            met += usize::from(shop.relay.disarm().is_empty());
+            // A person has to see which job was stopped.
+            let is_said = course.failures.iter().all(|(_, text)| text.contains("stopped, injected fault, job strait_"));
+            if course.failures.is_empty() != *survives || !is_said {
+                problems.push(format!("{what} {fault:?}: {:?}", course.failures));
+            }
+            if let Err(problem) = shop.check().await {
+                problems.push(format!("{what} {fault:?}: {problem}"));
+            }
+        }
+        println!("jobs that end with an error: {met} of {} in {} s", wanted.len(), started.elapsed().as_secs());
+        assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
+        assert_eq!(met, wanted.len());
+    });
 }
 
 /// A refusal that lasts is said by its name, with what to do about it.
