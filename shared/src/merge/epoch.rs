@@ -216,6 +216,23 @@ impl Epochs {
         Some(format!("`position` < {} AND {sent_after} AND ({})", string_literal(highest), kinds.join(" OR ")))
     }
 
+    /// The SQL of whether a change that the fold has read was sent and committed after others of its key and yet stands below them, all in one
+    /// window: the same as [`Self::began_anew_sql`] where nothing of them is merged yet. `earlier_position` and `earlier_committed` are the highest
+    /// of what was sent before it. Only where a key was changed on both sides is an order wrong, so no wider comparison is needed.
+    pub fn began_anew_in_window_sql() -> String {
+        let class = |class: &str| format!("REGEXP_CONTAINS(`position`, r'^[0-9]+-{class}')");
+        let committed_after =
+            |tolerance: i64| format!("UNIX_MICROS(`committed_at`) > UNIX_MICROS(`earlier_committed`) + {tolerance}");
+        format!(
+            "`position` < `earlier_position` AND ({} AND REGEXP_CONTAINS(`earlier_position`, r'^[0-9]+-2-') OR {} AND {} OR {} AND {})",
+            class("1-t"),
+            class("2-m"),
+            committed_after(MYSQL_COMMIT_TIE_US),
+            class("2-p"),
+            committed_after(POSTGRESQL_LONGEST_TRANSACTION_US),
+        )
+    }
+
     /// The boundary below which a record is gone from the source, or loaded anew.
     pub fn complete(&self) -> Option<i64> {
         self.complete

@@ -149,10 +149,14 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
     let whole_key = "ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING";
     let highest = string_literal(request.highest_position.unwrap_or_default());
     let raises = format!("`is_new` AND NOT `is_old_key` AND `position` > {highest}");
-    let anew = request
-        .epochs
-        .began_anew_sql(request.highest_position)
-        .map_or_else(|| "FALSE".to_owned(), |began_anew| format!("`is_new` AND NOT `is_old_key` AND {began_anew}"));
+    let began_anew = request.epochs.began_anew_sql(request.highest_position);
+    let anew = format!(
+        "`is_new` AND ({}{})",
+        began_anew.map_or_else(String::new, |began_anew| format!("NOT `is_old_key` AND {began_anew} OR ")),
+        Epochs::began_anew_in_window_sql()
+    );
+    let sent_before =
+        format!("OVER ({by_key} ORDER BY UNIX_MICROS(`sent`) RANGE BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)");
     // A change that is newer than a late one was committed after it, hence ingested after it: all of them are retained
     // if the late one was itself committed within the retention.
     let expired_before_us = request.expired_before_us.filter(|_| !table.is_keyless);
@@ -234,6 +238,10 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
          SELECT *, CASE {flaws} END AS `flaw`\n\
          FROM `typed`\n\
          ),\n\
+         `sent_in_turn` AS (\n\
+         SELECT *, MAX(`position`) {sent_before} AS `earlier_position`, MAX(`committed_at`) {sent_before} AS `earlier_committed`\n\
+         FROM `checked`\n\
+         ),\n\
          `ranked` AS (\n\
          SELECT *,\n\
          COUNTIF(`is_new` AND NOT `is_old_key`) OVER ({by_key}) AS `key_records`,\n\
@@ -247,7 +255,7 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
          MIN(IF({anew}, `sent`, NULL)) OVER ({by_key}) AS `anew_from`,\n\
          {beyond_log} AS `key_beyond_log`,\n\
          FIRST_VALUE(`deleted`) OVER ({by_key} {newest_first} {whole_key}) AS `key_deleted`{ends}{unknown_of_key}{carried}\n\
-         FROM `checked`\n\
+         FROM `sent_in_turn`\n\
          WHERE TRUE\n\
          QUALIFY IF(`flaw` IS NULL, `key_newest` IS NOT NULL AND ROW_NUMBER() OVER ({by_key} ORDER BY {survivor}) = 1, `is_new` AND NOT `is_old_key`)\n\
          )\n\

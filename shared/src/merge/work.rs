@@ -772,7 +772,7 @@ fn waited_too_long(since_us: i64) -> String {
 
 fn numbering_began_anew(source: &SourceTable, survey: &Survey) -> String {
     format!(
-        "{} changes were committed after everything that is merged, and yet their positions are below: the source's numbering has begun anew \
+        "{} changes were committed after what DMS had sent before them, and yet their positions are below: the source's numbering has begun anew \
          (a failover, another cluster, IncludeTransactionDetails switched off). They count as old until the merge is invoked with \
          {{\"tables\":[\"{}.*\"],\"epoch\":\"{}\"}}, the time from which on DMS sent them",
         survey.anew,
