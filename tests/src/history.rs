@@ -135,6 +135,7 @@ impl Table {
             position: None,
             file: BINLOG_FILE,
             committed_after_s: 0,
+            sent_minutes_ago: 0,
             record: 1,
             is_of_postgresql: false,
             value: None,
@@ -156,6 +157,7 @@ pub struct Message {
     position: Option<u32>,
     file: u64,
     committed_after_s: i64,
+    sent_minutes_ago: i64,
     record: u64,
     is_of_postgresql: bool,
     /// The record's bytes, if they are not a message's; inside, None is a tombstone.
@@ -195,6 +197,13 @@ impl Message {
     #[must_use]
     pub fn committed_after_s(mut self, seconds: i64) -> Self {
         self.committed_after_s = seconds;
+        self
+    }
+
+    /// Sent by DMS so many minutes before it is.
+    #[must_use]
+    pub fn sent_minutes_ago(mut self, minutes: i64) -> Self {
+        self.sent_minutes_ago = minutes;
         self
     }
 
@@ -260,7 +269,7 @@ impl Message {
             return value.clone();
         }
         let mut metadata = json!({
-            "timestamp": next_emission(),
+            "timestamp": emission(self.sent_minutes_ago),
             "record-type": if self.control.is_some() { "control" } else { "data" },
             "operation": self.operation,
             "partition-key-type": if self.control.is_some() { "task-id" } else { "schema-table" },
@@ -291,12 +300,12 @@ impl Message {
     }
 }
 
-/// Each message a microsecond after the one before.
-fn next_emission() -> String {
+/// Each message a microsecond after the one before of as many minutes ago.
+fn emission(minutes_ago: i64) -> String {
     static LAST: AtomicI64 = AtomicI64::new(0);
     let now = Timestamp::now().as_microsecond();
     let last = LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(now.max(last.saturating_add(1))));
-    let this = now.max(last.unwrap().saturating_add(1));
+    let this = now.max(last.unwrap().saturating_add(1)) - minutes_ago * 60_000_000;
     Timestamp::from_microsecond(this).unwrap().strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
 }
 

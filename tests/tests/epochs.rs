@@ -146,6 +146,65 @@ fn a_table_that_is_empty_after_its_load_is_emptied_only_on_an_operators_word() {
     });
 }
 
+/// Rows that are loaded although the record that begins the load never comes; and one that only comes late.
+#[test]
+fn a_load_whose_control_record_is_lost_is_said_and_one_whose_record_is_late_is_not() {
+    run(async {
+        let orders = Table::orders();
+        let mut pipeline = Pipeline::start().await;
+        pipeline
+            .send(&[
+                orders.create().sent_minutes_ago(90),
+                orders.load(row(1, "a")).sent_minutes_ago(90),
+                orders.load(row(2, "b")).sent_minutes_ago(90),
+                orders.update(row(1, "a2")).at(100).sent_minutes_ago(80),
+            ])
+            .await;
+        assert_eq!(reason(&pipeline, &orders, "{}").await, "");
+        let create = orders.create().sent_minutes_ago(60);
+        let late = pipeline.produce(&[create]);
+        pipeline
+            .send(&[orders.load(row(1, "a3")).sent_minutes_ago(59), orders.load(row(3, "c")).sent_minutes_ago(59)])
+            .await;
+        // Also while nothing is new.
+        for _ in 0..2 {
+            let said = reason(&pipeline, &orders, r#"{"tables":["shop.orders"]}"#).await;
+            assert!(
+                said.contains("without the create-table or drop-table record") && said.contains("Reload the table"),
+                "{said}"
+            );
+        }
+        assert!(pipeline.merge.log().contains(r#""LoadsWithoutStart":1"#), "{}", pipeline.merge.log());
+        pipeline.assert_rows(&orders, &[&["1", "a2"], &["2", "b"], &["3", "c"]]).await;
+        // It was late after all.
+        pipeline.deliver(&late).await;
+        let said = reason(&pipeline, &orders, "{}").await;
+        assert!(said.starts_with("the table is being loaded again"), "{said}");
+        pipeline.send(&[orders.update(row(3, "c2")).at(110)]).await;
+        assert_eq!(reason(&pipeline, &orders, "{}").await, "");
+        pipeline.assert_rows(&orders, &[&["1", "a3"], &["3", "c2"]]).await;
+
+        // One that may be on its way, and a first load of a table that a person made, which has none at all.
+        let (mut pipeline, orders) = loaded(Setup::default()).await;
+        pipeline.send(&[orders.load(row(1, "a3"))]).await;
+        assert_eq!(reason(&pipeline, &orders, "{}").await, "");
+        let items = Table::new("shop", "items").column("id", "INT64").column("v", "WSTRING").key(&["id"]);
+        let made = format!(
+            "CREATE TABLE `{}` (id INT64, v STRING, PRIMARY KEY (id) NOT ENFORCED)",
+            pipeline.final_table(&items)
+        );
+        pipeline.query(&made).await;
+        pipeline
+            .send(&[
+                items.load(row(1, "a")).sent_minutes_ago(90),
+                items.update(row(1, "b")).at(300).sent_minutes_ago(80),
+            ])
+            .await;
+        assert_eq!(reason(&pipeline, &items, "{}").await, "");
+        pipeline.assert_rows(&items, &[&["1", "b"]]).await;
+    });
+}
+
 #[test]
 fn a_control_record_without_rows_after_it_orders_nothing() {
     run(async {

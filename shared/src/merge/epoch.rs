@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::names::string_literal;
 use crate::position::{EPOCH_DIGITS, NO_EPOCH};
 
+use super::coverage::REACH_BACK_US;
 use super::fold::timestamp_literal;
 use super::plan::News;
 
@@ -43,6 +44,10 @@ pub struct Epochs {
     highest_committed: Option<i64>,
     /// When the newest of them was sent.
     highest_emitted: Option<i64>,
+    /// When the oldest insert, update or delete of the newest epoch was sent, as far as it is known.
+    first_change: Option<i64>,
+    /// When a loaded row was sent that no load of the newest epoch can have brought, because changes had been sent before.
+    load_without_start: Option<i64>,
 }
 
 impl Epochs {
@@ -62,6 +67,39 @@ impl Epochs {
     /// Takes in what a table's news say of loads; whether an epoch begins with them. With `may_hold_older` the final table may
     /// hold rows of earlier epochs, which have to go once the load is complete.
     pub fn learn(&mut self, news: &News, may_hold_older: bool) -> bool {
+        let begins = self.learn_of_loads(news, may_hold_older);
+        let newest = self.newest_boundary();
+        self.first_change =
+            [self.first_change, news.oldest_change_us].into_iter().flatten().filter(|sent| *sent >= newest).min();
+        self.look_for_a_load_without_start();
+        begins
+    }
+
+    /// DMS sends no change of a table before its load has ended, so a row that was loaded after a change is of another load, whose
+    /// `create-table` or `drop-table` record has not come. Records that are sent again keep the time at which they were sent.
+    fn look_for_a_load_without_start(&mut self) {
+        let newest = self.newest_boundary();
+        self.first_change = self.first_change.filter(|sent| *sent >= newest);
+        let is_without = self.newest_load.zip(self.first_change).is_some_and(|(load, change)| load > change);
+        self.load_without_start =
+            self.newest_load.filter(|_| is_without).map(|load| self.load_without_start.unwrap_or(load));
+    }
+
+    fn newest_boundary(&self) -> i64 {
+        self.boundaries.last().copied().unwrap_or(i64::MIN)
+    }
+
+    /// When the first row was seen that was loaded without a record that a load begins, if that can no longer be on its way.
+    pub fn load_without_start(&self, now_us: i64) -> Option<i64> {
+        self.load_without_start.filter(|sent| now_us.saturating_sub(*sent) >= REACH_BACK_US)
+    }
+
+    /// Whether a row was loaded without a record that a load begins, which may still be on its way.
+    pub fn may_lack_a_start(&self) -> bool {
+        self.load_without_start.is_some()
+    }
+
+    fn learn_of_loads(&mut self, news: &News, may_hold_older: bool) -> bool {
         // The start of a load that is known is read again when a table's coverage stands back.
         let known = self.open.max(self.complete);
         self.starts.extend(news.starts.iter().filter(|start| Some(**start) > known));
@@ -94,6 +132,7 @@ impl Epochs {
         self.boundaries.sort_unstable();
         let surplus = self.boundaries.len().saturating_sub(BOUNDARIES_KEPT);
         self.boundaries.drain(..surplus);
+        self.look_for_a_load_without_start();
         true
     }
 
@@ -277,6 +316,45 @@ mod tests {
         assert!(!epochs.learn(&news(&[], Some(150)), false));
         assert!(epochs.learn(&news(&[120], None), false));
         assert_eq!(epochs.open(), None, "nothing older can be in a table that was made for it");
+    }
+
+    fn news_of(newest_load_us: Option<i64>, oldest_change_us: Option<i64>) -> News {
+        News { newest_load_us, oldest_change_us, ..News::default() }
+    }
+
+    #[test]
+    fn rows_that_are_loaded_after_a_change_lack_their_start_until_it_comes() {
+        let mut epochs = Epochs::default();
+        epochs.learn(&news(&[100], Some(150)), false);
+        epochs.learn(&news_of(None, Some(200)), true);
+        epochs.learn(&news_of(Some(160), Some(210)), true);
+        assert!(!epochs.may_lack_a_start(), "rows of the load that come late, or again");
+        epochs.learn(&news_of(Some(300), Some(310)), true);
+        epochs.learn(&news_of(Some(305), None), true);
+        assert!(epochs.may_lack_a_start());
+        assert_eq!(epochs.load_without_start(300 + REACH_BACK_US - 1), None, "it may be on its way");
+        assert_eq!(epochs.load_without_start(300 + REACH_BACK_US), Some(300));
+        assert_eq!(Epochs::from_entry(epochs.to_entry().as_deref()), epochs);
+        let (mut by_hand, mut late) = (epochs.clone(), epochs);
+        assert!(late.learn(&news(&[290], None), true));
+        assert!(!late.may_lack_a_start());
+        by_hand.begin(295);
+        assert!(!by_hand.may_lack_a_start());
+    }
+
+    #[test]
+    fn a_first_load_lacks_nothing_whether_or_not_its_start_ever_comes() {
+        let mut epochs = Epochs::default();
+        epochs.learn(&news_of(Some(150), None), false);
+        epochs.learn(&news_of(Some(190), Some(200)), true);
+        assert!(!epochs.may_lack_a_start());
+        epochs.learn(&news(&[100], None), true);
+        assert!(!epochs.may_lack_a_start());
+        // A straggler of the epoch before says nothing of this one.
+        let mut epochs = Epochs::default();
+        epochs.learn(&news_of(None, Some(50)), false);
+        epochs.learn(&News { starts: vec![100], ..news_of(Some(150), Some(60)) }, true);
+        assert!(!epochs.may_lack_a_start());
     }
 
     #[test]

@@ -320,8 +320,9 @@ impl Run<'_> {
     /// Whether a table has nothing for a run but columns that it lacks.
     fn is_only_lacking(&self, source: &SourceTable) -> bool {
         let own = self.state.tables.get(source);
-        own.is_some_and(|own| own.outcome == Outcome::Merged && own.epochs.open().is_none())
-            && !self.plan.tables.contains_key(source)
+        own.is_some_and(|own| {
+            own.outcome == Outcome::Merged && own.epochs.open().is_none() && !own.epochs.may_lack_a_start()
+        }) && !self.plan.tables.contains_key(source)
             && self.asked.word.is_none()
     }
 

@@ -34,8 +34,10 @@ pub struct News {
     pub starts: Vec<i64>,
     /// When the newest loaded row among the news was sent.
     pub newest_load_us: Option<i64>,
-    /// When the oldest change among the news was sent.
+    /// When the oldest change among the news was sent, loaded rows included.
     pub oldest_emitted_us: Option<i64>,
+    /// When the oldest insert, update or delete among the news was sent.
+    pub oldest_change_us: Option<i64>,
     /// `ingested_at` of the oldest news.
     pub from_us: i64,
     /// The lowest position among the changes.
@@ -111,6 +113,7 @@ pub fn query(
          STRING_AGG(IF(`is_new` AND `operation` IN ({starts}), CAST(UNIX_MICROS({SENT}) AS STRING), NULL), ',') AS `starts`, \
          UNIX_MICROS(MAX(IF(`is_new` AND `operation` = 'load', {SENT}, NULL))) AS `newest_load_us`, \
          UNIX_MICROS(MIN(IF({is_change}, {SENT}, NULL))) AS `oldest_emitted_us`, \
+         UNIX_MICROS(MIN(IF({is_change} AND `operation` <> 'load', {SENT}, NULL))) AS `oldest_change_us`, \
          UNIX_MICROS(MIN(IF(`is_new`, `ingested_at`, NULL))) AS `from_us`, \
          MIN(IF({is_change}, `position`, NULL)) AS `lowest_position`, \
          UNIX_MICROS(MIN(IF({is_change}, LEAST(COALESCE(`committed_at`, `emitted_at`), COALESCE(`emitted_at`, `committed_at`)), NULL))) AS `oldest_us`, \
@@ -167,6 +170,7 @@ impl Plan {
                 starts,
                 newest_load_us,
                 oldest_emitted_us,
+                oldest_change_us,
                 from_us,
                 lowest_position,
                 oldest_us,
@@ -215,6 +219,7 @@ impl Plan {
                 starts,
                 newest_load_us: number(newest_load_us, "newest_load_us")?,
                 oldest_emitted_us: number(oldest_emitted_us, "oldest_emitted_us")?,
+                oldest_change_us: number(oldest_change_us, "oldest_change_us")?,
                 from_us: required(from_us, "from_us")?,
                 lowest_position: lowest_position.clone(),
                 oldest_commit_us: if is_timeless { None } else { number(oldest_us, "oldest_us")? },
@@ -233,7 +238,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
 
-    fn row(cells: [&str; 18]) -> Vec<Option<String>> {
+    fn row(cells: [&str; 19]) -> Vec<Option<String>> {
         cells.iter().map(|cell| (*cell != "-").then(|| (*cell).to_owned())).collect()
     }
 
@@ -241,12 +246,18 @@ mod tests {
     fn rows_of_both_kinds_are_told_apart() {
         let plan = Plan::from_rows(&[
             row([
-                "shop", "orders", "-", "-", "0", "9", "4", "1", "0", "9,12", "14", "8", "100", "p1", "50", "0", "60",
-                "120",
+                "shop", "orders", "-", "-", "0", "9", "4", "1", "0", "9,12", "14", "8", "9", "100", "p1", "50", "0",
+                "60", "120",
             ]),
-            row(["shop", "idle", "-", "-", "0", "9", "0", "0", "0", "-", "-", "-", "-", "-", "-", "0", "-", "120"]),
-            row(["-", "-", "cdc", "1", "7", "9", "3", "0", "0", "-", "-", "8", "100", "p1", "50", "0", "60", "119"]),
-            row(["-", "-", "cdc", "0", "0", "4", "3", "0", "0", "-", "-", "8", "100", "p1", "50", "0", "60", "120"]),
+            row([
+                "shop", "idle", "-", "-", "0", "9", "0", "0", "0", "-", "-", "-", "-", "-", "-", "-", "0", "-", "120",
+            ]),
+            row([
+                "-", "-", "cdc", "1", "7", "9", "3", "0", "0", "-", "-", "8", "8", "100", "p1", "50", "0", "60", "119",
+            ]),
+            row([
+                "-", "-", "cdc", "0", "0", "4", "3", "0", "0", "-", "-", "8", "8", "100", "p1", "50", "0", "60", "120",
+            ]),
         ])
         .unwrap();
         assert_eq!(plan.tables.len(), 1);
@@ -268,7 +279,8 @@ mod tests {
     #[test]
     fn a_change_without_any_time_leaves_the_oldest_commit_unknown() {
         let plan = Plan::from_rows(&[row([
-            "shop", "orders", "-", "-", "0", "9", "4", "1", "0", "9,12", "14", "8", "100", "p1", "50", "1", "60", "120",
+            "shop", "orders", "-", "-", "0", "9", "4", "1", "0", "9,12", "14", "8", "9", "100", "p1", "50", "1", "60",
+            "120",
         ])])
         .unwrap();
         assert_eq!(plan.tables.values().next().unwrap().oldest_commit_us, None);

@@ -241,6 +241,7 @@ impl MergeHandler {
         let is_concerned = |source: &SourceTable, table: &TableState| {
             table.outcome != Outcome::Merged
                 || table.epochs.open().is_some()
+                || table.epochs.may_lack_a_start()
                 || table.unfilled.is_lacking()
                 || asked.word.is_some() && asked.includes(source)
         };
@@ -412,6 +413,9 @@ impl MergeHandler {
         run.record(held_back).await?;
 
         let newest_commit_us = plan.tables.values().filter_map(|news| news.newest_commit_us).max();
+        // As of the ledger: what this run finds out is counted by the next.
+        let without_start =
+            state.tables.values().filter(|table| table.epochs.load_without_start(now).is_some()).count();
         let run = &run;
         let merged: Vec<TableAnswer> = stream::iter(to_do)
             .map(|work| async move { run.table(work).await })
@@ -426,6 +430,7 @@ impl MergeHandler {
             &[("Function", "merge")],
             &[
                 Metric::new("OldestUnmergedAge", Unit::Milliseconds, oldest_wait_us / 1000),
+                Metric::new("LoadsWithoutStart", Unit::Count, i64::try_from(without_start).unwrap_or(i64::MAX)),
                 Metric::new("OffsetHoles", Unit::Count, i64::try_from(plan.holes().len()).unwrap_or(i64::MAX)),
             ],
             now / 1000,

@@ -324,6 +324,11 @@ impl Run<'_> {
             }
             Own::Nothing => answer.outcome = "idle",
         }
+        if let Some(since_us) = standing.epochs.load_without_start(now_us()) {
+            let reason = loaded_without_start(&work.source, since_us);
+            tracing::error!(table = %work.source, reason, "a table needs a person");
+            answer.explain([reason]);
+        }
         self.reload(work, word, standing, answer).await
     }
 
@@ -778,6 +783,15 @@ fn numbering_began_anew(source: &SourceTable, survey: &Survey) -> String {
         survey.anew,
         source.schema,
         in_words(survey.anew_from.unwrap_or_default())
+    )
+}
+
+fn loaded_without_start(source: &SourceTable, since_us: i64) -> String {
+    format!(
+        "rows that were loaded at {} came after changes of the table, and without the create-table or drop-table record that DMS sends when a \
+         load begins: it is lost, so these rows count as older than every change, and rows that are gone at the source stay. Reload the table in DMS, \
+         or invoke the merge with {{\"tables\":[\"{source}\"],\"epoch\":\"…\"}}, the time at which that load began",
+        in_words(since_us)
     )
 }
 
