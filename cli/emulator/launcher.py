@@ -499,6 +499,30 @@ def spoilable_append(handler, port):
         response.error.message = "Errors found while processing rows. Entity: " + stream
         return response
 
+    def refuse_extra_columns(descriptor, stream: str, context):
+        """As BigQuery does; local-bigquery refuses the rows one by one, those alone that hold a value for such a column."""
+        import grpc
+        from google.protobuf import any_pb2
+        from google.rpc import status_pb2
+        from local_bigquery.catalog import tables
+        from local_bigquery.errors import BigQueryError
+
+        parts = stream.split("/")
+        try:
+            known = {column.name.casefold() for column in tables.columns(parts[1], parts[3], parts[5])}
+        except (BigQueryError, IndexError):
+            return  # no such table, which is for local-bigquery to say
+        extra = [field.name for field in descriptor.field if field.name.casefold() not in known]
+        if not known or not extra:
+            return
+        code = types.StorageError.StorageErrorCode.SCHEMA_MISMATCH_EXTRA_FIELDS
+        detail = any_pb2.Any()
+        detail.Pack(types.StorageError.pb(types.StorageError(code=code, entity=stream)))
+        message = f"Input schema has more fields than BigQuery schema, extra fields: '{','.join(extra)}'. Entity: {stream}"
+        status = status_pb2.Status(code=3, message=message, details=[detail])
+        context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
+        context.abort(grpc.StatusCode.INVALID_ARGUMENT, message)
+
     @functools.wraps(handler)
     def handle(requests, context):
         counters.append_stream()
@@ -517,6 +541,7 @@ def spoilable_append(handler, port):
             counters.append(len(serialized), sum(map(len, serialized)))
             if request.proto_rows.writer_schema.proto_descriptor.name:
                 writer_schema = request.proto_rows.writer_schema
+                refuse_extra_columns(writer_schema.proto_descriptor, stream, context)
             action = rpc_action("AppendRows", stream)
             before_effect(action, context, port())
             if action and action["kind"] == "end":

@@ -261,19 +261,20 @@ impl IngestHandler {
             let Some(failure) = outcome.failure else {
                 return total;
             };
-            if !may_be_missing(&failure) {
+            let is_refused = failure.kind() == ErrorKind::InvalidRequest;
+            if !may_be_missing(&failure) && !is_refused {
                 total.failure = Some(failure);
                 return total;
             }
             let patience = match visible_by {
                 Some(instant) => instant,
-                None => match self.create(destination, failure.kind(), deadline).await {
+                None => match self.mend(destination, failure.kind(), deadline).await {
                     Ok(true) => {
                         let instant = deadline.min(Instant::now() + NEW_TABLE_PATIENCE);
                         visible_by = Some(instant);
                         instant
                     }
-                    // The table is there, so it is the permission that is missing.
+                    // The table is there and whole, so it is the permission that is missing, or a fault of the request's own.
                     Ok(false) => {
                         total.failure = Some(failure);
                         return total;
@@ -290,6 +291,24 @@ impl IngestHandler {
                 return total;
             }
             tokio::time::sleep_until(wake).await;
+        }
+    }
+
+    /// Makes of the table what it should be; whether it makes sense to append again.
+    async fn mend(&self, destination: &Destination, seen: ErrorKind, deadline: Instant) -> Result<bool, Error> {
+        match seen {
+            ErrorKind::InvalidRequest => self.complete(destination, deadline).await,
+            _ => self.create(destination, seen, deadline).await,
+        }
+    }
+
+    /// Adds the columns that a table of an older version lacks; whether there were any. Appends see them after a while, as they do a new
+    /// table (<https://cloud.google.com/bigquery/docs/write-api#update_schema>).
+    async fn complete(&self, destination: &Destination, deadline: Instant) -> Result<bool, Error> {
+        let _turn = self.creating.lock().await;
+        match self.tables.complete_table(destination.table(), destination.spec, deadline).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            other => other,
         }
     }
 

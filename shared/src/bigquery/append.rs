@@ -96,6 +96,9 @@ pub enum RowOutcome {
     NotWritten,
 }
 
+/// The reason of an error where rows have columns that the table, or what appends know of it, does not.
+pub const EXTRA_COLUMNS: &str = "SCHEMA_MISMATCH_EXTRA_FIELDS";
+
 /// Why a row was refused. BigQuery's own message is not kept: it quotes the row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefusalCode {

@@ -494,6 +494,15 @@ impl RestState {
                     None => (404, google_error(404, "notFound", "Not found: Table")),
                 }
             }
+            ("PATCH", ["projects", _, "datasets", dataset, "tables", table]) => {
+                match self.tables.get_mut(&format!("{dataset}.{table}")) {
+                    Some(table) => {
+                        table["schema"] = body["schema"].clone();
+                        (200, table.to_string())
+                    }
+                    None => (404, google_error(404, "notFound", "Not found: Table")),
+                }
+            }
             ("DELETE", ["projects", _, "datasets", dataset, "tables", table]) => {
                 match self.tables.remove(&format!("{dataset}.{table}")) {
                     Some(_) => (204, String::new()),

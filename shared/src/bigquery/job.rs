@@ -194,7 +194,15 @@ impl BigQuery {
         let query = [("location", self.location.as_str())];
         self.call(
             deadline,
-            Call { name: "jobs.get", target: job_id, method: Method::GET, path: &path, query: &query, body: None },
+            Call {
+                name: "jobs.get",
+                target: job_id,
+                method: Method::GET,
+                path: &path,
+                query: &query,
+                body: None,
+                etag: None,
+            },
         )
         .await
         .map_err(|error| error.with_job_id(job_id))
@@ -267,6 +275,7 @@ impl BigQuery {
             path: &path,
             query: &query,
             body: None,
+            etag: None,
         };
         let page = self.call_once(&request).await;
         page.map_err(|error| error.with_job_id(job_id))

@@ -12,14 +12,14 @@ use gcp_bigquery_client::model::dataset::Dataset;
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::auth::{RestAuthenticator, TokenSource};
 use super::error::{Error, ErrorKind};
 use super::retry::with_retries;
-use super::table_resource::Table;
-use super::table_spec::TableSpec;
+use super::table_resource::{Field, Table};
+use super::table_spec::{TableSpec, rest_field};
 use crate::json_text::FromObject;
 use crate::names::TableName;
 
@@ -29,6 +29,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Connections that were idle this long are not used again: a frozen function's may be dead.
 const POOL_IDLE: Duration = Duration::from_secs(50);
+/// BigQuery's reason when an etag is no longer the resource's.
+const CHANGED_MEANWHILE: &str = "conditionNotMet";
 /// The REST API of one project in one location.
 #[derive(Clone)]
 pub struct BigQuery {
@@ -158,6 +160,7 @@ impl BigQuery {
                     path: &path,
                     query: &[],
                     body: None,
+                    etag: None,
                 },
             )
             .await
@@ -188,10 +191,70 @@ impl BigQuery {
                     path: &path,
                     query: &[],
                     body: Some(&body),
+                    etag: None,
                 },
             )
             .await;
         existing_is_fine(result)
+    }
+
+    /// Adds to one of Strait's own tables what an older version's lacks, as it would now be made; whether anything was missing. Of several at
+    /// once the first adds the columns, and the others find them. Everything else of the table stays as it is.
+    ///
+    /// # Errors
+    /// `InvalidRequest`, with every column named that is another one than Strait's; else as the policy leaves them.
+    pub async fn complete_table(&self, name: &TableName, spec: &TableSpec, deadline: Instant) -> Result<bool, Error> {
+        let (target, path) = (name.to_string(), format!("/datasets/{}/tables/{}", name.dataset, name.table));
+        let call = Call {
+            name: "tables.get",
+            target: &target,
+            method: Method::GET,
+            path: &path,
+            query: &[],
+            body: None,
+            etag: None,
+        };
+        let mut was_incomplete = false;
+        loop {
+            // As JSON, for what is sent back must hold all that was there, such as policy tags.
+            let mut table: Value = self.call(deadline, call.clone()).await?;
+            let unexpected = || Error::new(ErrorKind::UnexpectedAnswer, "tables.get", &target);
+            let fields = table.pointer_mut("/schema/fields").and_then(Value::as_array_mut).ok_or_else(unexpected)?;
+            let known: Vec<Field> = fields
+                .iter()
+                .map(|field| Field::deserialize(field).map_err(|_| unexpected()))
+                .collect::<Result<_, _>>()?;
+            let missing = spec.missing_columns(&known).map_err(|problems| {
+                Error::new(ErrorKind::InvalidRequest, "tables.get", &target).with_detail(problems.join("; "))
+            })?;
+            if missing.is_empty() {
+                return Ok(was_incomplete);
+            }
+            was_incomplete = true;
+            let names: Vec<&str> = missing.iter().map(|column| column.name).collect();
+            for column in &missing {
+                fields.push(serde_json::to_value(rest_field(column)).map_err(|_| unexpected())?);
+            }
+            let body = json!({"schema": {"fields": fields}});
+            let etag = table.get("etag").and_then(Value::as_str).map(str::to_owned);
+            let patch = Call {
+                name: "tables.patch",
+                method: Method::PATCH,
+                body: Some(&body),
+                etag: etag.as_deref(),
+                ..call.clone()
+            };
+            match self.call::<Value>(deadline, patch).await {
+                Ok(_) => tracing::info!(
+                    table = target,
+                    columns = names.join(", "),
+                    "added columns that an older version's table lacks"
+                ),
+                // Somebody else has just changed it; what is missing now is looked at again.
+                Err(error) if error.reason() == Some(CHANGED_MEANWHILE) => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Deletes a table; one that does not exist is fine.
@@ -256,6 +319,9 @@ impl BigQuery {
         if let Some(token) = self.tokens.token().await? {
             request = request.bearer_auth(token);
         }
+        if let Some(etag) = call.etag {
+            request = request.header(reqwest::header::IF_MATCH, etag);
+        }
         if let Some(body) = call.body {
             request = request.json(body);
         }
@@ -274,6 +340,7 @@ impl BigQuery {
 }
 
 /// One HTTP request of our own.
+#[derive(Clone)]
 pub(super) struct Call<'a> {
     /// Its name in errors.
     pub(super) name: &'static str,
@@ -284,6 +351,8 @@ pub(super) struct Call<'a> {
     pub(super) path: &'a str,
     pub(super) query: &'a [(&'a str, &'a str)],
     pub(super) body: Option<&'a Value>,
+    /// What it is about has to be as it was then.
+    pub(super) etag: Option<&'a str>,
 }
 
 fn existing_is_fine<T>(result: Result<T, Error>) -> Result<Ensured, Error> {

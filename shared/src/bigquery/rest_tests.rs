@@ -6,7 +6,7 @@ use super::*;
 use crate::bigquery::auth::NoToken;
 use crate::bigquery::fakes::{CountingTokens, FakeRest, RestFault, far, soon};
 use crate::bigquery::table_resource::Field;
-use crate::bigquery::table_spec::{Column, ColumnType, Mode, PartitionUnit};
+use crate::bigquery::table_spec::{self, Column, ColumnType, Mode, PartitionUnit};
 
 const SPEC: TableSpec = TableSpec {
     description: "A test's table",
@@ -139,6 +139,36 @@ async fn a_final_table_is_made_and_read_back_with_its_key_and_deleted() {
     client.delete_table(&name, far()).await.unwrap();
     assert_eq!(server.tables().keys().collect::<Vec<_>>(), ["replica.other"]);
 }
+
+#[tokio::test]
+async fn an_older_versions_table_gets_the_columns_that_it_lacks_and_keeps_all_it_has() {
+    let server = FakeRest::start([RestFault::google(Method::PATCH, "/tables/log", 412, "conditionNotMet")]).await;
+    let tagged = json!({"name": "id", "type": "STRING", "mode": "REQUIRED", "policyTags": {"names": ["p"]}});
+    server.add_table("cdc.log", json!({"etag": "e1", "schema": {"fields": [tagged]}}));
+    let client = client(&server).await;
+    assert!(client.complete_table(&log(), &OLD_AND_NEW, far()).await.unwrap());
+    let fields = server.tables()["cdc.log"]["schema"]["fields"].clone();
+    assert_eq!(fields, json!([tagged, {"name": "note", "type": "STRING", "mode": "NULLABLE", "description": "new"}]));
+    assert_eq!(
+        server.paths().iter().filter(|path| path.starts_with("PATCH")).count(),
+        2,
+        "changed meanwhile, then added"
+    );
+    assert!(!client.complete_table(&log(), &OLD_AND_NEW, far()).await.unwrap(), "there is nothing left to add");
+
+    server.add_table("cdc.log", json!({"schema": {"fields": [{"name": "id", "type": "FLOAT"}]}}));
+    let error = client.complete_table(&log(), &OLD_AND_NEW, far()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidRequest);
+    assert!(error.to_string().contains("cdc.log, its column `id` is FLOAT, and STRING is needed"), "{error}");
+}
+
+const OLD_AND_NEW: TableSpec = TableSpec {
+    columns: &[
+        table_spec::column("id", ColumnType::String, Mode::Required, ""),
+        table_spec::column("note", ColumnType::String, Mode::Nullable, "new"),
+    ],
+    ..SPEC
+};
 
 #[test]
 fn every_status_has_a_kind_and_a_reason_wins_over_it() {

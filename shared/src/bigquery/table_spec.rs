@@ -13,6 +13,7 @@ use gcp_bigquery_client::model::time_partitioning::TimePartitioning;
 use prost_types::field_descriptor_proto::{Label, Type};
 use prost_types::{DescriptorProto, FieldDescriptorProto};
 
+use super::table_resource::Field;
 use crate::names::TableName;
 
 /// A BigQuery column type that Strait's own tables use.
@@ -110,6 +111,16 @@ impl TableSpec {
         table
     }
 
+    /// The columns that a table which another version made lacks: all of them may be NULL, so that they can be added to it.
+    ///
+    /// # Errors
+    /// Every column that is there and is another one than Strait's, or that cannot be added.
+    pub fn missing_columns(&self, found: &[Field]) -> Result<Vec<&'static Column>, Vec<String>> {
+        let (mut missing, mut problems) = (Vec::new(), Vec::new());
+        compare(self.columns, found, "", &mut missing, &mut problems);
+        if problems.is_empty() { Ok(missing) } else { Err(problems) }
+    }
+
     /// The writer's schema of the Storage Write API: proto2, self-contained, nested records as nested types.
     #[must_use]
     pub fn proto_descriptor(&self) -> DescriptorProto {
@@ -117,9 +128,52 @@ impl TableSpec {
     }
 }
 
+fn compare(
+    wanted: &'static [Column],
+    found: &[Field],
+    inside: &str,
+    missing: &mut Vec<&'static Column>,
+    problems: &mut Vec<String>,
+) {
+    for column in wanted {
+        let name = format!("{inside}{}", column.name);
+        let Some(field) = found.iter().find(|field| field.name.eq_ignore_ascii_case(column.name)) else {
+            if inside.is_empty() && column.mode == Mode::Nullable {
+                missing.push(column);
+            } else {
+                problems.push(format!(
+                    "its column `{name}` is missing, and only a column that may be NULL can be added to a table"
+                ));
+            }
+            continue;
+        };
+        let (rest_name, other_name) = column.column_type.rest_names();
+        if ![rest_name, other_name].iter().any(|name| field.field_type.eq_ignore_ascii_case(name)) {
+            problems.push(format!("its column `{name}` is {}, and {rest_name} is needed", field.field_type));
+        } else if field.is_repeated() != (column.mode == Mode::Repeated) {
+            let not = if field.is_repeated() { "" } else { "not " };
+            problems.push(format!("its column `{name}` is {not}an ARRAY, and the other is needed"));
+        } else if let ColumnType::Record(columns) = column.column_type {
+            compare(columns, &field.fields, &format!("{name}."), missing, problems);
+        }
+    }
+}
+
+impl ColumnType {
+    /// By the REST API's names, the older one first, which is what it answers.
+    const fn rest_names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::String => ("STRING", "STRING"),
+            Self::Int64 => ("INTEGER", "INT64"),
+            Self::Timestamp => ("TIMESTAMP", "TIMESTAMP"),
+            Self::Record(_) => ("RECORD", "STRUCT"),
+        }
+    }
+}
+
 const SECONDS_PER_DAY: u64 = 86_400;
 
-fn rest_field(column: &Column) -> TableFieldSchema {
+pub(super) fn rest_field(column: &Column) -> TableFieldSchema {
     let field_type = match column.column_type {
         ColumnType::String => FieldType::String,
         ColumnType::Int64 => FieldType::Integer,
@@ -235,5 +289,26 @@ mod tests {
         assert_eq!(descriptor.nested_type[0].field[0].name(), "offset");
         assert_eq!(SPEC.field_number("offsets"), Some(3));
         assert_eq!(SPEC.field_number("nothing"), None);
+    }
+
+    #[test]
+    fn what_an_older_version_did_not_make_is_told_from_what_somebody_else_made() {
+        let field = |name: &str, field_type: &str, mode: Option<&str>| Field {
+            name: name.to_owned(),
+            field_type: field_type.to_owned(),
+            mode: mode.map(str::to_owned),
+            ..Field::default()
+        };
+        let offsets = |inner| Field { fields: vec![inner], ..field("offsets", "STRUCT", Some("REPEATED")) };
+        let older = [field("AT", "TIMESTAMP", Some("REQUIRED")), offsets(field("offset", "INT64", None))];
+        let missing = SPEC.missing_columns(&older).unwrap();
+        assert_eq!(missing.iter().map(|column| column.name).collect::<Vec<_>>(), ["name"]);
+        let other = [field("name", "FLOAT", None), offsets(field("place", "INTEGER", None))];
+        let problems = SPEC.missing_columns(&other).unwrap_err().join("; ");
+        for part in ["`at` is missing", "`name` is FLOAT, and STRING is needed", "`offsets.offset` is missing"] {
+            assert!(problems.contains(part), "{part}: {problems}");
+        }
+        let other = [older[0].clone(), field("name", "STRING", Some("REPEATED")), field("offsets", "RECORD", None)];
+        assert_eq!(SPEC.missing_columns(&other).unwrap_err().len(), 2);
     }
 }

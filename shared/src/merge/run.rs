@@ -10,7 +10,7 @@ use futures::{StreamExt, stream};
 use prost::Message;
 use tokio::time::Instant;
 
-use crate::bigquery::append::{AppendClient, WriteStream};
+use crate::bigquery::append::{AppendClient, EXTRA_COLUMNS, WriteStream};
 use crate::bigquery::connect::Connections;
 use crate::bigquery::job::{JobRequest, QueryAnswer};
 use crate::bigquery::rest::BigQuery;
@@ -227,6 +227,9 @@ impl MergeHandler {
             Err(TableError::BigQuery(error)) if is_missing(&error) => {
                 self.make_own_tables(deadline).await?;
                 self.read(&plan_sql, "second_plan", run_id, deadline).await?
+            }
+            Err(TableError::BigQuery(error)) if is_refused(&error) && self.complete_own_tables(deadline).await? => {
+                self.read(&plan_sql, "completed_plan", run_id, deadline).await?
             }
             other => other?,
         };
@@ -459,6 +462,9 @@ impl MergeHandler {
                 self.make_own_tables(deadline).await?;
                 self.read(&sql, "first_state", run_id, deadline).await?
             }
+            Err(TableError::BigQuery(error)) if is_refused(&error) && self.complete_own_tables(deadline).await? => {
+                self.read(&sql, "completed_state", run_id, deadline).await?
+            }
             other => other?,
         };
         LedgerState::from_rows(&rows).map_err(|error| TableError::Unexpected { what: error.to_string() })
@@ -483,6 +489,27 @@ impl MergeHandler {
         Ok(())
     }
 
+    /// Adds to the tables of an older version what they lack; whether anything was missing. Asked for only once a statement was refused,
+    /// for that is how it shows.
+    pub(super) async fn complete_own_tables(&self, deadline: Instant) -> Result<bool, Error> {
+        let config = &self.config;
+        let kept_out = kept_out_table(&config.log_table);
+        let mut was_incomplete = false;
+        for (table, spec) in [
+            (&config.log_table, &LOG),
+            (&kept_out, &KEPT_OUT),
+            (&config.quarantine_table, &QUARANTINE),
+            (&config.merges_table, &MERGES),
+        ] {
+            was_incomplete |= match self.bigquery.complete_table(table, spec, deadline).await {
+                // Whoever misses it makes it.
+                Err(error) if error.kind() == ErrorKind::NotFound => false,
+                other => other?,
+            };
+        }
+        Ok(was_incomplete)
+    }
+
     /// Appends entries to the ledger. A ledger that was made a moment ago may not be seen yet by appends.
     async fn record(&self, entries: &[Entry], deadline: Instant) -> Result<(), TableError> {
         if entries.is_empty() {
@@ -494,10 +521,15 @@ impl MergeHandler {
         let mut backoff = Backoff::new();
         loop {
             let error = match self.appends.append(&stream, &rows, deadline).await.into_result(table) {
-                Err(error) if error.kind() == ErrorKind::NotFound => error,
+                Err(error) if error.kind() == ErrorKind::NotFound || error.reason() == Some(EXTRA_COLUMNS) => error,
                 other => return Ok(other?),
             };
-            self.make_own_tables(deadline).await?;
+            if error.kind() == ErrorKind::NotFound {
+                self.make_own_tables(deadline).await?;
+            } else {
+                // They may have been added a moment ago.
+                self.complete_own_tables(deadline).await?;
+            }
             let delay = backoff.next_delay();
             if Instant::now() + delay >= deadline {
                 return Err(error.into());
@@ -560,6 +592,11 @@ fn text_rows(answer: QueryAnswer) -> Vec<Vec<Option<String>>> {
 
 pub(super) fn is_missing(error: &Error) -> bool {
     error.kind() == ErrorKind::NotFound || error.kind() == ErrorKind::JobFailed && error.reason() == Some("notFound")
+}
+
+/// A statement that BigQuery does not take, for instance because a column is not there.
+pub(super) fn is_refused(error: &Error) -> bool {
+    error.reason() == Some("invalidQuery")
 }
 
 pub(super) fn is_out_of_time(error: &Error) -> bool {

@@ -20,7 +20,7 @@ use super::fold::{self, FoldRequest, LookBack};
 use super::ledger::{Entry, OVERTAKEN, Outcome};
 use super::plan::{self, News, Plan};
 use super::reload::{self, Progress};
-use super::run::{Run, TableError, describe, is_missing, is_out_of_time, now_us};
+use super::run::{Run, TableError, describe, is_missing, is_out_of_time, is_refused, now_us};
 use super::schema_change::Unfilled;
 use super::statement::{self, MergeRequest};
 
@@ -242,7 +242,20 @@ impl Run<'_> {
     pub(super) async fn table(&self, work: Work) -> TableAnswer {
         let mut standing = work.standing.clone();
         let mut answer = TableAnswer::new(&work.source, &work.table.name, Outcome::Merged.as_str());
-        let result = self.unfinished_then_own(&work, &mut standing, &mut answer).await;
+        let mut result = self.unfinished_then_own(&work, &mut standing, &mut answer).await;
+        if let Err(TableError::BigQuery(error)) = &result
+            && is_refused(error)
+        {
+            match self.handler.complete_own_tables(self.deadline).await {
+                Ok(true) => {
+                    standing = work.standing.clone();
+                    answer = TableAnswer::new(&work.source, &work.table.name, Outcome::Merged.as_str());
+                    result = self.unfinished_then_own(&work, &mut standing, &mut answer).await;
+                }
+                Ok(false) => {}
+                Err(error) => result = Err(error.into()),
+            }
+        }
         match result {
             Ok(()) => {}
             // The jobs go on, and the entry in the ledger makes the next run finish them.
