@@ -75,9 +75,9 @@ pub fn new_seed() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as u64
 }
 
-/// A history of the model's own.
+/// A history of the model's own, with how long a window lasts and how long the log keeps a record.
 #[must_use]
-pub fn draw(seed: u64, reloads: bool) -> (History, Timeline, u64) {
+pub fn draw(seed: u64, reloads: bool) -> (History, Timeline, u64, Option<u64>) {
     let mut random = Random(seed);
     let windows = 1 + random.below(6);
     let reloads = if reloads && random.one_in(2) { 1 + random.below(2) } else { 0 };
@@ -87,7 +87,9 @@ pub fn draw(seed: u64, reloads: bool) -> (History, Timeline, u64) {
     let modes = Modes { soft: random.one_in(2), unchanged: random.one_in(3) };
     let spread_us = random.pick(&[1_000, 300_000, 5_000_000]);
     let history = History::random(&mut random, &timeline, kind, engine, modes);
-    (history, timeline, spread_us)
+    let forgets = !timeline.has_reloads() && !modes.unchanged && random.one_in(2);
+    let retention_us = forgets.then(|| random.pick(&[1_500_000, 3_000_000, 10_000_000]));
+    (history, timeline, spread_us, retention_us)
 }
 
 /// Plays a seed on the model.
@@ -95,12 +97,13 @@ pub fn draw(seed: u64, reloads: bool) -> (History, Timeline, u64) {
 /// # Errors
 /// What was wrong, with the shortest history that is wrong.
 pub fn play_on_model(seed: u64, rules: Rules, reloads: bool) -> Result<usize, (History, String)> {
-    let (history, timeline, spread_us) = draw(seed, reloads);
-    model::play(&history, &timeline, rules, spread_us).map_err(|_| {
+    let (history, timeline, spread_us, retention_us) = draw(seed, reloads);
+    let play = |history: &History| model::play(history, &timeline, rules, spread_us, retention_us);
+    play(&history).map_err(|_| {
         let short = shrink::shrink(history, &timeline, Duration::from_secs(60), |candidates| {
-            candidates.iter().position(|candidate| model::play(candidate, &timeline, rules, spread_us).is_err())
+            candidates.iter().position(|candidate| play(candidate).is_err())
         });
-        let what = model::play(&short, &timeline, rules, spread_us).err().unwrap_or_default();
+        let what = play(&short).err().unwrap_or_default();
         let text = format!("seed {seed}: {what}\n  {}", oracle::in_words(&short, &timeline));
         (short, text)
     })

@@ -10,6 +10,7 @@
 //! | [`Model::fold`]: identities, split of key changes, survivor, carried columns | `merge/fold.rs`: `statement`, `carry_partial` |
 //! | [`Model::apply`]: the guard, partial and soft rows | `merge/statement.rs`: `merge` |
 //! | [`Epochs`], [`Model::epoch_of`] | `merge/epoch.rs`: `learn`, `begin`, `position_sql`, `lowest`; `merge/work.rs`: `Standing::learn` |
+//! | [`Model::expired_us`], the guard in [`Model::apply`] | `merge/fold.rs`: `beyond_log` |
 //! | [`Model::finish_reload`] | `merge/reload.rs`: `progress`, `waits_for` (but for the silence), `sweep` |
 //!
 //! [`Rules`] switches rules off one by one, so that the oracle and the shrinker can be tested on an algorithm that is wrong.
@@ -55,6 +56,8 @@ pub struct Rules {
     pub reopen_by_hand: bool,
     /// Where images may be partial, what is folded anew completes a row at the row's own position.
     pub complete_at_own_position: bool,
+    /// A late record from before what the log has forgotten makes no row.
+    pub expiry: bool,
 }
 
 impl Rules {
@@ -74,6 +77,7 @@ impl Rules {
         first_load_hides: true,
         reopen_by_hand: true,
         complete_at_own_position: true,
+        expiry: true,
     };
 }
 
@@ -132,6 +136,8 @@ struct Folded {
     deleted: bool,
     has_image: bool,
     late: bool,
+    /// A newer change of the row may have expired in the log.
+    beyond_log: bool,
     /// Value, and whether it is known.
     cells: [(Option<u16>, bool); COLUMNS],
 }
@@ -193,6 +199,11 @@ pub struct Model<'h> {
     highest: Option<Position>,
     epochs: Epochs,
     quarantined: BTreeSet<(usize, u32)>,
+    /// Keys of which a record is in quarantine because the log no longer says what became of the row.
+    beyond_log: BTreeSet<Key>,
+    /// What was ingested before has expired in the log; 0: nothing has.
+    expired_us: u64,
+    is_defined: bool,
 }
 
 /// One split record: the key that it is about, and whether that key is gone after it.
@@ -215,7 +226,20 @@ impl<'h> Model<'h> {
             highest: None,
             epochs: Epochs::default(),
             quarantined: BTreeSet::new(),
+            beyond_log: BTreeSet::new(),
+            expired_us: 0,
+            is_defined: false,
         }
+    }
+
+    /// The log's partitions expire. What no merge could have seen is kept: a backlog is another matter.
+    fn expire(&mut self, window: usize, now_us: u64, retention_us: Option<u64>) {
+        if !self.is_defined {
+            return;
+        }
+        let Some(expired_us) = retention_us.and_then(|retention| now_us.checked_sub(retention)) else { return };
+        self.log.retain(|row| row.visible_from >= window || row.ingested_us >= expired_us);
+        self.expired_us = expired_us;
     }
 
     fn look_back(&self, new: &[Logged]) -> LookBack {
@@ -247,7 +271,8 @@ impl<'h> Model<'h> {
     /// One merge; rows that become visible in a later window are not seen.
     fn merge(&mut self, window: usize) {
         let visible: Vec<Logged> = self.log.iter().copied().filter(|row| row.visible_from <= window).collect();
-        if !visible.iter().any(|row| row.control.is_some_and(|control| control.is_create)) {
+        self.is_defined |= visible.iter().any(|row| row.control.is_some_and(|control| control.is_create));
+        if !self.is_defined {
             // Without its definition the table waits.
             return;
         }
@@ -471,6 +496,8 @@ impl<'h> Model<'h> {
             deleted: newest.deleted || waits_for_its_insert || newest.logged.position < swept,
             has_image: rows.iter().any(|row| !row.deleted),
             late,
+            beyond_log: self.highest.is_some_and(|highest| newest.logged.position <= highest)
+                && newest.logged.sent_us < self.expired_us,
             cells,
         })
     }
@@ -503,6 +530,10 @@ impl<'h> Model<'h> {
                 old.deleted = folded.deleted;
             }
             none => {
+                if self.rules.expiry && folded.beyond_log && !folded.deleted {
+                    self.beyond_log.insert(key);
+                    return;
+                }
                 let is_whole = !modes.unchanged || folded.cells.iter().all(|(_, is_known)| *is_known);
                 if is_whole && (modes.soft || !folded.deleted) {
                     *none = Some(Final {
@@ -559,8 +590,15 @@ fn has_passed(
     is_gapless && end.is_some()
 }
 
-/// Plays one history; `spread_us` is how long a window lasts. The error says at which merge what was wrong.
-pub fn play(history: &History, timeline: &Timeline, rules: Rules, spread_us: u64) -> Result<usize, String> {
+/// Plays one history; `spread_us` is how long a window lasts, `retention_us` how long the log keeps a record. The error says at which merge what
+/// was wrong.
+pub fn play(
+    history: &History,
+    timeline: &Timeline,
+    rules: Rules,
+    spread_us: u64,
+    retention_us: Option<u64>,
+) -> Result<usize, String> {
     let mut model = Model::new(history, rules);
     let mut oracle = Oracle::new(history, timeline);
     let mut rows: Vec<Option<Logged>> =
@@ -584,6 +622,7 @@ pub fn play(history: &History, timeline: &Timeline, rules: Rules, spread_us: u64
         let own_controls = || controls.iter().filter(|row| row.control.is_some_and(|control| control.window == number));
         let newest = newest.max(own_controls().map(|row| row.emission_us).max().unwrap_or(0));
         now_us = newest.max(now_us + spread_us);
+        model.expire(number, now_us, retention_us);
         for sending in std::mem::take(&mut delayed) {
             oracle.deliver(sending);
         }
@@ -611,9 +650,10 @@ pub fn play(history: &History, timeline: &Timeline, rules: Rules, spread_us: u64
         {
             model.complete_by_hand(number);
         }
-        if !model.log.iter().any(|row| row.control.is_some_and(|control| control.is_create)) {
+        if !model.is_defined {
             continue;
         }
+        oracle.unsure.extend(&model.beyond_log);
         oracle
             .check(&model.observed(), number == history.windows.len())
             .map_err(|what| format!("after merge {}: key {what}", number + 1))?;
