@@ -27,6 +27,10 @@ FROM `split`
 SELECT *, CASE WHEN `operation` IN ('update', 'delete') THEN -3 WHEN `error` IS NOT NULL AND `operation` <> 'delete' THEN -1 WHEN `v0` IS NOT NULL AND `c0` IS NULL AND `operation` <> 'delete' THEN 0 END AS `flaw`
 FROM `typed`
 ),
+`sent_in_turn` AS (
+SELECT *, MAX(`position`) OVER (PARTITION BY `flaw` IS NULL, `position` ORDER BY UNIX_MICROS(`sent`) RANGE BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS `earlier_position`, MAX(`committed_at`) OVER (PARTITION BY `flaw` IS NULL, `position` ORDER BY UNIX_MICROS(`sent`) RANGE BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS `earlier_committed`
+FROM `checked`
+),
 `ranked` AS (
 SELECT *,
 COUNTIF(`is_new` AND NOT `is_old_key`) OVER (PARTITION BY `flaw` IS NULL, `position`) AS `key_records`,
@@ -36,11 +40,11 @@ MAX(IF(`is_new`, NULL, `position`)) OVER (PARTITION BY `flaw` IS NULL, `position
 MAX(`position`) OVER (PARTITION BY `flaw` IS NULL, `position`) AS `key_position`,
 MAX(IF(`is_new` AND NOT `is_old_key` AND `position` > '', `committed_at`, NULL)) OVER (PARTITION BY `flaw` IS NULL, `position`) AS `raised_committed`,
 MAX(IF(`is_new` AND NOT `is_old_key` AND `position` > '', `sent`, NULL)) OVER (PARTITION BY `flaw` IS NULL, `position`) AS `raised_emitted`,
-COUNTIF(FALSE) OVER (PARTITION BY `flaw` IS NULL, `position`) AS `anew`,
-MIN(IF(FALSE, `sent`, NULL)) OVER (PARTITION BY `flaw` IS NULL, `position`) AS `anew_from`,
+COUNTIF(`is_new` AND (`position` < `earlier_position` AND (REGEXP_CONTAINS(`position`, r'^[0-9]+-1-t') AND REGEXP_CONTAINS(`earlier_position`, r'^[0-9]+-2-') OR REGEXP_CONTAINS(`position`, r'^[0-9]+-2-m') AND UNIX_MICROS(`committed_at`) > UNIX_MICROS(`earlier_committed`) + 2000000 OR REGEXP_CONTAINS(`position`, r'^[0-9]+-2-p') AND UNIX_MICROS(`committed_at`) > UNIX_MICROS(`earlier_committed`) + 86400000000))) OVER (PARTITION BY `flaw` IS NULL, `position`) AS `anew`,
+MIN(IF(`is_new` AND (`position` < `earlier_position` AND (REGEXP_CONTAINS(`position`, r'^[0-9]+-1-t') AND REGEXP_CONTAINS(`earlier_position`, r'^[0-9]+-2-') OR REGEXP_CONTAINS(`position`, r'^[0-9]+-2-m') AND UNIX_MICROS(`committed_at`) > UNIX_MICROS(`earlier_committed`) + 2000000 OR REGEXP_CONTAINS(`position`, r'^[0-9]+-2-p') AND UNIX_MICROS(`committed_at`) > UNIX_MICROS(`earlier_committed`) + 86400000000)), `sent`, NULL)) OVER (PARTITION BY `flaw` IS NULL, `position`) AS `anew_from`,
 FALSE AS `key_beyond_log`,
 FIRST_VALUE(`deleted`) OVER (PARTITION BY `flaw` IS NULL, `position` ORDER BY `position` DESC, `deleted`, `kafka_offset` DESC ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS `key_deleted`
-FROM `checked`
+FROM `sent_in_turn`
 WHERE TRUE
 QUALIFY IF(`flaw` IS NULL, `key_newest` IS NOT NULL AND ROW_NUMBER() OVER (PARTITION BY `flaw` IS NULL, `position` ORDER BY `deleted`, `position` DESC, `kafka_offset` DESC) = 1, `is_new` AND NOT `is_old_key`)
 )
