@@ -21,6 +21,7 @@ demo: functions ## A small shop's history through the built functions into an em
 TEST_THREADS ?= 4
 test: functions ## Everything that can be checked on one machine.
 	$(PYTHON) events/generate.py --check
+	$(PYTHON) tests/mutations/run.py --check
 	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --profile $(PROFILE) --workspace --no-fail-fast
 
 # The functions are measured as deployed, out of the zips, which are built when a source is newer. The alternative in Rust is built by

@@ -4,6 +4,7 @@
     python3 tests/mutations/run.py                     # all of tests/mutations/list.toml
     python3 tests/mutations/run.py --only 5 --only 23  # those of these lines
     python3 tests/mutations/run.py --no-baseline       # without running the tests on the sound product first
+    python3 tests/mutations/run.py --check             # only whether each mutation still finds its text
 
 Everything happens in a copy of the repository under target/mutations, with a target folder of its own: the tree that one works in is
 never touched, however this ends. Exit status 0 only if every mutation was caught.
@@ -53,9 +54,11 @@ def refresh_copy():
             shutil.copymode(source, target)
 
 
-def share_embedded_bigquery():
-    """Its environment takes hundreds of megabytes and a minute."""
+def prepare_build():
+    """A target folder as cargo would make it, with the embedded BigQuery's environment, which takes hundreds of megabytes and a minute."""
     BUILD.mkdir(parents=True, exist_ok=True)
+    # Cargo marks a target folder only when it makes it; the tests look for the mark.
+    (BUILD / "CACHEDIR.TAG").write_text("Signature: 8a477f597d28d172789f06886806bc55\n")
     shared, own = ROOT / "target" / "embedded-bigquery", BUILD / "embedded-bigquery"
     if shared.is_dir() and not own.exists():
         own.symlink_to(shared)
@@ -118,6 +121,7 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--only", action="append", default=[], metavar="LINE", help="only the mutations of this line")
     arguments.add_argument("--no-baseline", action="store_true", help="do not run the tests on the sound product first")
+    arguments.add_argument("--check", action="store_true", help="only look whether each mutation still finds its text")
     asked = arguments.parse_args()
 
     # As on Ctrl+C, also in the background: what was started ends, too.
@@ -127,10 +131,13 @@ def main():
     mutations = tomllib.loads((pathlib.Path(__file__).parent / "list.toml").read_text())["mutation"]
     for mutation in mutations:
         mutate(mutation)  # Before anything is built: a list that is out of date says so at once.
+    if asked.check:
+        print(f"{len(mutations)} mutations find their texts")
+        return
     mutations = [mutation for mutation in mutations if not asked.only or mutation["line"] in asked.only]
 
     refresh_copy()
-    share_embedded_bigquery()
+    prepare_build()
     logs = HOME / "logs"
     logs.mkdir(exist_ok=True)
     if not asked.no_baseline:
