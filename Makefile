@@ -17,12 +17,13 @@ functions: ## Build the two functions and the command.
 demo: functions ## A small shop's history through the built functions into an embedded BigQuery, compared row by row.
 	$(BIN)/strait demo
 
-# End-to-end tests wait more than they compute: of four that were measured on two cores, with 4 threads each took 191 s, with 2 250 s.
+# Test binaries side by side (tests/run.py says why), each with so many tests at once. WORDS="schedules types" for some binaries.
+TEST_JOBS ?= 2
 TEST_THREADS ?= 4
 test: functions ## Everything that can be checked on one machine.
 	$(PYTHON) events/generate.py --check
 	$(PYTHON) tests/mutations/run.py --check
-	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --profile $(PROFILE) --workspace --no-fail-fast
+	CARGO="$(CARGO)" $(PYTHON) tests/run.py --profile $(PROFILE) --jobs $(TEST_JOBS) --threads $(TEST_THREADS) $(WORDS)
 
 # The functions are measured as deployed, out of the zips, which are built when a source is newer. The alternative in Rust is built by
 # itself, so that no feature that Strait asks of a shared crate makes it another one than its documentation's.
