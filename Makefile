@@ -68,5 +68,25 @@ build: ## Deployable zips, one per function (TARGET=aarch64-unknown-linux-gnu fo
 	  (cd $(ZIPS) && rm -f $$function.zip && $(PYTHON) -m zipfile -c $$function.zip bootstrap && ls -l $$function.zip) || exit 1; \
 	done; rm -f $(ZIPS)/bootstrap
 
+# sam, and cargo lambda with its zig, which links for Amazon Linux's C library wherever this runs.
+.PHONY: sam-validate sam-build
+SAM := target/sam/bin
+ARCHITECTURE ?= x86_64
+target/sam/installed: tests/template/sam-requirements.txt
+	$(PYTHON) -m venv target/sam
+	$(SAM)/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+SAM_RUN = PATH="$(abspath $(SAM)):$$PATH" SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=eu-central-1 $(SAM)/sam
+
+sam-validate: target/sam/installed ## SAM's own validation of the template, with its linter.
+	$(SAM_RUN) validate --lint --template template.yaml
+
+sam-build: sam-validate ## What `sam deploy` would upload, with sizes (ARCHITECTURE=arm64 for Graviton, with its target installed; about ten minutes).
+	$(SAM_RUN) build --template template.yaml --build-dir target/sam-build --parameter-overrides Architecture=$(ARCHITECTURE)
+	@cd target/sam-build && for function in IngestFunction MergeFunction; do \
+	  rm -f $$function.zip && $(PYTHON) -m zipfile -c $$function.zip $$function/bootstrap && ls -l $$function/bootstrap $$function.zip || exit 1; \
+	done
+
 clean-embedded: ## Remove the embedded BigQuery's virtual environment.
 	rm -rf target/*/embedded-bigquery target/embedded-bigquery

@@ -1373,6 +1373,22 @@ The function `merge` takes these:
 | `scheduled.json` | EventBridge's scheduled event: all tables |
 | `merge-one-table.json` | one table, by hand |
 
+To hand one to a function on this machine, with an embedded BigQuery instead of Google's (`strait local --keep` prints its two addresses):
+
+```console
+$ target/ci/strait local --keep
+$ cargo lambda watch --env-vars STRAIT_PROJECT=demo,STRAIT_BIGQUERY_REST_URL=http://127.0.0.1:PORT/bigquery/v2,STRAIT_BIGQUERY_GRPC_URL=http://127.0.0.1:PORT
+$ cargo lambda invoke ingest --data-file events/msk-update.json
+$ cargo lambda invoke merge --data-file events/scheduled.json
+```
+
+With Docker and `sam build`, in the image of Lambda itself: `local-environment.json` has the same variables, in which `PORT` is to be replaced (`STRAIT_CREDENTIALS` is emptied: the stack would set it).
+
+```console
+$ sam local invoke IngestFunction --event events/msk-update.json --env-vars events/local-environment.json --parameter-overrides \\
+    MskClusterArn=arn:aws:kafka:eu-central-1:111122223333:cluster/example/1 Topic=cdc GoogleProject=strait-demo
+```
+
 ## demo/: a shop's history
 
 A MySQL schema `shop` and a PostgreSQL table `crm.contacts`, each sent by a DMS task of its own to one topic of

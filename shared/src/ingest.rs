@@ -156,7 +156,6 @@ impl IngestHandler {
             return Err(failure.into());
         }
         tracing::warn!(
-            request_id = %invocation.request_id,
             table = %table,
             given_back = given_back.len(),
             cause = InvocationError::from(failure).message(),
@@ -184,7 +183,6 @@ impl IngestHandler {
         let now = micros(SystemTime::now());
         let lag_ms = tally.newest_committed_at.map(|at| now.saturating_sub(at).max(0) / 1000);
         tracing::info!(
-            request_id = %invocation.request_id,
             table = %self.log.table(),
             records = tally.records,
             loads = tally.loads,

@@ -17,6 +17,7 @@ use tower::util::MapRequestLayer;
 use crate::bigquery;
 use crate::config::Config;
 use crate::secrets::SecretError;
+use crate::telemetry;
 
 /// Kept back from Lambda's own deadline: the answer has to be on its way before the function is stopped.
 const ANSWER_TIME: Duration = Duration::from_millis(1500);
@@ -198,10 +199,10 @@ where
         let body = std::mem::take(&mut *slot.lock().unwrap_or_else(PoisonError::into_inner));
         let invocation = Invocation::from_context(&event.context);
         async move {
-            let request_id = invocation.request_id.clone();
+            telemetry::begin_invocation(&invocation.request_id);
             let answer = without_panic(handler, body, invocation).await;
             answer.map_err(|error| {
-                tracing::error!(request_id, error_type = error.error_type, "{}", error.message);
+                tracing::error!(error_type = error.error_type, "{}", error.message);
                 Diagnostic::from(error)
             })
         }

@@ -1,10 +1,16 @@
 //! What a person and an alarm see: JSON log lines, and metrics in CloudWatch's embedded format.
 //! Identifiers, counts, bytes and durations only; a row value, a key or a secret must never get here.
 
+use std::fmt;
 use std::io::Write;
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Map, Value, json};
+use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::{self, Format, Json, JsonFields, Writer};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
 
 /// Strait's own lines from INFO on, other people's from WARN on; `RUST_LOG` overrides it. The runtime's line about a
 /// failed invocation is left out: [`crate::lambda`] has one with the error's type and the request's id.
@@ -12,15 +18,48 @@ const DEFAULT_FILTER: &str = "warn,strait=info,ingest=info,merge=info,lambda_run
 /// The namespace of every metric.
 const NAMESPACE: &str = "Strait";
 
+/// Lambda's id of the invocation that the process is at; empty before the first. Lambda hands a process one at a time, so that lines
+/// of background work (a connection that closes) belong to it as well.
+static REQUEST_ID: Mutex<String> = Mutex::new(String::new());
+
+/// From now on every line carries this request id.
+pub fn begin_invocation(request_id: &str) {
+    let mut current = REQUEST_ID.lock().unwrap_or_else(PoisonError::into_inner);
+    request_id.clone_into(&mut current);
+}
+
+/// A line, which is a JSON object, with the invocation's request id as its first member.
+fn with_request_id(line: &str) -> String {
+    let request_id = REQUEST_ID.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    match line.strip_prefix('{') {
+        Some(members) if !request_id.is_empty() => format!("{{\"request_id\":{},{members}", json!(request_id)),
+        _ => line.to_owned(),
+    }
+}
+
+/// tracing's own JSON lines, with the request id.
+struct InvocationFormat(Format<Json>);
+
+impl<S, N> FormatEvent<S, N> for InvocationFormat
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut line = String::new();
+        self.0.format_event(context, Writer::new(&mut line), event)?;
+        writer.write_str(&with_request_id(&line))
+    }
+}
+
 /// Starts logging: one JSON object a line on standard output. A second call changes nothing.
 pub fn init() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
     // Fails only when a subscriber is there already, in tests: theirs stays.
+    let lines = format::format().json().flatten_event(true).with_current_span(false).with_span_list(false);
     let _ = tracing_subscriber::fmt()
-        .json()
-        .flatten_event(true)
-        .with_current_span(false)
-        .with_span_list(false)
+        .fmt_fields(JsonFields::new())
+        .event_format(InvocationFormat(lines))
         .with_env_filter(filter)
         .try_init();
 }
@@ -34,6 +73,8 @@ pub enum Unit {
     Bytes,
     /// Milliseconds.
     Milliseconds,
+    /// Hundredths.
+    Percent,
 }
 
 impl Unit {
@@ -42,6 +83,7 @@ impl Unit {
             Self::Count => "Count",
             Self::Bytes => "Bytes",
             Self::Milliseconds => "Milliseconds",
+            Self::Percent => "Percent",
         }
     }
 }
@@ -90,11 +132,12 @@ pub fn metrics_line(dimensions: &[(&str, &str)], metrics: &[Metric], timestamp_m
     Value::Object(line).to_string()
 }
 
-/// Writes a metrics line to standard output, from where Lambda takes it to CloudWatch.
+/// Writes a metrics line to standard output, from where Lambda takes it to CloudWatch. The request id is a property of it, no
+/// dimension.
 pub fn emit(line: &str) {
     let mut out = std::io::stdout().lock();
     // Standard output that is gone is no reason to fail an invocation whose rows are written.
-    let _ = writeln!(out, "{line}");
+    let _ = writeln!(out, "{}", with_request_id(line));
 }
 
 #[cfg(test)]
@@ -123,5 +166,13 @@ mod tests {
                 "Function": "ingest", "Records": 12, "AppendLatency": 34
             })
         );
+    }
+
+    #[test]
+    fn a_line_carries_the_request_id_of_its_invocation() {
+        begin_invocation("first");
+        begin_invocation("an \"odd\" id");
+        let line: Value = serde_json::from_str(&with_request_id(r#"{"level":"WARN"}"#)).unwrap();
+        assert_eq!(line, json!({"request_id": "an \"odd\" id", "level": "WARN"}));
     }
 }

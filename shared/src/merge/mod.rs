@@ -9,6 +9,7 @@ pub mod final_table;
 mod finals;
 pub mod fold;
 pub mod ledger;
+mod metrics;
 pub mod offsets;
 pub mod plan;
 pub mod proposal;

@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::lambda::{Invocation, InvocationError};
 use crate::log::{KEPT_OUT, LOG, kept_out_table};
 use crate::names::{NameError, POSITION_COLUMN, SourceTable, fingerprint};
-use crate::telemetry::{self, Metric, Unit};
+use crate::telemetry;
 
 use super::answer::{Answer, Asked, TableAnswer, Word};
 use super::coverage::Coverage;
@@ -28,6 +28,7 @@ use super::epoch::Epochs;
 use super::final_table::{FinalTable, FinalTableProblem};
 use super::finals::{Found, no_definition};
 use super::ledger::{Entry, LedgerState, MERGES, Outcome, TableState};
+use super::metrics::{self, Seen};
 use super::offsets;
 use super::plan::{self, News, Plan};
 use super::statement::{self, QUARANTINE};
@@ -191,8 +192,8 @@ impl MergeHandler {
         let started = Instant::now();
         let asked =
             Asked::from_event(body).map_err(|error| InvocationError::new("NotAMergeEvent", error.to_string()))?;
-        let (answer, newest_commit_us) = self.run(&asked, invocation).await.map_err(into_invocation_error)?;
-        report(&answer, newest_commit_us, invocation, started);
+        let (answer, seen) = self.run(&asked, invocation).await.map_err(into_invocation_error)?;
+        report(&answer, &seen, invocation, started);
         let failed: Vec<String> = answer
             .tables
             .iter()
@@ -214,7 +215,7 @@ impl MergeHandler {
         }
     }
 
-    async fn run(&self, asked: &Asked, invocation: &Invocation) -> Result<(Answer, Option<i64>), TableError> {
+    async fn run(&self, asked: &Asked, invocation: &Invocation) -> Result<(Answer, Seen), TableError> {
         let deadline = invocation.deadline;
         // Lambda keeps the request id when it invokes again; the queries of an earlier attempt must not answer this one's.
         let run_id = &format!("{}/{}", invocation.request_id, now_us());
@@ -235,7 +236,7 @@ impl MergeHandler {
         };
         let plan = Plan::from_rows(&rows).map_err(|error| TableError::Unexpected { what: error.to_string() })?;
         let Some(window_to_us) = plan.window_to_us.max(furthest.to_us) else {
-            return Ok((Answer { tables: self.idle(asked, &BTreeSet::new()) }, None));
+            return Ok((Answer { tables: self.idle(asked, &BTreeSet::new()) }, Seen::default()));
         };
         warn_of_holes(&plan);
 
@@ -429,16 +430,15 @@ impl MergeHandler {
         let answered = answers.iter().map(|answer| answer.table.clone()).collect();
         answers.extend(self.idle(asked, &answered));
         answers.sort_by(|a, b| a.table.cmp(&b.table));
-        telemetry::emit(&telemetry::metrics_line(
-            &[("Function", "merge")],
-            &[
-                Metric::new("OldestUnmergedAge", Unit::Milliseconds, oldest_wait_us / 1000),
-                Metric::new("LoadsWithoutStart", Unit::Count, i64::try_from(without_start).unwrap_or(i64::MAX)),
-                Metric::new("OffsetHoles", Unit::Count, i64::try_from(plan.holes().len()).unwrap_or(i64::MAX)),
-            ],
-            now / 1000,
-        ));
-        Ok((Answer { tables: answers }, newest_commit_us))
+        let seen = Seen {
+            newest_commit_us,
+            oldest_wait_us,
+            retention_us,
+            loads_without_start: without_start,
+            holes: plan.holes().len(),
+            tables: state.tables.keys().chain(plan.tables.keys()).map(ToString::to_string).collect(),
+        };
+        Ok((Answer { tables: answers }, seen))
     }
 
     /// Tables that were asked for by name and have no news.
@@ -625,13 +625,12 @@ pub(super) fn now_us() -> i64 {
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// One INFO line and one line of metrics per run.
-fn report(answer: &Answer, newest_commit_us: Option<i64>, invocation: &Invocation, started: Instant) {
+/// One INFO line and the metrics of a run.
+fn report(answer: &Answer, seen: &Seen, invocation: &Invocation, started: Instant) {
     let sum = |count: fn(&TableAnswer) -> i64| answer.tables.iter().map(count).fold(0i64, i64::saturating_add);
     let with = |outcome: &str| answer.tables.iter().filter(|table| table.outcome == outcome).count();
     let duration_ms = i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
     tracing::info!(
-        request_id = invocation.request_id,
         tables = answer.tables.len(),
         merged = with("merged"),
         waiting = with("waiting"),
@@ -647,16 +646,8 @@ fn report(answer: &Answer, newest_commit_us: Option<i64>, invocation: &Invocatio
         duration_ms,
         "merge"
     );
-    let mut metrics = vec![
-        Metric::new("MergedRecords", Unit::Count, sum(|table| table.records)),
-        Metric::new("QuarantinedRows", Unit::Count, sum(|table| table.quarantined)),
-        Metric::new("BytesBilled", Unit::Bytes, sum(|table| table.bytes_billed)),
-        Metric::new("FailedTables", Unit::Count, i64::try_from(with("failed")).unwrap_or(i64::MAX)),
-        Metric::new("WaitingTables", Unit::Count, i64::try_from(with("waiting")).unwrap_or(i64::MAX)),
-        Metric::new("MergeDuration", Unit::Milliseconds, duration_ms),
-    ];
-    if let Some(newest) = newest_commit_us {
-        metrics.push(Metric::new("MergeLag", Unit::Milliseconds, now_us().saturating_sub(newest).max(0) / 1000));
+    let now_us = now_us();
+    for line in metrics::lines(&invocation.function_name, answer, seen, duration_ms, now_us) {
+        telemetry::emit(&line);
     }
-    telemetry::emit(&telemetry::metrics_line(&[("Function", "merge")], &metrics, now_us() / 1000));
 }
