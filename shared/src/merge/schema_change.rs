@@ -650,6 +650,11 @@ fn converted(is: ColumnType, to: ColumnType, column: &str) -> Option<String> {
 pub struct Unfilled {
     /// Records from this time on are to be merged again, rows at the same position included.
     again_from: Option<i64>,
+    /// The same, said since that was begun: what was begun does not do it.
+    then_again_from: Option<i64>,
+    /// Whether merging again from [`Self::again_from`] on was begun and is not finished. The work that a ledger entry holds says so.
+    #[serde(skip)]
+    is_begun: bool,
     /// Members of changes that are not in the table, or not all of their values.
     members: BTreeMap<String, Lacking>,
     /// The source's definition is still to be applied.
@@ -672,17 +677,26 @@ impl Unfilled {
 
     /// As a ledger entry keeps it; `None` if nothing is open.
     pub fn to_entry(&self) -> Option<String> {
-        if *self == Self::default() {
+        if *self == (Self { is_begun: self.is_begun, ..Self::default() }) {
             return None;
         }
         serde_json::to_string(self).ok()
     }
 
+    /// Takes in whether an earlier run began to merge again and did not finish. What is said from now on is said of what comes after.
+    pub fn set_begun(&mut self, is_begun: bool) {
+        self.is_begun = is_begun;
+        if !is_begun && let Some(from_us) = self.then_again_from.take() {
+            self.merge_again(from_us);
+        }
+    }
+
     /// Records from this time on are to be merged again; whether that is news.
     pub fn merge_again(&mut self, from_us: i64) -> bool {
-        let is_news = self.again_from.is_none_or(|again_from| from_us < again_from);
+        let from = if self.is_begun { &mut self.then_again_from } else { &mut self.again_from };
+        let is_news = from.is_none_or(|from| from_us < from);
         if is_news {
-            self.again_from = Some(from_us);
+            *from = Some(from_us);
         }
         is_news
     }
@@ -769,9 +783,10 @@ impl Unfilled {
         self.is_definition_due = is_due;
     }
 
-    /// Everything that was to be merged again is merged.
+    /// Everything is merged again that was begun. What was said since then is next.
     pub fn merged_again(&mut self) {
-        self.again_from = None;
+        self.again_from = self.then_again_from.take();
+        self.is_begun = false;
     }
 }
 
@@ -1087,5 +1102,27 @@ mod tests {
         assert_eq!(read_back.again_from(), Some(5));
         read_back.merged_again();
         assert_eq!(read_back, Unfilled::default());
+    }
+
+    #[test]
+    fn what_is_said_while_merging_again_is_under_way_is_done_after_it() {
+        let mut unfilled = Unfilled::default();
+        unfilled.merge_again(9);
+        // Rows were changed by hand in the meantime, so a later time is no part of what was begun.
+        for from in [7, 9, 11] {
+            let mut next_run = Unfilled::from_entry(unfilled.to_entry().as_deref());
+            next_run.set_begun(true);
+            assert!(next_run.merge_again(from) && !next_run.merge_again(from));
+            assert_eq!(next_run.again_from(), Some(9), "what was begun stays as it is");
+            let mut run_after = Unfilled::from_entry(next_run.to_entry().as_deref());
+            run_after.set_begun(true);
+            run_after.merged_again();
+            assert_eq!(run_after.again_from(), Some(from));
+            run_after.merged_again();
+            assert_eq!(run_after.to_entry(), None);
+            // Or what was begun came to nothing.
+            next_run.set_begun(false);
+            assert_eq!(next_run.again_from(), Some(from.min(9)));
+        }
     }
 }

@@ -17,7 +17,7 @@ use super::coverage::{Coverage, OffsetRange};
 use super::epoch::Epochs;
 use super::final_table::FinalTable;
 use super::fold::{self, FoldRequest, LookBack};
-use super::ledger::{Entry, OVERTAKEN, Outcome};
+use super::ledger::{Entry, OVERTAKEN, Outcome, TableState};
 use super::plan::{self, News, Plan};
 use super::reload::{self, Progress};
 use super::run::{Run, TableError, describe, is_missing, is_out_of_time, now_us};
@@ -58,12 +58,23 @@ pub struct Begun {
 
 impl Begun {
     /// Reads what a ledger entry says. One that cannot be read is begun anew.
-    pub(super) fn from_entry(work: &str) -> Option<Self> {
+    fn from_entry(work: &str) -> Option<Self> {
         serde_json::from_str(work).ok()
     }
 
     fn to_entry(&self) -> Option<String> {
         serde_json::to_string(self).ok()
+    }
+
+    /// What an earlier run began and did not finish.
+    pub(super) fn of_state(state: &TableState) -> Option<Self> {
+        let work = state.work.as_deref().filter(|_| state.outcome == Outcome::Running);
+        work.and_then(Self::from_entry)
+    }
+
+    /// Whether rows at the same position are written again.
+    pub(super) fn is_again(&self) -> bool {
+        self.is_again
     }
 }
 
@@ -249,7 +260,7 @@ impl Run<'_> {
             Err(TableError::BigQuery(error)) if is_out_of_time(&error) => {
                 answer.outcome = Outcome::Running.as_str();
                 let mut reason = "the time ran out; its jobs go on and the next run finishes them".to_owned();
-                if self.asked.word.is_some() {
+                if matches!(self.asked.word, Some(word) if !matches!(word, Word::MergeAgain(_))) {
                     reason.push_str(". What was said of its load or its epoch may not have been taken in: invoke the merge with it again");
                 }
                 answer.reason = Some(reason);
@@ -292,11 +303,18 @@ impl Run<'_> {
         standing: &mut Standing,
         answer: &mut TableAnswer,
     ) -> Result<(), TableError> {
+        let word = self.asked.word.filter(|_| self.asked.includes(&work.source));
         if let Some(unfinished) = &work.unfinished {
+            // Before the time can run out.
+            if let Some(Word::MergeAgain(from)) = word
+                && standing.unfilled.merge_again(from)
+            {
+                let entry = self.running_entry(&work.source, &work.table, standing, Some(unfinished));
+                self.record(vec![entry]).await?;
+            }
             tracing::warn!(table = %work.source, "finishing what an earlier run began");
             self.finish(work, unfinished, standing, answer, true).await?;
         }
-        let word = self.asked.word.filter(|_| self.asked.includes(&work.source));
         match &work.own {
             Own::Begun(begun, news) => {
                 let was_merged_before = standing.highest_position.is_some();
