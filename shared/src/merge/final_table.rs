@@ -24,8 +24,11 @@ const CLUSTER_COLUMNS: usize = 4;
 /// Of the types that Strait creates, those that BigQuery clusters by (same page).
 const CLUSTER_TYPES: [&str; 8] = ["BIGNUMERIC", "BOOL", "DATE", "DATETIME", "INT64", "NUMERIC", "STRING", "TIMESTAMP"];
 /// Of the types that Strait creates, those that a declared primary key may have
-/// (<https://cloud.google.com/bigquery/docs/primary-foreign-keys>).
-const KEY_TYPES: [&str; 8] = CLUSTER_TYPES;
+/// (<https://cloud.google.com/bigquery/docs/primary-foreign-keys#limitations>).
+const KEY_TYPES: [&str; 9] =
+    ["BIGNUMERIC", "BOOL", "BYTES", "DATE", "DATETIME", "INT64", "NUMERIC", "STRING", "TIMESTAMP"];
+/// A declared primary key has at most so many columns (same page); PostgreSQL's has up to 32.
+const KEY_COLUMNS: usize = 16;
 
 /// A final table that a merge can write.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -291,6 +294,11 @@ impl FinalTable {
 
     /// A condition that is true of every row and names the partitions' column, for a table of which no statement may read without
     /// one; `alias` is what the statement calls the table. `None`: the table requires none.
+    ///
+    /// What BigQuery requires is a predicate that refers to that column alone
+    /// (<https://cloud.google.com/bigquery/docs/querying-partitioned-tables#require_a_partition_filter_in_queries>). It takes this one in the
+    /// ON of a MERGE: dbt has written the same since <https://github.com/dbt-labs/dbt-bigquery/pull/986>. Beside it the keys must be compared with `=`:
+    /// with IS NOT DISTINCT FROM BigQuery does not find it (<https://github.com/dbt-labs/dbt-adapters/issues/1902>).
     pub fn partition_filter(&self, alias: Option<&str>) -> Result<Option<String>, NameError> {
         let Some(column) = self.partition_column.as_deref().filter(|_| self.requires_partition_filter) else {
             return Ok(None);
@@ -350,7 +358,8 @@ pub fn new_table(
         .map(|field| field.name.clone())
         .collect();
     // A key that cannot be declared is taken from the source's definition by every merge.
-    let can_be_declared = key.iter().all(|field| KEY_TYPES.contains(&field.field_type.as_str()));
+    let can_be_declared =
+        key.len() <= KEY_COLUMNS && key.iter().all(|field| KEY_TYPES.contains(&field.field_type.as_str()));
     let labels = key.is_empty().then(|| (KEY_LABEL.to_owned(), NO_KEY.to_owned()));
     let can_be_declared = can_be_declared && !key.is_empty();
     let key: Vec<String> = key.into_iter().map(|field| field.name).collect();
@@ -358,8 +367,10 @@ pub fn new_table(
         description: Some(names::final_table_description(source)),
         labels: labels.into_iter().collect(),
         clustering: (!clustered.is_empty()).then_some(Clustering { fields: clustered }),
-        table_constraints: can_be_declared
-            .then_some(TableConstraints { primary_key: Some(PrimaryKey { columns: key }) }),
+        table_constraints: can_be_declared.then_some(TableConstraints {
+            primary_key: Some(PrimaryKey { columns: key }),
+            ..TableConstraints::default()
+        }),
         ..Table::new(project, name, fields)
     };
     Ok((table, unknown))
@@ -531,15 +542,19 @@ mod tests {
 
     #[test]
     fn a_key_that_bigquery_cannot_declare_is_taken_from_the_definition() {
-        let definition = SourceDefinition::from_control(
-            r#"{"table-def":{"columns":{"uuid":{"type":"BYTES"},"a":{"type":"INT32"}},"primary-key":["uuid"]}}"#,
-        )
-        .unwrap();
-        let (resource, _) = new_table("p", &name(), &orders(), &definition, Deletes::Hard).unwrap();
-        assert!(resource.clustering.is_none() && resource.table_constraints.is_none());
-        assert!(!is_self_describing(&resource));
-        let table = FinalTable::existing(name(), &orders(), &resource, Some(&definition), Deletes::Hard).unwrap();
-        assert_eq!(table.key().map(|column| column.name.as_str()).collect::<Vec<_>>(), ["uuid"]);
+        for (columns, is_declared) in [(1, true), (16, true), (17, false)] {
+            let names: Vec<String> = (0..columns).map(|place| format!("k{place}")).collect();
+            let types = names.iter().map(|name| (name.clone(), json!({"type": "BYTES"})));
+            let control =
+                json!({"table-def": {"columns": types.collect::<serde_json::Map<_, _>>(), "primary-key": names}});
+            let definition = SourceDefinition::from_control(&control.to_string()).unwrap();
+            let (resource, _) = new_table("p", &name(), &orders(), &definition, Deletes::Hard).unwrap();
+            assert!(resource.clustering.is_none(), "BigQuery does not cluster by BYTES");
+            assert_eq!(resource.table_constraints.is_some(), is_declared, "{columns}");
+            assert_eq!(is_self_describing(&resource), is_declared);
+            let table = FinalTable::existing(name(), &orders(), &resource, Some(&definition), Deletes::Hard).unwrap();
+            assert_eq!(table.key().count(), columns);
+        }
     }
 
     #[test]

@@ -3,8 +3,12 @@
 //! did, so that a run that is interrupted anywhere and run again comes to the same end. It must never guess: what Strait cannot do
 //! exactly, a person is told with the statement to run.
 //!
-//! What BigQuery allows: <https://cloud.google.com/bigquery/docs/reference/standard-sql/data-definition-language> (columns that
-//! partition, cluster or are a declared key can be neither renamed nor dropped; a type can only be made wider in place).
+//! What BigQuery allows: <https://cloud.google.com/bigquery/docs/reference/standard-sql/data-definition-language>, under
+//! `ALTER TABLE RENAME COLUMN`, `ALTER TABLE DROP COLUMN` and `ALTER COLUMN SET DATA TYPE` (columns that partition, cluster or are part of
+//! a declared primary or foreign key can be neither renamed nor dropped, nor those of a table with row access policies; renames stand
+//! in one statement with renames only, in order; a type can only be made wider in place), and
+//! <https://cloud.google.com/bigquery/docs/primary-foreign-keys#limitations> (a key's columns keep their type, and a table with a
+//! declared primary key keeps its name).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -260,6 +264,7 @@ impl Altered<'_> {
         let time = self.table.time_partitioning.as_ref().and_then(|by| by.field.as_deref());
         let range = self.table.range_partitioning.as_ref().map(|by| by.field.as_str());
         let keys = self.table.clustering_columns().iter().chain(self.table.primary_key()).map(String::as_str);
+        let keys = keys.chain(self.table.foreign_key_columns());
         keys.chain(time).chain(range).any(|fixed| fixed.eq_ignore_ascii_case(column))
     }
 
@@ -569,8 +574,10 @@ pub(super) fn for_the_owner(name: &TableName, source: &SourceTable, history: &So
 fn renamed_table(name: &TableName, source: &SourceTable) -> String {
     format!(
         "{source} has another name at the source now: its changes arrive under that, and {name} stays as it is. Either reload the table \
-         in DMS, or give the new name this table's rows: ALTER TABLE `{name}` RENAME TO `<what STRAIT_FINAL_TABLE makes of the new name>` \
-         and then ALTER TABLE `<that>` SET OPTIONS (description = 'Replica of \"<schema.new name>\"')"
+         in DMS, or give the new name this table's rows, before a merge has made a table for it: ALTER TABLE `{name}` DROP PRIMARY KEY IF EXISTS \
+         (BigQuery renames no table that has one), ALTER TABLE `{name}` RENAME TO `<the table that STRAIT_FINAL_TABLE makes of the new name, \
+         without its dataset>`, then of that table SET OPTIONS (description = 'Replica of \"<schema.new name>\"') and ADD PRIMARY KEY (<as before>) NOT \
+         ENFORCED"
     )
 }
 
@@ -955,6 +962,22 @@ mod tests {
         assert!(for_a_person.concat().contains("renamed a column to key"), "{for_a_person:?}");
         let table = FinalTable::existing(name(), &orders(), &table, history.newest(), Deletes::Hard).unwrap();
         assert_eq!(table.key().map(|column| column.member.as_str()).collect::<Vec<_>>(), ["key"]);
+    }
+
+    #[test]
+    fn a_column_of_a_declared_foreign_key_is_neither_renamed_nor_dropped() {
+        let create = ("create-table", json!({"id": {"type": "INT64"}, "a": {"type": "INT32"}}));
+        for (operation, columns, said) in [
+            ("rename-column", json!({"id": {"type": "INT64"}, "b": {"type": "INT32"}}), "renamed a column to b"),
+            ("drop-column", json!({"id": {"type": "INT64"}}), "dropped column a"),
+        ] {
+            let (mut table, history) = altered(&[create.clone(), (operation, columns)]);
+            let foreign = json!([{"columnReferences": [{"referencingColumn": "a", "referencedColumn": "x"}]}]);
+            table.table_constraints.as_mut().unwrap().foreign_keys = serde_json::from_value(foreign).unwrap();
+            let (steps, for_a_person) = all_steps(&mut table, &history, DroppedColumns::Drop);
+            assert!(steps.iter().all(|step| step == "describe a"), "{steps:?}");
+            assert!(for_a_person.concat().contains(said), "{for_a_person:?}");
+        }
     }
 
     #[test]
