@@ -7,6 +7,7 @@ use std::fmt;
 
 use icu_properties::CodePointMapData;
 use icu_properties::props::{GeneralCategory, GeneralCategoryGroup};
+use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 /// The final table's column that holds the position of the row's newest change.
@@ -48,6 +49,8 @@ const RESERVED_PREFIXES: [&str; 10] = [
 const SOURCE_COLUMN_MARK: &str = "Source column: ";
 /// What stands between a column's name and those that it had before, which follow as a JSON array.
 const FORMER_COLUMNS_MARK: &str = ", formerly ";
+/// What stands before the time since when a column's name is its own, as a JSON string.
+const SINCE_MARK: &str = ", since ";
 /// How the description of a final table that Strait made begins; what follows is `schema.table` as a JSON string.
 const SOURCE_TABLE_MARK: &str = "Replica of ";
 
@@ -251,57 +254,67 @@ pub fn renamed_column_description(source: &str) -> String {
     format!("{SOURCE_COLUMN_MARK}{}", serde_json::Value::from(source))
 }
 
-/// The same of a column that had other names in the source before, oldest first; [`former_columns`] reads those back. Of more than a
-/// description holds, the oldest are left out.
-pub fn column_description(source: &str, former: &[String]) -> String {
-    let mut description = renamed_column_description(source);
-    for first in 0..former.len() {
-        let kept = former.get(first..).unwrap_or_default();
-        let whole = format!("{description}{FORMER_COLUMNS_MARK}{}", serde_json::Value::from(kept));
-        if whole.chars().count() <= COLUMN_DESCRIPTION_LIMIT {
-            description = whole;
-            break;
-        }
-    }
-    description
+/// The same of a column that had other names in the source before, oldest first, and of one whose name was another column's before
+/// `since_us`, in µs since the epoch of Unix; [`former_columns`] and [`column_since`] read those back. Of more names than a description
+/// holds, the oldest are left out.
+pub fn column_description(source: &str, former: &[String], since_us: Option<i64>) -> String {
+    let since = since_us.and_then(|us| Timestamp::from_microsecond(us).ok());
+    let since =
+        since.map_or_else(String::new, |since| format!("{SINCE_MARK}{}", serde_json::Value::from(since.to_string())));
+    let described = |former: String| format!("{}{former}{since}", renamed_column_description(source));
+    (0..former.len())
+        .filter_map(|first| former.get(first..))
+        .map(|kept| described(format!("{FORMER_COLUMNS_MARK}{}", serde_json::Value::from(kept))))
+        .find(|description| description.chars().count() <= COLUMN_DESCRIPTION_LIMIT)
+        .unwrap_or_else(|| described(String::new()))
 }
 
 /// The source's name of a column that was renamed, read back from its description.
 pub fn source_column(description: &str) -> Option<String> {
-    described_column(description).map(|(source, _)| source)
+    described_column(description).map(|described| described.source)
 }
 
 /// The names that a column had in the source before, read back from its description.
 pub fn former_columns(description: &str) -> Vec<String> {
-    described_column(description).map(|(_, former)| former).unwrap_or_default()
+    described_column(description).map(|described| described.former).unwrap_or_default()
+}
+
+/// Since when, in µs since the epoch of Unix as DMS sent its records, a column's name is its own: what a record from before holds under
+/// it was another column's. Read back from its description.
+pub fn column_since(description: &str) -> Option<i64> {
+    described_column(description)?.since_us
 }
 
 /// What a person wrote into a column's description beside the names that Strait reads back.
 pub fn beside_column_names(description: &str) -> &str {
-    let Some(names) = description.strip_prefix(SOURCE_COLUMN_MARK) else {
-        return description;
-    };
-    let mut source = serde_json::Deserializer::from_str(names).into_iter::<String>();
-    let _ = source.next();
-    let rest = names.get(source.byte_offset()..).unwrap_or_default();
-    let Some(former) = rest.strip_prefix(FORMER_COLUMNS_MARK) else {
-        return rest.trim();
-    };
-    let mut listed = serde_json::Deserializer::from_str(former).into_iter::<Vec<String>>();
-    let _ = listed.next();
-    former.get(listed.byte_offset()..).unwrap_or_default().trim()
+    described_column(description).map_or(description, |described| described.beside)
 }
 
-/// What a person wrote after the names is no matter.
-fn described_column(description: &str) -> Option<(String, Vec<String>)> {
-    let names = description.strip_prefix(SOURCE_COLUMN_MARK)?;
-    let mut source = serde_json::Deserializer::from_str(names).into_iter::<String>();
-    let name = source.next()?.ok()?;
-    let former = names
-        .get(source.byte_offset()..)
-        .and_then(|rest| rest.strip_prefix(FORMER_COLUMNS_MARK))
-        .and_then(|former| serde_json::Deserializer::from_str(former).into_iter().next()?.ok());
-    Some((name, former.unwrap_or_default()))
+/// A description, read back.
+struct Described<'d> {
+    source: String,
+    former: Vec<String>,
+    since_us: Option<i64>,
+    beside: &'d str,
+}
+
+fn described_column(description: &str) -> Option<Described<'_>> {
+    let (source, rest) = value_after(description, SOURCE_COLUMN_MARK)?;
+    let (former, rest) = value_after(rest, FORMER_COLUMNS_MARK).unwrap_or((Vec::new(), rest));
+    let since = value_after::<String>(rest, SINCE_MARK).and_then(|(since, rest)| {
+        let since: Timestamp = since.parse().ok()?;
+        Some((since.as_microsecond(), rest))
+    });
+    let (since_us, rest) = since.map_or((None, rest), |(since, rest)| (Some(since), rest));
+    Some(Described { source, former, since_us, beside: rest.trim() })
+}
+
+/// The JSON value after a mark, and what follows it.
+fn value_after<'t, V: serde::de::DeserializeOwned>(text: &'t str, mark: &str) -> Option<(V, &'t str)> {
+    let text = text.strip_prefix(mark)?;
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<V>();
+    let value = values.next()?.ok()?;
+    text.get(values.byte_offset()..).map(|rest| (value, rest))
 }
 
 /// The description of a final table that Strait makes, from which [`source_of_final`] reads the source back.
@@ -383,7 +396,7 @@ mod tests {
             "ग्राहक",
             "cafe\u{301}",
             "x‿y",
-            "№",
+            "Ⅷ²",
             "_change",
             "_field_",
         ];
@@ -438,10 +451,29 @@ mod tests {
         }
         assert_eq!(source_column("the customer's name"), None);
         let former = ["a".to_owned(), "b, formerly [\"c\"]".to_owned()];
-        let description = column_description("d\"e", &former);
-        assert_eq!(source_column(&description).as_deref(), Some("d\"e"));
-        assert_eq!(former_columns(&format!("{description} strait_zone=Europe/Berlin")), former);
-        assert!(former_columns(&column_description("d", &[])).is_empty());
+        for since in [None, Some(1_764_000_000_123_456)] {
+            let description = column_description("d\"e", &former, since);
+            assert_eq!(source_column(&description).as_deref(), Some("d\"e"));
+            let described = format!("{description} strait_zone=Europe/Berlin");
+            assert_eq!(former_columns(&described), former);
+            assert_eq!(column_since(&described), since, "{description}");
+            assert_eq!(beside_column_names(&described), "strait_zone=Europe/Berlin");
+        }
+        assert!(former_columns(&column_description("d", &[], None)).is_empty());
+        assert_eq!(column_since(&column_description("d", &[], Some(7))), Some(7));
+        // A person's words are no time of Strait's.
+        assert_eq!(column_since("Source column: \"d\", since yesterday"), None);
+        assert_eq!(beside_column_names("the customer's name"), "the customer's name");
+    }
+
+    #[test]
+    fn a_description_holds_as_many_former_names_as_bigquery_lets_it() {
+        let former: Vec<String> = (0..40).map(|place| format!("{place:02}{}", "가".repeat(60))).collect();
+        let description = column_description("now", &former, Some(1_764_000_000_000_000));
+        assert!(description.chars().count() <= 1024);
+        let kept = former_columns(&description);
+        assert!(kept.len() > 10 && former.ends_with(&kept), "{kept:?}");
+        assert_eq!(column_since(&description), Some(1_764_000_000_000_000));
     }
 
     #[test]

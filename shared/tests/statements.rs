@@ -104,7 +104,7 @@ fn epochs() -> Epochs {
 /// A step of each kind, on the columns of [`every_type`].
 fn steps() -> Vec<(&'static str, Step)> {
     let column = |name: &str| name.to_owned();
-    let description = strait::names::column_description("it's", &[column("a.b")]);
+    let description = strait::names::column_description("it's", &[column("a.b")], None);
     vec![
         ("describe", Step::Describe { column: column("at"), description: description.clone() }),
         ("rename", Step::Rename { column: column("at"), to: column("select2") }),
@@ -118,6 +118,10 @@ fn steps() -> Vec<(&'static str, Step)> {
                 to: ColumnType::BIGNUMERIC,
                 description: Some(description),
             },
+        ),
+        (
+            "renew",
+            Step::Renew { column: column("select"), copy: column("line"), replaced: column("_strait_replaced_1") },
         ),
         (
             "replace",
@@ -164,7 +168,14 @@ fn statements() -> BTreeMap<String, String> {
     add("reload_progress".into(), reload::progress(PROJECT, &log, &kept_out, &order(), 1_767_322_000_000_000).unwrap());
     add("reload_earlier".into(), reload::earlier(PROJECT, &log, &kept_out, 1_767_322_000_000_000).unwrap());
     let other = SourceTable { schema: "crm".into(), table: "o'brien".into() };
-    add("definitions".into(), statement::definitions(PROJECT, &log, &[&order(), &other]).unwrap());
+    let (order_, at) = (order(), 1_767_323_045_678_901);
+    for (name, sought) in
+        [("", [(&order_, None), (&other, Some(at))]), ("_since", [(&order_, Some(at + 1)), (&other, Some(at))])]
+    {
+        add(format!("definition_hours{name}"), statement::definition_hours(PROJECT, &log, &sought).unwrap());
+        let hours = [1_767_322_800_000_000, 1_767_326_400_000_000, 1_767_340_800_000_000].into();
+        add(format!("definitions{name}"), statement::definitions(PROJECT, &log, &sought, &hours).unwrap());
+    }
     add("highest_position".into(), statement::highest_position(PROJECT, &every_type(Deletes::Hard)).unwrap());
     for (name, sql) in proposals(&log) {
         add(name.to_owned(), sql);

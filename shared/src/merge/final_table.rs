@@ -71,6 +71,11 @@ pub struct FinalColumn {
     pub member: String,
     /// What the source called it before; records from then hold it under these names.
     pub former_members: Vec<String>,
+    /// Of those names, the ones that are another column's since a time, in µs since the epoch of Unix: only what DMS sent before holds this
+    /// column under them.
+    pub reused_members: Vec<(String, i64)>,
+    /// Since when its names are its own, in µs since the epoch of Unix: what DMS sent before holds another column under them.
+    pub since_us: Option<i64>,
     /// Its type.
     pub column_type: ColumnType,
     /// Whether it is part of the key.
@@ -214,14 +219,29 @@ impl FinalTable {
             if !is_made_by_strait(resource) {
                 check_source_fits(&name, field, column_type, definition, &member)?;
             }
-            let former_members = field.description.as_deref().map(names::former_columns).unwrap_or_default();
-            columns.push(FinalColumn { name: field.name.clone(), member, former_members, column_type, is_key: false });
+            columns.push(FinalColumn {
+                name: field.name.clone(),
+                member,
+                former_members: field.description.as_deref().map(names::former_columns).unwrap_or_default(),
+                reused_members: Vec::new(),
+                since_us: field.description.as_deref().and_then(names::column_since),
+                column_type,
+                is_key: false,
+            });
         }
 
-        // A former name that the source uses again is the other column's.
-        let members: Vec<String> = columns.iter().map(|column| column.member.clone()).collect();
+        // A former name that the source uses again is the other column's, of which may be known since when.
+        let members: Vec<(String, Option<i64>)> =
+            columns.iter().map(|column| (column.member.clone(), column.since_us)).collect();
         for column in &mut columns {
-            column.former_members.retain(|former| !members.contains(former));
+            let (reused, former) = std::mem::take(&mut column.former_members)
+                .into_iter()
+                .partition(|former| members.iter().any(|(member, _)| member == former));
+            column.former_members = former;
+            let reused: Vec<String> = reused;
+            let since =
+                |former: &String| members.iter().find(|(member, _)| member == former).and_then(|(_, since)| *since);
+            column.reused_members = reused.iter().filter_map(|former| Some((former.clone(), since(former)?))).collect();
         }
 
         let is_keyless = match (resource.primary_key(), definition.map(|definition| definition.primary_key.as_slice()))
@@ -286,6 +306,8 @@ impl FinalTable {
                 name,
                 member: column.name.clone(),
                 former_members: Vec::new(),
+                reused_members: Vec::new(),
+                since_us: None,
                 column_type,
                 is_key: false,
             });

@@ -3,6 +3,7 @@
 //! are not in a final table: every table with news gets an entry that holds it back before any other table's coverage moves.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -24,6 +25,7 @@ use crate::telemetry::{self, Metric, Unit};
 
 use super::answer::{Answer, Asked, TableAnswer, Word};
 use super::coverage::Coverage;
+use super::definition::Definitions;
 use super::epoch::Epochs;
 use super::final_table::{FinalTable, FinalTableProblem};
 use super::finals::{Found, no_definition};
@@ -61,6 +63,9 @@ pub(super) enum TableError {
     Problem(#[from] FinalTableProblem),
     #[error("BigQuery's answer to a query of the merge is not of the expected form: {what}")]
     Unexpected { what: String },
+    /// Of every table that was asked about in the one query.
+    #[error("its definitions could not be read from the log: {reason}")]
+    Definitions { reason: String },
 }
 
 /// What a run holds beside its tables.
@@ -74,6 +79,8 @@ pub(super) struct Run<'a> {
     pub(super) asked: &'a Asked,
     /// What was committed before may have been followed by changes that the log let expire, in µs; `None`: nothing has.
     pub(super) expired_before_us: Option<i64>,
+    /// What the run has read of tables' control records, until an entry of each keeps it.
+    pub(super) remembered: Mutex<BTreeMap<SourceTable, Definitions>>,
     recorded_at: AtomicI64,
 }
 
@@ -164,6 +171,9 @@ impl Run<'_> {
     pub(super) async fn record(&self, mut entries: Vec<Entry>) -> Result<(), TableError> {
         for entry in &mut entries {
             entry.based_on = self.state.newest_us;
+            let source = SourceTable { schema: entry.source_schema.clone(), table: entry.source_table.clone() };
+            let remembered = self.remembered.lock().map(|mut remembered| remembered.remove(&source));
+            entry.definitions = remembered.ok().flatten().and_then(|definitions| definitions.to_entry());
         }
         self.handler.record(&entries, self.deadline).await
     }
@@ -264,6 +274,7 @@ impl MergeHandler {
                 .begun_us
                 .filter(|begun| *begun < expired_us)
                 .map(|_| expired_us.saturating_sub(expired_us.rem_euclid(HOUR_US))),
+            remembered: Mutex::default(),
             recorded_at: AtomicI64::new(state.next_recorded_at(now)),
         };
 
@@ -582,7 +593,9 @@ fn into_invocation_error(error: TableError) -> InvocationError {
         TableError::BigQuery(error) => error.into(),
         TableError::Name(error) => InvocationError::new("Name", error.to_string()),
         TableError::Problem(error) => InvocationError::new("FinalTable", error.to_string()),
-        TableError::Unexpected { .. } => InvocationError::new("BigQueryUnexpectedAnswer", error.to_string()),
+        TableError::Unexpected { .. } | TableError::Definitions { .. } => {
+            InvocationError::new("BigQueryUnexpectedAnswer", error.to_string())
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use crate::config::DroppedColumns;
 use crate::names::{self, NameError, OWN_PREFIX, SourceTable, TableName, fingerprint, quote_column, string_literal};
 
 use super::definition::{SourceColumn, SourceDefinition, SourceHistory};
+use super::epoch::Epochs;
 use super::final_table::{FinalColumn, member_of, says_that_it_has_no_key};
 use super::types::ColumnType;
 
@@ -80,6 +81,16 @@ pub enum Step {
         /// Its description.
         description: Option<String>,
     },
+    /// Puts a copy that nothing was filled in in a column's place: the source dropped the column and added another of its name, so no row has a
+    /// value until a change brings one.
+    Renew {
+        /// The column.
+        column: String,
+        /// The copy.
+        copy: String,
+        /// What the column is called afterwards, until it is dropped.
+        replaced: String,
+    },
     /// Fills the copy from the column and puts it in its place, if every value can be converted.
     Replace {
         /// The column.
@@ -106,6 +117,7 @@ impl Step {
             | Self::Add { column, .. }
             | Self::Drop { column }
             | Self::Widen { column, .. }
+            | Self::Renew { column, .. }
             | Self::Replace { column, .. } => column,
             Self::AddCopy { copy, .. } => copy,
         }
@@ -114,7 +126,7 @@ impl Step {
     /// The columns on which nothing more is done where it cannot be done; and the column that is only there for it.
     pub fn columns(&self) -> impl Iterator<Item = &str> {
         let copy = match self {
-            Self::Replace { copy, .. } => Some(copy.as_str()),
+            Self::Replace { copy, .. } | Self::Renew { copy, .. } => Some(copy.as_str()),
             _ => None,
         };
         copy.into_iter().chain([self.column()])
@@ -130,7 +142,24 @@ impl Step {
             Self::Add { column, to, .. } => format!("add {column} {}", to.sql()),
             Self::AddCopy { copy, to, .. } => format!("add {copy} {}", to.sql()),
             Self::Replace { column, copy, .. } => format!("put {copy} in the place of {column}"),
+            Self::Renew { column, copy, .. } => format!("put {copy}, empty, in the place of {column}"),
         }
+    }
+
+    /// What a person has to know once it is done.
+    pub fn said(&self, table: &TableName) -> Option<String> {
+        let column = match self {
+            Self::Renew { column, .. } => column,
+            Self::Add { column, description, .. } if description.as_deref().and_then(names::column_since).is_some() => {
+                column
+            }
+            _ => return None,
+        };
+        Some(format!(
+            "the source gave the name of {column} to another column: in {table} it is NULL in rows that were not changed since. If it was added \
+             with a default, which DMS does not say, run UPDATE `{table}` SET `{column}` = <the default> WHERE `{column}` IS NULL, as far as rows were not \
+             set to NULL since; or reload the table in DMS"
+        ))
     }
 
     /// What a person has to do where values cannot be converted.
@@ -168,11 +197,11 @@ impl Step {
                 let (column, copy, replaced) = (quote_column(column)?, quote_column(copy)?, quote_column(replaced)?);
                 vec![
                     format!("UPDATE {target}\nSET {copy} = {value}\nWHERE TRUE"),
-                    // One statement, so that no reader finds the table without the column.
-                    format!(
-                        "ALTER TABLE {target} RENAME COLUMN {column} TO {replaced}, RENAME COLUMN {copy} TO {column}"
-                    ),
+                    take_place(&target, &column, &copy, &replaced),
                 ]
+            }
+            Self::Renew { column, copy, replaced } => {
+                vec![take_place(&target, &quote_column(column)?, &quote_column(copy)?, &quote_column(replaced)?)]
             }
         })
     }
@@ -201,6 +230,11 @@ impl Step {
             copy = quote_column(copy)?,
         )))
     }
+}
+
+/// One statement, so that no reader finds the table without the column.
+fn take_place(target: &str, column: &str, copy: &str, replaced: &str) -> String {
+    format!("ALTER TABLE {target} RENAME COLUMN {column} TO {replaced}, RENAME COLUMN {copy} TO {column}")
 }
 
 /// How a final table that Strait made differs from its source's definition.
@@ -247,12 +281,12 @@ pub fn difference(
     let altered = Altered { table, name, history, newest: &newest.columns, columns };
     let mut steps = altered.renames(&mut difference.for_a_person);
     if steps.is_empty() {
-        steps.extend(altered.additions());
+        steps.extend(altered.additions(&mut difference.for_a_person));
     }
     steps.extend(altered.left_over());
+    steps.extend(altered.renewals(&mut difference.for_a_person));
     steps.extend(altered.retypes(&mut difference.for_a_person));
     steps.extend(altered.drops(dropped, &mut difference.for_a_person));
-    difference.for_a_person.extend(altered.added_again());
     difference.for_a_person.extend(altered.key(&newest.primary_key));
     difference.step = steps.into_iter().find(|step| !given_up.contains(step.column()));
     difference
@@ -303,14 +337,12 @@ impl Altered<'_> {
     /// Whether a column was renamed and its old name was given to another since: the last definition without the new name has the old
     /// one, and the next has it not.
     fn name_was_used_again(&self, old: &str, new: &str) -> bool {
-        let has =
-            |definition: &SourceDefinition, name: &str| definition.columns.iter().any(|column| column.name == name);
-        let earlier = self.history.earlier();
-        let Some(last_without) = earlier.iter().rposition(|definition| !has(definition, new)) else {
+        let earlier: Vec<&SourceDefinition> = self.history.earlier().collect();
+        let Some(last_without) = earlier.iter().rposition(|definition| !definition.has(new)) else {
             return false;
         };
         let next = earlier.get(last_without.saturating_add(1));
-        earlier.get(last_without).is_some_and(|before| has(before, old)) && next.is_some_and(|next| !has(next, old))
+        earlier.get(last_without).is_some_and(|before| before.has(old)) && next.is_some_and(|next| !next.has(old))
     }
 
     fn renames(&self, for_a_person: &mut Vec<String>) -> Vec<Step> {
@@ -358,7 +390,7 @@ impl Altered<'_> {
 
     /// A column's description with its names, and with what a person wrote there: it may state a zone.
     fn described(&self, field: &Field, member: &str, former: &[String]) -> String {
-        let names = names::column_description(member, former);
+        let names = names::column_description(member, former, since(field));
         match field.description.as_deref().map(names::beside_column_names).filter(|text| !text.is_empty()) {
             Some(text) => format!("{names} {text}"),
             None => names,
@@ -374,43 +406,81 @@ impl Altered<'_> {
     }
 
     /// Columns that the source has added. The names of those that are there stay.
-    fn additions(&self) -> Vec<Step> {
+    fn additions(&self, for_a_person: &mut Vec<String>) -> Vec<Step> {
         let added: Vec<&SourceColumn> = self.newest.iter().filter(|column| !self.holds(&column.name)).collect();
         let members = self.columns.iter().map(|(_, member)| member.as_str());
         let names = names::column_names(members.chain(added.iter().map(|column| column.name.as_str())));
         let names = names.into_iter().skip(self.columns.len());
-        added
-            .into_iter()
-            .zip(names)
-            .map(|(column, name)| {
-                let former = self.former_names(&column.name);
-                let is_plain = name == column.name && former.is_empty();
-                let description = (!is_plain).then(|| names::column_description(&column.name, &former));
-                Step::Add { column: name, to: made_type(column), description }
-            })
-            .collect()
+        let (mut steps, mut perhaps_renamed) = (Vec::new(), Vec::new());
+        for (column, name) in added.into_iter().zip(names) {
+            if self.may_be_renamed(column) {
+                perhaps_renamed.push(format!("`{name}` {}", made_type(column).sql()));
+                continue;
+            }
+            let former = self.former_names(&column.name);
+            let since_us = self.history.came_again(&column.name);
+            let is_plain = name == column.name && former.is_empty() && since_us.is_none();
+            let description = (!is_plain).then(|| names::column_description(&column.name, &former, since_us));
+            steps.push(Step::Add { column: name, to: made_type(column), description });
+        }
+        if !perhaps_renamed.is_empty() {
+            for_a_person.push(format!(
+                "the source renamed a column, and what it was called before cannot be known: the definition from before is no longer in the log, and DMS \
+                 does not say it. {name} lacks {}, and of {} the source has none. For one that was renamed run ALTER TABLE `{name}` RENAME COLUMN … TO …, \
+                 for one that is new ALTER TABLE `{name}` ADD COLUMN …; until then their values wait in the log",
+                perhaps_renamed.join(", "),
+                self.left_behind().join(", "),
+                name = self.name,
+            ));
+        }
+        steps
     }
 
-    /// A column that went and came again holds the values from before in rows that were not changed since.
-    fn added_again(&self) -> Vec<String> {
-        let earlier = self.history.earlier();
-        let has =
-            |definition: &SourceDefinition, name: &str| definition.columns.iter().any(|column| column.name == name);
-        self.newest
-            .iter()
-            .filter(|column| {
-                let first = earlier.iter().position(|definition| has(definition, &column.name));
-                first.is_some_and(|first| earlier.iter().skip(first).any(|definition| !has(definition, &column.name)))
-            })
-            .map(|column| {
-                format!(
-                    "the source dropped column {name} and added it again: rows that were not changed since may still have its earlier values in \
-                     {}. Reload the table in DMS",
-                    self.name,
-                    name = column.name
-                )
-            })
-            .collect()
+    /// Columns that the source has no more, as far as could be renamed.
+    fn left_behind(&self) -> Vec<String> {
+        let columns = self.columns.iter().filter(|(field, member)| {
+            self.defines(member).is_none()
+                && !self.is_fixed(&field.name)
+                && !self.history.earlier().any(|earlier| earlier.has(member))
+        });
+        columns.map(|(field, _)| format!("`{}`", field.name)).collect()
+    }
+
+    /// Whether a column that the table lacks may be one that it has, under the name from before a rename.
+    fn may_be_renamed(&self, column: &SourceColumn) -> bool {
+        self.history.unknown_rename().is_some_and(|renamed| renamed.has(&column.name)) && !self.left_behind().is_empty()
+    }
+
+    /// Since when a column is another one than that whose values the table has under its name.
+    fn renewed(&self, field: &Field, member: &str) -> Option<i64> {
+        self.defines(member)?;
+        self.history.came_again(member).filter(|came_us| since(field).is_none_or(|since| since < *came_us))
+    }
+
+    /// Columns that went and came again: what the table holds is the values of those that went.
+    fn renewals(&self, for_a_person: &mut Vec<String>) -> Vec<Step> {
+        let mut steps = Vec::new();
+        for (field, member) in &self.columns {
+            let Some(came_us) = self.renewed(field, member) else {
+                continue;
+            };
+            let (column, copy) = (field.name.clone(), copy_of(member));
+            if self.is_fixed(&column) {
+                for_a_person.push(format!(
+                    "the source dropped column {member} and added it again: {column} of {} clusters, partitions or is part of a declared key, so rows \
+                     that were not changed since have its earlier values. Reload the table in DMS",
+                    self.name
+                ));
+            } else if self.has_column(&copy) {
+                steps.push(Step::Renew { column, copy, replaced: replaced_of(member) });
+            } else if let Some(to) = self.retype(field, member).or_else(|| ColumnType::from_field(field)) {
+                let names = names::column_description(member, &[], Some(came_us));
+                let beside = field.description.as_deref().map(names::beside_column_names).unwrap_or_default();
+                let description = Some(format!("{names} {beside}").trim().to_owned());
+                steps.push(Step::AddCopy { copy, to, description });
+            }
+        }
+        steps
     }
 
     /// What a change of type left that is complete or no longer wanted.
@@ -419,9 +489,15 @@ impl Altered<'_> {
         passing
             .filter(|field| {
                 !self.columns.iter().any(|(column, member)| {
-                    field.name == copy_of(member)
-                        && self.retype(column, member) == ColumnType::from_field(field)
-                        && ColumnType::from_field(field).is_some()
+                    let is_wanted = match self.renewed(column, member) {
+                        Some(came_us) => since(field) == Some(came_us) && !self.is_fixed(&column.name),
+                        None => {
+                            self.retype(column, member) == ColumnType::from_field(field)
+                                && ColumnType::from_field(field).is_some()
+                                && since(field) == since(column)
+                        }
+                    };
+                    field.name == copy_of(member) && is_wanted
                 })
             })
             .map(|field| Step::Drop { column: field.name.clone() })
@@ -437,10 +513,24 @@ impl Altered<'_> {
         let was = self
             .history
             .earlier()
-            .iter()
             .flat_map(|definition| &definition.columns)
             .any(|column| names.contains(&column.name.as_str()) && made_type(column) == is);
         (is != to && was).then_some(to)
+    }
+
+    /// A column that may have been made of another type, as far as nothing is known of its type before.
+    fn unknown_retype(&self, field: &Field, member: &str) -> Option<String> {
+        let (is, to) = (ColumnType::from_field(field)?, made_type(self.defines(member)?));
+        let is_known =
+            self.history.earlier().any(|earlier| self.renamed_from(member).iter().any(|name| earlier.has(name)));
+        let holds_all = is == to || is == ColumnType::String || is_widened_in_place(to, is);
+        (self.history.has_unknown_retype() && !is_known && !holds_all).then(|| {
+            format!(
+                "whether somebody chose the type of `{}` cannot be known, for its definition from before is no longer in the log. If not: {}",
+                field.name,
+                by_hand(self.name, &field.name, is, to)
+            )
+        })
     }
 
     fn renamed_from<'m>(&'m self, member: &'m str) -> Vec<&'m str> {
@@ -456,6 +546,11 @@ impl Altered<'_> {
     fn retypes(&self, for_a_person: &mut Vec<String>) -> Vec<Step> {
         let mut steps = Vec::new();
         for (field, member) in &self.columns {
+            // What went has no values to convert.
+            if self.renewed(field, member).is_some() && !self.is_fixed(&field.name) {
+                continue;
+            }
+            for_a_person.extend(self.unknown_retype(field, member));
             let Some((is, to)) = ColumnType::from_field(field).zip(self.retype(field, member)) else {
                 continue;
             };
@@ -497,8 +592,7 @@ impl Altered<'_> {
             return steps;
         }
         for (field, member) in &self.columns {
-            let was_defined =
-                self.history.earlier().iter().flat_map(|earlier| &earlier.columns).any(|column| column.name == *member);
+            let was_defined = self.history.earlier().any(|earlier| earlier.has(member));
             // A column that the source never had is a person's; one that was renamed has values that are not gone.
             let is_renamed = self.history.renames().iter().any(|(old, _)| old == member);
             if self.defines(member).is_some() || !was_defined || is_renamed {
@@ -565,10 +659,49 @@ pub(super) fn for_the_owner(name: &TableName, source: &SourceTable, history: &So
             "for the column {old} that is {new} now: ALTER TABLE `{name}` RENAME COLUMN `{old}` TO `{new}`"
         ));
     }
+    for column in history.newest().into_iter().flat_map(|newest| &newest.columns) {
+        if let Some(since_us) = history.came_again(&column.name) {
+            said.push(format!(
+                "the source gave the name {column} to another column: ALTER TABLE `{name}` DROP COLUMN `{column}`, then ALTER TABLE `{name}` ADD COLUMN \
+                 `{column}` {to} OPTIONS (description = {description}), by which its values are told from the earlier ones'",
+                column = column.name,
+                to = made_type(column).sql(),
+                description = string_literal(&names::column_description(&column.name, &[], Some(since_us))),
+            ));
+        }
+    }
+    if history.unknown_rename().is_some() {
+        said.push(
+            "it renamed a column, and what that was called before is no longer in the log: give the column that has it its new name with \
+             ALTER TABLE … RENAME COLUMN"
+                .to_owned(),
+        );
+    }
     if history.is_renamed_away() {
         said.push(renamed_table(name, source));
     }
     said
+}
+
+/// What a person has to do about columns that took each other's names since a time, in µs since the epoch of Unix: no name went and
+/// none came, so a table looks as it is to look.
+pub(super) fn swapped(name: &TableName, source: &SourceTable, history: &SourceHistory, since_us: i64) -> Vec<String> {
+    let swapped = history.swapped().iter().filter(|(sent_us, ..)| *sent_us >= since_us);
+    swapped
+        .map(|(sent_us, one, other)| {
+            let from = jiff::Timestamp::from_microsecond(*sent_us).unwrap_or_default();
+            format!(
+                "the source's columns {one} and {other} took each other's names, and {name} has the values of either under its former name. Reload the table \
+                 in DMS; or run ALTER TABLE `{name}` RENAME COLUMN `{one}` TO `{one}_`, RENAME COLUMN `{other}` TO `{one}`, RENAME COLUMN `{one}_` TO \
+                 `{other}`, and then invoke the merge with {{\"tables\":[\"{source}\"],\"from\":\"{from}\"}}"
+            )
+        })
+        .collect()
+}
+
+/// Since when, by its description, a column's name is its own.
+fn since(field: &Field) -> Option<i64> {
+    field.description.as_deref().and_then(names::column_since)
 }
 
 fn renamed_table(name: &TableName, source: &SourceTable) -> String {
@@ -666,6 +799,8 @@ pub struct Unfilled {
     members: BTreeMap<String, Lacking>,
     /// The source's definition is still to be applied.
     is_definition_due: bool,
+    /// Columns whose name was another's before, and since when: what is merged again for them, or is to be.
+    renewed: BTreeMap<String, i64>,
 }
 
 /// Since when the table lacks values of a member.
@@ -758,6 +893,15 @@ impl Unfilled {
             .map(|(_, lacking)| lacking.since)
             .collect();
         self.members.retain(|member, lacking| !is_met(member, lacking));
+        // Its values may have been merged into the column that it is in the place of.
+        let mut renewed = BTreeMap::new();
+        for (member, since_us) in columns.iter().filter_map(|column| Some((column.member.clone(), column.since_us?))) {
+            if self.renewed.get(&member) != Some(&since_us) {
+                self.merge_again(Epochs::ingested_from(since_us));
+            }
+            renewed.insert(member, since_us);
+        }
+        self.renewed = renewed;
         if let Some(since) = met.into_iter().min() {
             self.merge_again(since);
         }
@@ -810,6 +954,7 @@ mod tests {
     use super::*;
 
     use crate::config::Deletes;
+    use crate::merge::definition::{ControlRecord, Definitions};
     use crate::merge::final_table::{FinalTable, new_table};
 
     fn orders() -> SourceTable {
@@ -824,12 +969,19 @@ mod tests {
         json!({"table-def": {"columns": columns, "primary-key": ["id"]}}).to_string()
     }
 
-    /// A table that was made by the first of these definitions, and the history of all.
-    fn altered(records: &[(&str, serde_json::Value)]) -> (Table, SourceHistory) {
-        let mut history = SourceHistory::default();
-        for (operation, columns) in records {
-            history.take(operation, &control(columns)).unwrap();
+    /// The history of these control records.
+    fn history(records: impl IntoIterator<Item = (&'static str, String)>) -> SourceHistory {
+        let mut definitions = Definitions::default();
+        for (place, (operation, control)) in (0i64..).zip(records) {
+            let record = ControlRecord::new(place * 10, ("t".into(), 0, place), operation, &control).unwrap();
+            definitions.take(record);
         }
+        definitions.history().unwrap()
+    }
+
+    /// A table that was made by the first of these definitions, and the history of all.
+    fn altered(records: &[(&'static str, serde_json::Value)]) -> (Table, SourceHistory) {
+        let history = history(records.iter().map(|(operation, columns)| (*operation, control(columns))));
         let first = SourceDefinition::from_control(&control(&records.first().unwrap().1)).unwrap();
         (new_table("p", &name(), &orders(), &first, Deletes::Hard).unwrap().0, history)
     }
@@ -854,7 +1006,7 @@ mod tests {
             Step::AddCopy { copy, to, description } | Step::Add { column: copy, to, description } => {
                 fields.push(Field { description: description.clone(), ..to.field(copy) });
             }
-            Step::Replace { column, copy, replaced, .. } => {
+            Step::Replace { column, copy, replaced, .. } | Step::Renew { column, copy, replaced } => {
                 put.push((column.clone(), Some(Field { name: replaced.clone(), ..field(column) })));
                 put.push((copy.clone(), Some(Field { name: column.clone(), ..field(copy) })));
             }
@@ -953,10 +1105,10 @@ mod tests {
 
     #[test]
     fn a_key_column_that_was_renamed_goes_on_under_its_old_name_and_a_person_is_told() {
-        let (mut table, mut history) =
-            altered(&[("create-table", json!({"id": {"type": "INT64"}, "a": {"type": "INT32"}}))]);
+        let created = json!({"id": {"type": "INT64"}, "a": {"type": "INT32"}});
+        let (mut table, _) = altered(&[("create-table", created.clone())]);
         let renamed = json!({"table-def": {"columns": {"key": {"type": "INT64"}, "a": {"type": "INT32"}}, "primary-key": ["key"]}});
-        history.take("rename-column", &renamed.to_string()).unwrap();
+        let history = history([("create-table", control(&created)), ("rename-column", renamed.to_string())]);
         let (steps, for_a_person) = all_steps(&mut table, &history, DroppedColumns::Keep);
         assert_eq!(steps, ["describe id"]);
         assert!(for_a_person.concat().contains("renamed a column to key"), "{for_a_person:?}");
@@ -994,14 +1146,118 @@ mod tests {
     }
 
     #[test]
-    fn a_column_that_went_and_came_again_needs_a_reload() {
-        let (mut table, history) = altered(&[
+    fn a_column_that_went_and_came_again_keeps_no_value_of_the_one_that_went() {
+        let records = [
             ("create-table", json!({"id": {"type": "INT64"}, "x": {"type": "INT32"}})),
             ("drop-column", json!({"id": {"type": "INT64"}})),
-            ("add-column", json!({"id": {"type": "INT64"}, "x": {"type": "INT32"}})),
+            ("add-column", json!({"id": {"type": "INT64"}, "x": {"type": "WSTRING"}})),
+        ];
+        let in_place = ["add COPY STRING", "put COPY, empty, in the place of x", "drop REPLACED"];
+        for (dropped, cut, expected) in [
+            (DroppedColumns::Keep, 3, &in_place[..]),
+            (DroppedColumns::Keep, 2, &in_place[..]),
+            (DroppedColumns::Drop, 3, &in_place[..]),
+            (DroppedColumns::Drop, 2, &["add x STRING"][..]),
+        ] {
+            // However many of them one run finds.
+            let (mut table, history) = altered(records.get(..cut).unwrap());
+            if cut < records.len() {
+                all_steps(&mut table, &history, dropped);
+            }
+            let (_, history) = altered(&records);
+            let (steps, for_a_person) = all_steps(&mut table, &history, dropped);
+            let steps: Vec<String> = steps
+                .iter()
+                .map(|step| step.replace(&copy_of("x"), "COPY").replace(&replaced_of("x"), "REPLACED"))
+                .collect();
+            assert_eq!(steps, expected, "{dropped:?} {cut}");
+            assert!(for_a_person.is_empty(), "{for_a_person:?}");
+            assert_eq!(columns(&table), ["id INT64", "x STRING"]);
+            let table = FinalTable::existing(name(), &orders(), &table, history.newest(), Deletes::Hard).unwrap();
+            let column = table.columns.iter().find(|column| column.member == "x").unwrap();
+            assert_eq!(column.since_us, Some(15));
+            // Whatever was merged before into the column in whose place it is, is merged again: once.
+            let mut unfilled = Unfilled::default();
+            unfilled.meet(&table.columns);
+            assert_eq!(unfilled.again_from(), Some(Epochs::ingested_from(15)));
+            unfilled.merged_again();
+            let mut read_back = Unfilled::from_entry(unfilled.to_entry().as_deref());
+            read_back.meet(&table.columns);
+            assert_eq!(read_back.again_from(), None);
+        }
+    }
+
+    #[test]
+    fn a_copy_that_was_filled_for_another_type_is_not_taken_for_the_column_that_came_again() {
+        let records = [
+            ("create-table", json!({"id": {"type": "INT64"}, "n": {"type": "INT32"}})),
+            ("column-type-change", json!({"id": {"type": "INT64"}, "n": {"type": "WSTRING"}})),
+            ("drop-column", json!({"id": {"type": "INT64"}})),
+            ("add-column", json!({"id": {"type": "INT64"}, "n": {"type": "WSTRING"}})),
+        ];
+        let (mut table, history) = altered(records.get(..2).unwrap());
+        let step =
+            difference(&name(), &orders(), &table, &history, DroppedColumns::Keep, &BTreeSet::new()).step.unwrap();
+        apply(&mut table, &step);
+        let (_, history) = altered(&records);
+        let (steps, _) = all_steps(&mut table, &history, DroppedColumns::Keep);
+        let (copy, replaced) = (copy_of("n"), replaced_of("n"));
+        assert_eq!(
+            steps,
+            [
+                format!("drop {copy}"),
+                format!("add {copy} STRING"),
+                format!("put {copy}, empty, in the place of n"),
+                format!("drop {replaced}"),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_rename_or_a_type_of_which_nothing_is_known_from_before_is_said_with_what_to_run() {
+        let created = json!({"id": {"type": "INT64"}, "a": {"type": "INT32"}});
+        let (mut table, _) = altered(&[("create-table", created)]);
+        let renamed = history([("rename-column", control(&json!({"id": {"type": "INT64"}, "b": {"type": "INT32"}})))]);
+        let (steps, for_a_person) = all_steps(&mut table, &renamed, DroppedColumns::Keep);
+        let said = for_a_person.concat();
+        assert!(steps.is_empty() && said.contains("RENAME COLUMN") && said.contains("`b` INT64"), "{said}");
+        assert!(said.contains("of `a` the source has none"), "{said}");
+        // A person's answer.
+        let field = table.schema.fields.iter_mut().find(|field| field.name == "a").unwrap();
+        field.name = "b".into();
+        assert_eq!(all_steps(&mut table, &renamed, DroppedColumns::Keep), (Vec::new(), Vec::new()));
+        // What is added afterwards is new.
+        let added = history([
+            ("rename-column", control(&json!({"id": {"type": "INT64"}, "b": {"type": "INT32"}}))),
+            ("add-column", control(&json!({"id": {"type": "INT64"}, "b": {"type": "INT32"}, "c": {"type": "DATE"}}))),
         ]);
-        let (steps, for_a_person) = all_steps(&mut table, &history, DroppedColumns::Keep);
-        assert!(steps.is_empty() && for_a_person.concat().contains("added it again"), "{for_a_person:?}");
+        assert_eq!(all_steps(&mut table, &added, DroppedColumns::Keep).0, ["add c DATE"]);
+
+        let created = json!({"id": {"type": "INT64"}, "a": {"type": "INT32"}});
+        let (mut table, _) = altered(&[("create-table", created)]);
+        let typed =
+            history([("column-type-change", control(&json!({"id": {"type": "INT64"}, "a": {"type": "DATE"}})))]);
+        let (steps, for_a_person) = all_steps(&mut table, &typed, DroppedColumns::Keep);
+        assert!(steps.is_empty() && for_a_person.concat().contains("ADD COLUMN `a` DATE"), "{for_a_person:?}");
+        let typed =
+            history([("column-type-change", control(&json!({"id": {"type": "INT64"}, "a": {"type": "INT16"}})))]);
+        assert_eq!(all_steps(&mut table, &typed, DroppedColumns::Keep), (Vec::new(), Vec::new()));
+    }
+
+    #[test]
+    fn columns_that_took_each_others_names_are_said_with_what_to_run() {
+        let created = json!({"id": {"type": "INT64"}, "a": {"type": "INT32"}, "b": {"type": "INT32"}});
+        let swapped_ = json!({"id": {"type": "INT64"}, "b": {"type": "INT32"}, "a": {"type": "INT32"}});
+        // Objects of serde_json are sorted; the order is the record's.
+        let after = control(&swapped_)
+            .replace(r#""a":{"type":"INT32"},"b":{"type":"INT32"}"#, r#""b":{"type":"INT32"},"a":{"type":"INT32"}"#);
+        let history = history([("create-table", control(&created)), ("rename-column", after)]);
+        let said = swapped(&name(), &orders(), &history, 10).concat();
+        assert!(
+            said.contains("RENAME COLUMN `a` TO `a_`, RENAME COLUMN `b` TO `a`, RENAME COLUMN `a_` TO `b`"),
+            "{said}"
+        );
+        assert!(swapped(&name(), &orders(), &history, 11).is_empty());
     }
 
     #[test]
@@ -1063,31 +1319,33 @@ mod tests {
 
     #[test]
     fn a_copy_that_is_no_longer_wanted_is_dropped() {
-        let (mut table, mut history) = altered(&[
+        let records = [
             ("create-table", json!({"id": {"type": "INT64"}, "n": {"type": "INT32"}})),
             ("column-type-change", json!({"id": {"type": "INT64"}, "n": {"type": "WSTRING"}})),
-        ]);
+            ("column-type-change", json!({"id": {"type": "INT64"}, "n": {"type": "INT32"}})),
+        ];
+        let (mut table, history) = altered(records.get(..2).unwrap());
         let step =
             difference(&name(), &orders(), &table, &history, DroppedColumns::Keep, &BTreeSet::new()).step.unwrap();
         apply(&mut table, &step);
-        let back = control(&json!({"id": {"type": "INT64"}, "n": {"type": "INT32"}}));
-        history.take("column-type-change", &back).unwrap();
+        let (_, history) = altered(&records);
         assert_eq!(all_steps(&mut table, &history, DroppedColumns::Keep).0, [format!("drop {}", copy_of("n"))]);
     }
 
     #[test]
     fn another_key_or_another_name_of_the_table_is_a_persons_matter() {
-        let (mut table, mut history) =
-            altered(&[("create-table", json!({"id": {"type": "INT64"}, "b": {"type": "INT32"}}))]);
+        let created = json!({"id": {"type": "INT64"}, "b": {"type": "INT32"}});
+        let (mut table, _) = altered(&[("create-table", created.clone())]);
         let rekeyed = json!({"table-def": {"columns": {"id": {"type": "INT64"}, "b": {"type": "INT32"}}, "primary-key": ["b", "id"]}});
-        history.take("change-columns", &rekeyed.to_string()).unwrap();
-        let (steps, for_a_person) = all_steps(&mut table, &history, DroppedColumns::Keep);
+        let mut records = vec![("create-table", control(&created)), ("change-columns", rekeyed.to_string())];
+        let history_ = history(records.clone());
+        let (steps, for_a_person) = all_steps(&mut table, &history_, DroppedColumns::Keep);
         assert!(
             steps.is_empty() && for_a_person.concat().contains("ADD PRIMARY KEY (`b`, `id`) NOT ENFORCED"),
             "{for_a_person:?}"
         );
-        history.take("rename-table", "{}").unwrap();
-        let (_, for_a_person) = all_steps(&mut table, &history, DroppedColumns::Keep);
+        records.push(("rename-table", "{}".to_owned()));
+        let (_, for_a_person) = all_steps(&mut table, &history(records), DroppedColumns::Keep);
         assert!(for_a_person.concat().contains("RENAME TO"), "{for_a_person:?}");
     }
 

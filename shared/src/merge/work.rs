@@ -818,7 +818,10 @@ fn columns_key(table: &FinalTable) -> String {
     let columns: Vec<String> = table
         .columns
         .iter()
-        .map(|column| format!("{:?}", (&column.name, &column.member, column.column_type)))
+        .map(|column| {
+            let members = (&column.member, &column.former_members, &column.reused_members, column.since_us);
+            format!("{:?}", (&column.name, members, column.column_type))
+        })
         .collect();
     fingerprint(&columns.join("\n"), WORK_KEY_DIGITS)
 }
