@@ -6,6 +6,7 @@ use crate::config::Deletes;
 use crate::names::{self, NameError, SourceTable, TableName, quote_column};
 
 use super::definition::{SourceColumn, SourceDefinition};
+use super::partitions::Partitioning;
 use super::schema_change::is_passing_column;
 use super::types::map::Kind;
 use super::types::{ColumnType, Zone};
@@ -16,9 +17,6 @@ pub const DELETES_LABEL: &str = "strait_deletes";
 pub const KEY_LABEL: &str = "strait_key";
 /// Its value.
 const NO_KEY: &str = "none";
-/// By which a table is partitioned that names no column for it
-/// (<https://cloud.google.com/bigquery/docs/querying-partitioned-tables#query_an_ingestion-time_partitioned_table>).
-const INGESTION_TIME: &str = "_PARTITIONTIME";
 /// BigQuery clusters by at most four columns (<https://cloud.google.com/bigquery/docs/clustered-tables>).
 const CLUSTER_COLUMNS: usize = 4;
 /// Of the types that Strait creates, those that BigQuery clusters by (same page).
@@ -43,8 +41,8 @@ pub struct FinalTable {
     pub is_made_by_strait: bool,
     /// Whether rows have no key: each loaded or inserted row is added once, and nothing is changed or removed.
     pub is_keyless: bool,
-    /// The column by which it is partitioned, if it is.
-    pub partition_column: Option<String>,
+    /// How it is partitioned, if it is.
+    pub partitioning: Option<Partitioning>,
     /// Whether every statement has to limit the partitions that it reads.
     pub requires_partition_filter: bool,
     /// Columns that it lacks: Strait's own, and, where Strait made the table, those that the source has added.
@@ -281,7 +279,7 @@ impl FinalTable {
             deletes,
             is_made_by_strait: is_made_by_strait(resource),
             is_keyless,
-            partition_column: partition_column(resource),
+            partitioning: Partitioning::of(resource),
             requires_partition_filter: resource.require_partition_filter == Some(true),
             missing_columns,
         };
@@ -322,12 +320,8 @@ impl FinalTable {
     /// ON of a MERGE: dbt has written the same since <https://github.com/dbt-labs/dbt-bigquery/pull/986>. Beside it the keys must be compared with `=`:
     /// with IS NOT DISTINCT FROM BigQuery does not find it (<https://github.com/dbt-labs/dbt-adapters/issues/1902>).
     pub fn partition_filter(&self, alias: Option<&str>) -> Result<Option<String>, NameError> {
-        let Some(column) = self.partition_column.as_deref().filter(|_| self.requires_partition_filter) else {
-            return Ok(None);
-        };
-        let column = if column == INGESTION_TIME { format!("`{column}`") } else { quote_column(column)? };
-        let column = alias.map_or_else(|| column.clone(), |alias| format!("{alias}.{column}"));
-        Ok(Some(format!("({column} IS NULL OR {column} IS NOT NULL)")))
+        let column = self.partitioning.as_ref().map(|partitioning| partitioning.column.as_str());
+        filter(column.filter(|_| self.requires_partition_filter), alias)
     }
 
     /// The key columns, in the table's order.
@@ -398,12 +392,20 @@ pub fn new_table(
     Ok((table, unknown))
 }
 
-fn partition_column(resource: &Table) -> Option<String> {
-    let by_time = resource
-        .time_partitioning
-        .as_ref()
-        .map(|partitioning| partitioning.field.clone().unwrap_or_else(|| INGESTION_TIME.to_owned()));
-    by_time.or_else(|| resource.range_partitioning.as_ref().map(|partitioning| partitioning.field.clone()))
+/// [`FinalTable::partition_filter`] of a table as it stands.
+pub(super) fn filter_of(resource: &Table, alias: Option<&str>) -> Result<Option<String>, NameError> {
+    let is_required = resource.require_partition_filter == Some(true);
+    let partitioning = Partitioning::of(resource).filter(|_| is_required);
+    filter(partitioning.as_ref().map(|partitioning| partitioning.column.as_str()), alias)
+}
+
+fn filter(column: Option<&str>, alias: Option<&str>) -> Result<Option<String>, NameError> {
+    let Some(column) = column else {
+        return Ok(None);
+    };
+    let column = quote_column(column)?;
+    let column = alias.map_or_else(|| column.clone(), |alias| format!("{alias}.{column}"));
+    Ok(Some(format!("({column} IS NULL OR {column} IS NOT NULL)")))
 }
 
 fn own_columns(deletes: Deletes) -> Vec<(&'static str, &'static str)> {

@@ -8,17 +8,17 @@ use tokio::time::Instant;
 
 use crate::bigquery::table_resource::Table;
 use crate::log::kept_out_table;
-use crate::names::{SourceTable, TableName, fingerprint};
+use crate::names::{OWN_PREFIX, SourceTable, TableName, fingerprint};
 
 use super::answer::{Asked, Word};
 use super::coverage::REACH_BACK_US;
 use super::definition::{ControlRecord, SourceDefinition, SourceHistory};
 use super::epoch::Epochs;
-use super::final_table::{FinalTable, FinalTableProblem, is_made_by_strait, is_self_describing, new_table};
+use super::final_table::{FinalTable, FinalTableProblem, is_made_by_strait, is_self_describing, member_of, new_table};
 use super::ledger::{LedgerState, Outcome};
 use super::offsets;
 use super::run::{Run, TABLES_AT_ONCE, TableError, describe};
-use super::schema_change;
+use super::schema_change::{self, Step};
 use super::statement;
 
 /// A final table that a run may merge into.
@@ -275,6 +275,21 @@ impl Run<'_> {
         if !unknown.is_empty() {
             tracing::warn!(table = %source, columns = unknown.join(", "), "types that are not known become STRING");
         }
+        let moments: Vec<&str> = table
+            .schema
+            .fields
+            .iter()
+            .filter(|field| field.field_type == "TIMESTAMP" && !field.name.to_ascii_lowercase().starts_with(OWN_PREFIX))
+            .map(|field| field.name.as_str())
+            .collect();
+        if !moments.is_empty() {
+            tracing::warn!(
+                table = %source,
+                columns = moments.join(", "),
+                "DMS calls a time without a zone (PostgreSQL's timestamp, MySQL's DATETIME) TIMESTAMP as well: of these columns the ones that have \
+                 no zone at the source show their wall clock as if it were UTC, until the final table makes them DATETIME (docs/types.md)"
+            );
+        }
         bigquery.create_table(&table, self.deadline).await?;
         tracing::info!(table = %source, final_table = %name, "created a final table");
         if definition.primary_key.is_empty() {
@@ -329,7 +344,14 @@ impl Run<'_> {
         }
         let (table, mut for_a_person) = self.alter(source, table, history).await?;
         for_a_person.extend(self.swapped(&config.final_table.name_of(source), source, history));
-        Ok(Found { for_a_person, is_history_known: true, ..self.take(source, &table, history.newest()).await? })
+        // What could not be added is not added now, either.
+        let definition = history.newest().map(|newest| {
+            let held: BTreeSet<String> =
+                table.schema.fields.iter().map(|field| member_of(field, Some(newest))).collect();
+            let columns = newest.columns.iter().filter(|column| held.contains(&column.name)).cloned().collect();
+            SourceDefinition { columns, primary_key: newest.primary_key.clone() }
+        });
+        Ok(Found { for_a_person, is_history_known: true, ..self.take(source, &table, definition.as_ref()).await? })
     }
 
     /// What a person has to know of columns that took each other's names, with the news of it.
@@ -370,6 +392,7 @@ impl Run<'_> {
             {
                 given_up.extend(step.columns().map(str::to_owned));
                 said.extend(step.by_hand(&name));
+                table = self.without_copy(source, table, &step).await?;
                 continue;
             }
             let unconverted = step.unconverted(project, &name)?;
@@ -391,9 +414,10 @@ impl Run<'_> {
                 {
                     given_up.extend(step.columns().map(str::to_owned));
                     said.extend(step.by_hand(&name));
+                    table = self.without_copy(source, table, &step).await?;
                     break;
                 }
-                self.run_alter(sql).await?;
+                self.run_alter(source, sql).await?;
                 if is_last {
                     said.extend(step.said(&name));
                 }
@@ -403,8 +427,24 @@ impl Run<'_> {
         Err(TableError::Unexpected { what: format!("{name} stays other than its source after {STEPS_AT_MOST} steps") })
     }
 
-    /// A statement that takes long must not take the time of all other tables' merges.
-    async fn run_alter(&self, sql: &str) -> Result<(), TableError> {
+    /// Drops the column that was only there for a step that cannot be done.
+    async fn without_copy(&self, source: &SourceTable, table: Table, step: &Step) -> Result<Table, TableError> {
+        let Some(copy) = step.copy() else {
+            return Ok(table);
+        };
+        let name = self.handler.config.final_table.name_of(source);
+        for sql in (Step::Drop { column: copy.to_owned() }).statements(&self.handler.config.project, &name)? {
+            self.run_alter(source, &sql).await?;
+        }
+        Ok(self.handler.bigquery.get_table(&name, self.deadline).await?.unwrap_or(table))
+    }
+
+    /// An ALTER holds no condition, so whether the run is in turn is asked before it; what another run merges in between, it merges by
+    /// the columns' names. A statement that takes long must not take the time of all other tables' merges.
+    async fn run_alter(&self, source: &SourceTable, sql: &str) -> Result<(), TableError> {
+        let in_turn = format!("SELECT {}", self.in_turn(source)?);
+        let what = format!("in_turn_{}", fingerprint(sql, 8));
+        self.handler.read(&in_turn, &what, &self.id, self.deadline).await?;
         let id = format!("strait_alter_{}", fingerprint(&format!("{}\0{sql}", self.id), 24));
         let now = Instant::now();
         let deadline = now + self.deadline.saturating_duration_since(now) / 2;
@@ -449,7 +489,8 @@ impl Run<'_> {
         let name = config.final_table.name_of(source);
         let table = FinalTable::existing(name, source, table, definition, config.deletes)?;
         if !table.missing_columns.is_empty() {
-            self.run_alter(&statement::add_columns(&config.project, &table.name, &table.missing_columns)?).await?;
+            let sql = statement::add_columns(&config.project, &table.name, &table.missing_columns)?;
+            self.run_alter(source, &sql).await?;
             let added: Vec<&str> = table.missing_columns.iter().map(|column| column.name.as_str()).collect();
             tracing::info!(table = %source, columns = added.join(", "), "added columns to a final table");
         }

@@ -321,7 +321,10 @@ pub(super) fn range_column(table: &FinalTable) -> Option<(usize, ColumnType)> {
         .enumerate()
         .filter(|(_, column)| column.is_key)
         // That of the partitions before the others: it saves reading most.
-        .min_by_key(|(place, column)| (table.partition_column.as_ref() != Some(&column.name), *place))
+        .min_by_key(|(place, column)| {
+            let is_of_partitions = table.partitioning.as_ref().is_some_and(|by| by.is_by(&column.name));
+            (!is_of_partitions, *place)
+        })
         .map(|(place, column)| (place, column.column_type))
         .filter(|(_, column_type)| {
             matches!(column_type, ColumnType::Int64 | ColumnType::Date | ColumnType::DateTime | ColumnType::Timestamp)

@@ -10,6 +10,7 @@ mod finals;
 pub mod fold;
 pub mod ledger;
 pub mod offsets;
+pub mod partitions;
 pub mod plan;
 pub mod proposal;
 pub mod reload;

@@ -20,7 +20,8 @@ use crate::names::{self, NameError, OWN_PREFIX, SourceTable, TableName, fingerpr
 
 use super::definition::{SourceColumn, SourceDefinition, SourceHistory};
 use super::epoch::Epochs;
-use super::final_table::{FinalColumn, member_of, says_that_it_has_no_key};
+use super::final_table::{FinalColumn, NewColumn, filter_of, member_of, says_that_it_has_no_key};
+use super::statement::add_columns;
 use super::types::ColumnType;
 
 /// How the column begins that a column of another type is filled in; the digits of its member's fingerprint follow.
@@ -32,6 +33,32 @@ const REPLACED_PREFIX: &str = "_strait_replaced_";
 pub(super) fn is_passing_column(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     [COPY_PREFIX, REPLACED_PREFIX].iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// A column that the source has added.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Added {
+    /// The column.
+    pub column: String,
+    /// Its type.
+    pub to: ColumnType,
+    /// Its description.
+    pub description: Option<String>,
+}
+
+/// How a column's values become those of another type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conversion {
+    /// The column.
+    pub column: String,
+    /// The SQL of a value of the new type.
+    pub value: String,
+    /// The column's type.
+    pub is: ColumnType,
+    /// The new one.
+    pub to: ColumnType,
+    /// See [`FinalTable::partition_filter`](super::final_table::FinalTable::partition_filter).
+    pub filter: Option<String>,
 }
 
 /// A step that brings a final table nearer to its source's definition.
@@ -63,23 +90,18 @@ pub enum Step {
         /// Its new type.
         to: ColumnType,
     },
-    /// Adds a column that the source has added.
+    /// Adds the columns that the source has added: in one statement, for BigQuery takes five a table in ten seconds
+    /// (<https://cloud.google.com/bigquery/quotas#standard_tables>).
     Add {
-        /// The column.
-        column: String,
-        /// Its type.
-        to: ColumnType,
-        /// Its description.
-        description: Option<String>,
+        /// At least one.
+        columns: Vec<Added>,
     },
     /// Adds the column that a column of another type is filled in.
     AddCopy {
         /// The column to add.
-        copy: String,
-        /// Its type.
-        to: ColumnType,
-        /// Its description.
-        description: Option<String>,
+        copy: Added,
+        /// How it is filled then; `None`: it stays empty.
+        conversion: Option<Conversion>,
     },
     /// Puts a copy that nothing was filled in in a column's place: the source dropped the column and added another of its name, so no row has a
     /// value until a change brings one.
@@ -90,21 +112,17 @@ pub enum Step {
         copy: String,
         /// What the column is called afterwards, until it is dropped.
         replaced: String,
+        /// The description, by which it is known that this is done.
+        description: String,
     },
     /// Fills the copy from the column and puts it in its place, if every value can be converted.
     Replace {
-        /// The column.
-        column: String,
+        /// How.
+        conversion: Conversion,
         /// The copy.
         copy: String,
         /// What the column is called afterwards, until it is dropped.
         replaced: String,
-        /// The SQL of a value of the new type.
-        value: String,
-        /// The column's type.
-        is: ColumnType,
-        /// The copy's.
-        to: ColumnType,
     },
 }
 
@@ -114,22 +132,26 @@ impl Step {
         match self {
             Self::Describe { column, .. }
             | Self::Rename { column, .. }
-            | Self::Add { column, .. }
             | Self::Drop { column }
             | Self::Widen { column, .. }
-            | Self::Renew { column, .. }
-            | Self::Replace { column, .. } => column,
-            Self::AddCopy { copy, .. } => copy,
+            | Self::Renew { column, .. } => column,
+            Self::Add { columns } => columns.first().map_or("", |added| &added.column),
+            Self::AddCopy { copy, .. } => &copy.column,
+            Self::Replace { conversion, .. } => &conversion.column,
         }
     }
 
     /// The columns on which nothing more is done where it cannot be done; and the column that is only there for it.
     pub fn columns(&self) -> impl Iterator<Item = &str> {
-        let copy = match self {
-            Self::Replace { copy, .. } | Self::Renew { copy, .. } => Some(copy.as_str()),
+        self.copy().into_iter().chain([self.column()])
+    }
+
+    /// The column that is only there for it, which has to go where it cannot be done.
+    pub fn copy(&self) -> Option<&str> {
+        match self {
+            Self::Replace { copy, .. } | Self::Renew { copy, .. } => Some(copy),
             _ => None,
-        };
-        copy.into_iter().chain([self.column()])
+        }
     }
 
     /// What it does, for the log.
@@ -139,33 +161,41 @@ impl Step {
             Self::Rename { column, to } => format!("rename {column} to {to}"),
             Self::Drop { column } => format!("drop {column}"),
             Self::Widen { column, to } => format!("make {column} {}", to.sql()),
-            Self::Add { column, to, .. } => format!("add {column} {}", to.sql()),
-            Self::AddCopy { copy, to, .. } => format!("add {copy} {}", to.sql()),
-            Self::Replace { column, copy, .. } => format!("put {copy} in the place of {column}"),
+            Self::Add { columns } => {
+                let columns = columns.iter().map(|added| format!("add {} {}", added.column, added.to.sql()));
+                columns.collect::<Vec<_>>().join(", ")
+            }
+            Self::AddCopy { copy, .. } => format!("add {} {}", copy.column, copy.to.sql()),
+            Self::Replace { conversion, copy, .. } => format!("put {copy} in the place of {}", conversion.column),
             Self::Renew { column, copy, .. } => format!("put {copy}, empty, in the place of {column}"),
         }
     }
 
     /// What a person has to know once it is done.
     pub fn said(&self, table: &TableName) -> Option<String> {
-        let column = match self {
-            Self::Renew { column, .. } => column,
-            Self::Add { column, description, .. } if description.as_deref().and_then(names::column_since).is_some() => {
-                column
+        let columns: Vec<&str> = match self {
+            Self::Renew { column, .. } => vec![column],
+            Self::Add { columns } => {
+                let is_again = |added: &&Added| added.description.as_deref().and_then(names::column_since).is_some();
+                columns.iter().filter(is_again).map(|added| added.column.as_str()).collect()
             }
-            _ => return None,
+            _ => Vec::new(),
         };
-        Some(format!(
+        let said = columns.iter().map(|column| format!(
             "the source gave the name of {column} to another column: in {table} it is NULL in rows that were not changed since. If it was added \
              with a default, which DMS does not say, run UPDATE `{table}` SET `{column}` = <the default> WHERE `{column}` IS NULL, as far as rows were not \
              set to NULL since; or reload the table in DMS"
-        ))
+        ));
+        let said: Vec<String> = said.collect();
+        (!said.is_empty()).then(|| said.join(". "))
     }
 
     /// What a person has to do where values cannot be converted.
     pub fn by_hand(&self, table: &TableName) -> Option<String> {
         match self {
-            Self::Replace { column, is, to, .. } => Some(by_hand(table, column, *is, *to)),
+            Self::Replace { conversion, .. } | Self::AddCopy { conversion: Some(conversion), .. } => {
+                Some(by_hand(table, &conversion.column, conversion.is, conversion.to))
+            }
             _ => None,
         }
     }
@@ -175,11 +205,7 @@ impl Step {
         let target = table.quoted(project)?;
         let alter = |action: String| vec![format!("ALTER TABLE {target} {action}")];
         Ok(match self {
-            Self::Describe { column, description } => alter(format!(
-                "ALTER COLUMN {} SET OPTIONS (description = {})",
-                quote_column(column)?,
-                string_literal(description)
-            )),
+            Self::Describe { column, description } => vec![describe(&target, column, description)?],
             Self::Rename { column, to } => {
                 alter(format!("RENAME COLUMN {} TO {}", quote_column(column)?, quote_column(to)?))
             }
@@ -187,49 +213,89 @@ impl Step {
             Self::Widen { column, to } => {
                 alter(format!("ALTER COLUMN {} SET DATA TYPE {}", quote_column(column)?, to.sql()))
             }
-            Self::AddCopy { copy: column, to, description } | Self::Add { column, to, description } => {
-                let options = description
-                    .as_deref()
-                    .map_or_else(String::new, |text| format!(" OPTIONS (description = {})", string_literal(text)));
-                alter(format!("ADD COLUMN IF NOT EXISTS {} {}{options}", quote_column(column)?, to.sql()))
+            Self::Add { columns } => vec![add(project, table, columns)?],
+            Self::AddCopy { copy, conversion } => {
+                let mut statements = vec![add(project, table, std::slice::from_ref(copy))?];
+                // Of one that stays empty the description alone says what it is there for.
+                if let (None, Some(description)) = (conversion, &copy.description) {
+                    statements.push(describe(&target, &copy.column, description)?);
+                }
+                statements
             }
-            Self::Replace { column, copy, replaced, value, .. } => {
+            Self::Replace { conversion: Conversion { column, value, filter, .. }, copy, replaced } => {
                 let (column, copy, replaced) = (quote_column(column)?, quote_column(copy)?, quote_column(replaced)?);
+                let every_row = filter.as_deref().unwrap_or("TRUE");
                 vec![
-                    format!("UPDATE {target}\nSET {copy} = {value}\nWHERE TRUE"),
+                    format!("UPDATE {target}\nSET {copy} = {value}\nWHERE {every_row}"),
                     take_place(&target, &column, &copy, &replaced),
                 ]
             }
-            Self::Renew { column, copy, replaced } => {
-                vec![take_place(&target, &quote_column(column)?, &quote_column(copy)?, &quote_column(replaced)?)]
+            Self::Renew { column: column_name, copy, replaced, description } => {
+                let (column, copy, replaced) =
+                    (quote_column(column_name)?, quote_column(copy)?, quote_column(replaced)?);
+                vec![
+                    take_place(&target, &column, &copy, &replaced),
+                    // The copy has it already; but should it be lost with the copy's name, the column would be made anew for ever.
+                    describe(&target, column_name, description)?,
+                ]
             }
         })
     }
 
     /// The query for how many values of a column are none of its new type.
     pub fn unconvertible(&self, project: &str, table: &TableName) -> Result<Option<String>, NameError> {
-        let Self::Replace { column, value, .. } = self else {
+        let (Self::Replace { conversion, .. } | Self::AddCopy { conversion: Some(conversion), .. }) = self else {
             return Ok(None);
         };
         Ok(Some(format!(
-            "SELECT COUNTIF({} IS NOT NULL AND ({value}) IS NULL) FROM {}",
-            quote_column(column)?,
-            table.quoted(project)?
+            "SELECT COUNTIF({} IS NOT NULL AND ({}) IS NULL) FROM {}{}",
+            quote_column(&conversion.column)?,
+            conversion.value,
+            table.quoted(project)?,
+            conversion.filtered()
         )))
     }
 
     /// The query for how many values of a column its copy does not hold, or not any more.
     pub fn unconverted(&self, project: &str, table: &TableName) -> Result<Option<String>, NameError> {
-        let Self::Replace { column, copy, value, .. } = self else {
+        let Self::Replace { conversion, copy, .. } = self else {
             return Ok(None);
         };
         Ok(Some(format!(
-            "SELECT COUNTIF({column} IS NOT NULL AND {copy} IS NULL OR TO_JSON_STRING({copy}) IS DISTINCT FROM TO_JSON_STRING({value})) FROM {}",
+            "SELECT COUNTIF({column} IS NOT NULL AND {copy} IS NULL OR TO_JSON_STRING({copy}) IS DISTINCT FROM TO_JSON_STRING({value})) FROM {}{}",
             table.quoted(project)?,
-            column = quote_column(column)?,
+            conversion.filtered(),
+            column = quote_column(&conversion.column)?,
             copy = quote_column(copy)?,
+            value = conversion.value,
         )))
     }
+}
+
+impl Conversion {
+    fn filtered(&self) -> String {
+        self.filter.as_ref().map_or_else(String::new, |filter| format!(" WHERE {filter}"))
+    }
+}
+
+fn add(project: &str, table: &TableName, columns: &[Added]) -> Result<String, NameError> {
+    let columns: Vec<NewColumn> = columns
+        .iter()
+        .map(|added| NewColumn {
+            name: added.column.clone(),
+            sql_type: added.to.sql(),
+            description: added.description.clone(),
+        })
+        .collect();
+    add_columns(project, table, &columns)
+}
+
+fn describe(target: &str, column: &str, description: &str) -> Result<String, NameError> {
+    let column = quote_column(column)?;
+    Ok(format!(
+        "ALTER TABLE {target} ALTER COLUMN {column} SET OPTIONS (description = {})",
+        string_literal(description)
+    ))
 }
 
 /// One statement, so that no reader finds the table without the column.
@@ -411,7 +477,7 @@ impl Altered<'_> {
         let members = self.columns.iter().map(|(_, member)| member.as_str());
         let names = names::column_names(members.chain(added.iter().map(|column| column.name.as_str())));
         let names = names.into_iter().skip(self.columns.len());
-        let (mut steps, mut perhaps_renamed) = (Vec::new(), Vec::new());
+        let (mut columns, mut perhaps_renamed) = (Vec::new(), Vec::new());
         for (column, name) in added.into_iter().zip(names) {
             if self.may_be_renamed(column) {
                 perhaps_renamed.push(format!("`{name}` {}", made_type(column).sql()));
@@ -421,7 +487,7 @@ impl Altered<'_> {
             let since_us = self.history.came_again(&column.name);
             let is_plain = name == column.name && former.is_empty() && since_us.is_none();
             let description = (!is_plain).then(|| names::column_description(&column.name, &former, since_us));
-            steps.push(Step::Add { column: name, to: made_type(column), description });
+            columns.push(Added { column: name, to: made_type(column), description });
         }
         if !perhaps_renamed.is_empty() {
             for_a_person.push(format!(
@@ -433,7 +499,7 @@ impl Altered<'_> {
                 name = self.name,
             ));
         }
-        steps
+        if columns.is_empty() { Vec::new() } else { vec![Step::Add { columns }] }
     }
 
     /// Columns that the source has no more, as far as could be renamed.
@@ -471,13 +537,16 @@ impl Altered<'_> {
                      that were not changed since have its earlier values. Reload the table in DMS",
                     self.name
                 ));
-            } else if self.has_column(&copy) {
-                steps.push(Step::Renew { column, copy, replaced: replaced_of(member) });
+                continue;
+            }
+            let names = names::column_description(member, &[], Some(came_us));
+            let beside = field.description.as_deref().map(names::beside_column_names).unwrap_or_default();
+            let description = format!("{names} {beside}").trim().to_owned();
+            if self.has_column(&copy) {
+                steps.push(Step::Renew { column, copy, replaced: replaced_of(member), description });
             } else if let Some(to) = self.retype(field, member).or_else(|| ColumnType::from_field(field)) {
-                let names = names::column_description(member, &[], Some(came_us));
-                let beside = field.description.as_deref().map(names::beside_column_names).unwrap_or_default();
-                let description = Some(format!("{names} {beside}").trim().to_owned());
-                steps.push(Step::AddCopy { copy, to, description });
+                let copy = Added { column: copy, to, description: Some(description) };
+                steps.push(Step::AddCopy { copy, conversion: None });
             }
         }
         steps
@@ -568,11 +637,13 @@ impl Altered<'_> {
             } else if is_widened_in_place(is, to) {
                 steps.push(Step::Widen { column, to });
             } else if let Some(value) = value {
-                let copy = copy_of(member);
+                let (copy, filter) = (copy_of(member), filter_of(self.table, None).unwrap_or_default());
+                let conversion = Conversion { column, value, is, to, filter };
                 steps.push(if self.has_column(&copy) {
-                    Step::Replace { column, copy, replaced: replaced_of(member), value, is, to }
+                    Step::Replace { conversion, copy, replaced: replaced_of(member) }
                 } else {
-                    Step::AddCopy { copy, to, description: field.description.clone() }
+                    let copy = Added { column: copy, to, description: field.description.clone() };
+                    Step::AddCopy { copy, conversion: Some(conversion) }
                 });
             } else {
                 for_a_person.push(by_hand(self.name, &column, is, to));
@@ -986,6 +1057,10 @@ mod tests {
         (new_table("p", &name(), &orders(), &first, Deletes::Hard).unwrap().0, history)
     }
 
+    fn field_of(added: &Added) -> Field {
+        Field { description: added.description.clone(), ..added.to.field(&added.column) }
+    }
+
     /// What BigQuery does, as far as these steps go.
     fn apply(table: &mut Table, step: &Step) {
         let fields = &mut table.schema.fields;
@@ -1003,10 +1078,10 @@ mod tests {
                 let description = field(column).description;
                 put.push((column.clone(), Some(Field { description, ..to.field(column) })));
             }
-            Step::AddCopy { copy, to, description } | Step::Add { column: copy, to, description } => {
-                fields.push(Field { description: description.clone(), ..to.field(copy) });
-            }
-            Step::Replace { column, copy, replaced, .. } | Step::Renew { column, copy, replaced } => {
+            Step::AddCopy { copy: added, .. } => fields.push(field_of(added)),
+            Step::Add { columns } => fields.extend(columns.iter().map(field_of)),
+            Step::Replace { conversion: Conversion { column, .. }, copy, replaced }
+            | Step::Renew { column, copy, replaced, .. } => {
                 put.push((column.clone(), Some(Field { name: replaced.clone(), ..field(column) })));
                 put.push((copy.clone(), Some(Field { name: column.clone(), ..field(copy) })));
             }
@@ -1305,6 +1380,43 @@ mod tests {
             assert_eq!(!for_a_person.is_empty(), person, "{to}: {for_a_person:?}");
             assert_eq!(columns(&table).len(), 2, "{to}");
         }
+    }
+
+    #[test]
+    fn columns_that_are_added_are_added_by_one_statement() {
+        let added =
+            json!({"id": {"type": "INT64"}, "a": {"type": "INT32"}, "b.c": {"type": "DATE"}, "d": {"type": "BOOL"}});
+        let (mut table, history) =
+            altered(&[("create-table", json!({"id": {"type": "INT64"}})), ("change-columns", added)]);
+        let step =
+            difference(&name(), &orders(), &table, &history, DroppedColumns::Keep, &BTreeSet::new()).step.unwrap();
+        let [sql] = <[String; 1]>::try_from(step.statements("p", &name()).unwrap()).unwrap();
+        assert_eq!(sql.matches("ADD COLUMN IF NOT EXISTS").count(), 3, "{sql}");
+        apply(&mut table, &step);
+        assert_eq!(all_steps(&mut table, &history, DroppedColumns::Keep), (Vec::new(), Vec::new()));
+    }
+
+    #[test]
+    fn a_table_that_requires_a_partition_filter_is_converted_under_one() {
+        let typed = |n: &str| json!({"id": {"type": "INT64"}, "n": {"type": n}, "day": {"type": "DATE"}});
+        let (mut table, history) =
+            altered(&[("create-table", typed("INT32")), ("column-type-change", typed("WSTRING"))]);
+        table.time_partitioning = serde_json::from_value(json!({"type": "DAY", "field": "day"})).unwrap();
+        table.require_partition_filter = Some(true);
+        let mut reading = 0;
+        for _ in 0..2 {
+            let step =
+                difference(&name(), &orders(), &table, &history, DroppedColumns::Keep, &BTreeSet::new()).step.unwrap();
+            let alter = step.statements("p", &name()).unwrap();
+            let queries = [step.unconvertible("p", &name()).unwrap(), step.unconverted("p", &name()).unwrap()];
+            let reads = |sql: &String| sql.starts_with("SELECT") || sql.starts_with("UPDATE");
+            for sql in alter.into_iter().chain(queries.into_iter().flatten()).filter(reads) {
+                assert!(sql.ends_with("WHERE (`day` IS NULL OR `day` IS NOT NULL)"), "{sql}");
+                reading += 1;
+            }
+            apply(&mut table, &step);
+        }
+        assert_eq!(reading, 4);
     }
 
     #[test]

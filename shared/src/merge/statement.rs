@@ -44,6 +44,9 @@ const HOUR_US: i64 = 60 * 60 * 1_000_000;
 /// The quarantine's column that says when a change could be applied after all.
 const RESOLVED_AT: &str = "resolved_at";
 
+/// What a MERGE calls the final table.
+pub const TARGET_ALIAS: &str = "`_strait_old`";
+
 /// What a MERGE needs beside the tables.
 #[derive(Debug, Clone, Copy)]
 pub struct MergeRequest<'a> {
@@ -59,6 +62,9 @@ pub struct MergeRequest<'a> {
     pub deletes: Deletes,
     /// Lowest and highest value of the first key column in the fold, as text, where the survey knows them.
     pub key_range: Option<(&'a str, &'a str)>,
+    /// The condition that a row lies in one of the partitions in which the fold's keys have rows, with the alias
+    /// [`TARGET_ALIAS`]; see [`super::partitions::condition`].
+    pub partitions: Option<&'a str>,
     /// Whether rows at the same position are written again.
     pub is_again: bool,
     /// The condition that no other run has taken the table up meanwhile; see [`super::ledger::LedgerState::in_turn`].
@@ -110,15 +116,22 @@ pub fn merge(request: &MergeRequest<'_>) -> Result<String, NameError> {
             of_any_epoch("`_strait_new`.`position`")
         ));
     }
-    on.extend(table.partition_filter(Some("`_strait_old`"))?);
+    // Old rows and new values lie in these, so it loses no match, either.
+    on.extend(match request.partitions {
+        Some(partitions) => Some(partitions.to_owned()),
+        None => table.partition_filter(Some(TARGET_ALIAS))?,
+    });
     let merged_at = quote_column(MERGED_AT_COLUMN)?;
     updates.push(format!("{position} = `_strait_new`.`position`"));
     updates.push(format!("{merged_at} = CURRENT_TIMESTAMP()"));
     names.extend([position.clone(), merged_at]);
     values.extend(["`_strait_new`.`position`".to_owned(), "CURRENT_TIMESTAMP()".to_owned()]);
     // A late change of other columns completes a row at its own position; the same change once more writes what is there.
-    // So does what is merged again, because the table's columns are others now.
-    let above = if request.is_again || absent == AbsentColumns::Unchanged && !table.is_keyless { ">=" } else { ">" };
+    // So does what is merged again, because the table's columns are others now. A change that DMS sends again says anew whether a name was another
+    // column's then.
+    let is_partial = absent == AbsentColumns::Unchanged && !table.is_keyless;
+    let is_told_by_time = table.columns.iter().any(|column| column.since_us.is_some());
+    let above = if request.is_again || is_partial || is_told_by_time { ">=" } else { ">" };
     let is_newer = format!("`_strait_new`.`position` {above} COALESCE(`_strait_old`.{position}, '')");
     // An update of which columns are missing is no row yet: the rest comes with the row's insert or load, which is then late.
     let is_whole = table

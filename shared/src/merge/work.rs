@@ -18,11 +18,12 @@ use super::epoch::Epochs;
 use super::final_table::FinalTable;
 use super::fold::{self, FoldRequest, LookBack};
 use super::ledger::{Entry, OVERTAKEN, Outcome, TableState};
+use super::partitions;
 use super::plan::{self, News, Plan};
 use super::reload::{self, Progress};
 use super::run::{Run, TableError, describe, is_missing, is_out_of_time, now_us};
 use super::schema_change::Unfilled;
-use super::statement::{self, MergeRequest};
+use super::statement::{self, MergeRequest, TARGET_ALIAS};
 
 /// Hexadecimal digits of a key of work: 96 bits, so that no two ever meet.
 const WORK_KEY_DIGITS: usize = 24;
@@ -657,12 +658,14 @@ impl Run<'_> {
         merged.answer.late = survey.late;
         merged.highest_position = survey.newest.clone().max(merged.highest_position);
         if survey.keys > 0 {
+            let partitions = self.partitions(&fold_name, &work.table, &mut stats).await?;
             let sql = statement::merge(&MergeRequest {
                 project,
                 fold: &fold_name,
                 table: &work.table,
                 absent: request.absent,
                 deletes: request.deletes,
+                partitions: partitions.as_deref(),
                 is_again: begun.is_again,
                 in_turn: &self.in_turn(&work.source)?,
                 key_range: survey.lowest_key.as_deref().zip(survey.highest_key.as_deref()),
@@ -696,9 +699,32 @@ impl Run<'_> {
         Ok(answer)
     }
 
-    fn in_turn(&self, source: &SourceTable) -> Result<String, TableError> {
+    pub(super) fn in_turn(&self, source: &SourceTable) -> Result<String, TableError> {
         let config = &self.handler.config;
         Ok(self.state.in_turn(&config.project, &config.merges_table, source, &self.id)?)
+    }
+
+    /// The condition by which the MERGE reads no other partitions than those that its rows lie in. What the final table holds is asked after the ledger was
+    /// read: should another run merge in between, the MERGE fails.
+    async fn partitions(
+        &self,
+        fold_name: &TableName,
+        table: &FinalTable,
+        stats: &mut JobStats,
+    ) -> Result<Option<String>, TableError> {
+        let Some(sql) = partitions::query(&self.handler.config.project, fold_name, table)? else {
+            return Ok(None);
+        };
+        let id = format!("strait_partitions_{}", fingerprint(&format!("{}\0{sql}", self.id), WORK_KEY_DIGITS));
+        let answer = self.handler.bigquery.run_query(&self.handler.job(&sql, id, "partitions"), self.deadline).await?;
+        add(stats, &answer.stats);
+        let unexpected = || TableError::Unexpected { what: "a partition".to_owned() };
+        let begins = (0..answer.rows.len()).map(|row| match answer.text(row, "begin") {
+            Some(text) => text.parse().map(Some).map_err(|_| unexpected()),
+            None => Ok(None),
+        });
+        let found = begins.collect::<Result<Vec<Option<i64>>, _>>()?;
+        Ok(partitions::condition(table, TARGET_ALIAS, &found, now_us())?)
     }
 
     async fn survey(
