@@ -124,8 +124,7 @@ pub fn play(history: &History, modes: Modes) -> Result<usize, String> {
         for sent in &known {
             let place = order(sent).and_then(|place| i64::try_from(place).ok()).unwrap_or_default();
             let kafka = ("cdc".to_owned(), 0, place);
-            let record =
-                ControlRecord::new(place * 10, kafka, sent.message.operation(), sent.message.control());
+            let record = ControlRecord::new(place * 10, kafka, sent.message.operation(), sent.message.control());
             definitions.take(record.map_err(|error| error.to_string())?);
         }
         let history = definitions.history().unwrap_or_default();
@@ -162,7 +161,7 @@ pub fn play(history: &History, modes: Modes) -> Result<usize, String> {
         };
         if is_done {
             let wrong = |what: String| format!("after the records of merge {}: {what}; steps: {taken:?}", window + 1);
-            check(table, &now, state, &history, (&name, &source)).map_err(wrong)?;
+            check(table, &now, &history, (&name, &source)).map_err(wrong)?;
         }
     }
     Ok(controls.len())
@@ -171,7 +170,6 @@ pub fn play(history: &History, modes: Modes) -> Result<usize, String> {
 fn check(
     table: &Final,
     now: &BTreeMap<String, usize>,
-    state: &super::source::State,
     history: &SourceHistory,
     (name, source): (&TableName, &SourceTable),
 ) -> Result<(), String> {
