@@ -5,6 +5,9 @@
 use std::collections::HashSet;
 use std::fmt;
 
+use icu_properties::CodePointMapData;
+use icu_properties::props::{GeneralCategory, GeneralCategoryGroup};
+use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 /// The final table's column that holds the position of the row's newest change.
@@ -19,15 +22,35 @@ pub const OWN_PREFIX: &str = "_strait_";
 
 /// BigQuery holds at most 300 characters in a column name (<https://cloud.google.com/bigquery/docs/schemas#column_names>).
 const COLUMN_NAME_LIMIT: usize = 300;
+/// Beside letters, digits, marks, connectors, dashes and spaces, what a flexible column name may hold
+/// (<https://cloud.google.com/bigquery/docs/schemas#flexible-column-names>).
+const COLUMN_NAME_SYMBOLS: [char; 10] = ['&', '%', '=', '+', ':', '\'', '<', '>', '#', '|'];
 /// BigQuery holds at most 1,024 UTF-8 bytes in a table name (<https://cloud.google.com/bigquery/docs/tables#table_naming>).
 const TABLE_NAME_BYTES_LIMIT: usize = 1024;
-/// Column name prefixes that BigQuery keeps for itself, in lower case (same page), and Strait's own.
-const RESERVED_PREFIXES: [&str; 8] =
-    ["_table_", "_file_", "_partition", "_row_timestamp", "__root__", "_colidentifier", "_change_", "_strait_"];
+/// BigQuery holds at most 1,024 characters in a dataset's name (<https://cloud.google.com/bigquery/docs/datasets#dataset-naming>).
+const DATASET_NAME_LIMIT: usize = 1024;
+/// BigQuery holds at most 1,024 characters in a column's description (<https://cloud.google.com/bigquery/docs/schemas#column_descriptions>).
+const COLUMN_DESCRIPTION_LIMIT: usize = 1024;
+/// Column name prefixes that BigQuery keeps for itself, in lower case (<https://cloud.google.com/bigquery/docs/schemas#column_names>), and
+/// Strait's own.
+const RESERVED_PREFIXES: [&str; 10] = [
+    "_table_",
+    "_file_",
+    "_partition",
+    "_row_timestamp",
+    "__root__",
+    "_colidentifier",
+    "_change_sequence_number",
+    "_change_type",
+    "_change_timestamp",
+    OWN_PREFIX,
+];
 /// How a renamed column's description begins; what follows is the source's name as a JSON string.
 const SOURCE_COLUMN_MARK: &str = "Source column: ";
 /// What stands between a column's name and those that it had before, which follow as a JSON array.
 const FORMER_COLUMNS_MARK: &str = ", formerly ";
+/// What stands before the time since when a column's name is its own, as a JSON string.
+const SINCE_MARK: &str = ", since ";
 /// How the description of a final table that Strait made begins; what follows is `schema.table` as a JSON string.
 const SOURCE_TABLE_MARK: &str = "Replica of ";
 
@@ -159,8 +182,9 @@ pub fn fingerprint(text: &str, digits: usize) -> String {
 
 /// The BigQuery column names of a source table's columns, in the same order.
 ///
-/// The rule: letters and digits of any script and `_` stay; any other character becomes `_`; a name that does not
-/// begin with a letter or `_`, or begins with a reserved prefix (with the ending below, too), gets `c_` before it; one that is
+/// The rule: what BigQuery's flexible column names may hold stays, namely letters, digits and marks of any script, connectors such as
+/// `_`, dashes, spaces between other characters, and `& % = + : ' < > # |`; any other character becomes `_`; a name that does not
+/// begin with a letter, a digit or `_`, or begins with a reserved prefix (with the ending below, too), gets `c_` before it; one that is
 /// too long is cut.
 /// A name that the rule changed, or that equals an earlier one but for case, ends in `_` and the first eight
 /// hexadecimal digits of the source name's SHA-256, so that two source names never share a column.
@@ -195,12 +219,34 @@ fn is_reserved(name: &str) -> bool {
 }
 
 fn allowed_column_name(source: &str) -> String {
-    let mut name: String = source.chars().map(|c| if c.is_alphanumeric() || c == '_' { c } else { '_' }).collect();
-    let begins_well = name.chars().next().is_some_and(|c| c.is_alphabetic() || c == '_');
+    let allowed = |c: char| is_word_character(c) || c == ' ' || COLUMN_NAME_SYMBOLS.contains(&c);
+    let mut name = replace_characters(source, allowed);
+    let begins_well = name.chars().next().is_some_and(|c| c == '_' || is_letter_or_digit(c));
     if !begins_well || is_reserved(&name) {
         name.insert_str(0, "c_");
     }
-    name.chars().take(COLUMN_NAME_LIMIT).collect()
+    name = name.chars().take(COLUMN_NAME_LIMIT).collect();
+    // Google says nothing of a space at the end.
+    if name.ends_with(' ') {
+        name.pop();
+        name.push('_');
+    }
+    name
+}
+
+/// BigQuery's letters and digits of any script: the categories L and N. What Unicode calls alphabetic beyond them, such as a letter
+/// in a circle, BigQuery refuses.
+fn is_letter_or_digit(c: char) -> bool {
+    let category = GeneralCategoryGroup::Letter.union(GeneralCategoryGroup::Number);
+    category.contains(CodePointMapData::<GeneralCategory>::new().get(c))
+}
+
+/// What both a column's and a table's name may hold: the categories L, N, M, Pc and Pd.
+fn is_word_character(c: char) -> bool {
+    let category = CodePointMapData::<GeneralCategory>::new().get(c);
+    is_letter_or_digit(c)
+        || GeneralCategoryGroup::Mark.contains(category)
+        || matches!(category, GeneralCategory::ConnectorPunctuation | GeneralCategory::DashPunctuation)
 }
 
 /// The description of a column whose name differs from the source's, from which [`source_column`] reads it back.
@@ -208,51 +254,67 @@ pub fn renamed_column_description(source: &str) -> String {
     format!("{SOURCE_COLUMN_MARK}{}", serde_json::Value::from(source))
 }
 
-/// The same of a column that had other names in the source before, oldest first; [`former_columns`] reads those back.
-pub fn column_description(source: &str, former: &[String]) -> String {
-    let description = renamed_column_description(source);
-    if former.is_empty() {
-        return description;
-    }
-    format!("{description}{FORMER_COLUMNS_MARK}{}", serde_json::Value::from(former))
+/// The same of a column that had other names in the source before, oldest first, and of one whose name was another column's before
+/// `since_us`, in µs since the epoch of Unix; [`former_columns`] and [`column_since`] read those back. Of more names than a description
+/// holds, the oldest are left out.
+pub fn column_description(source: &str, former: &[String], since_us: Option<i64>) -> String {
+    let since = since_us.and_then(|us| Timestamp::from_microsecond(us).ok());
+    let since =
+        since.map_or_else(String::new, |since| format!("{SINCE_MARK}{}", serde_json::Value::from(since.to_string())));
+    let described = |former: String| format!("{}{former}{since}", renamed_column_description(source));
+    (0..former.len())
+        .filter_map(|first| former.get(first..))
+        .map(|kept| described(format!("{FORMER_COLUMNS_MARK}{}", serde_json::Value::from(kept))))
+        .find(|description| description.chars().count() <= COLUMN_DESCRIPTION_LIMIT)
+        .unwrap_or_else(|| described(String::new()))
 }
 
 /// The source's name of a column that was renamed, read back from its description.
 pub fn source_column(description: &str) -> Option<String> {
-    described_column(description).map(|(source, _)| source)
+    described_column(description).map(|described| described.source)
 }
 
 /// The names that a column had in the source before, read back from its description.
 pub fn former_columns(description: &str) -> Vec<String> {
-    described_column(description).map(|(_, former)| former).unwrap_or_default()
+    described_column(description).map(|described| described.former).unwrap_or_default()
+}
+
+/// Since when, in µs since the epoch of Unix as DMS sent its records, a column's name is its own: what a record from before holds under
+/// it was another column's. Read back from its description.
+pub fn column_since(description: &str) -> Option<i64> {
+    described_column(description)?.since_us
 }
 
 /// What a person wrote into a column's description beside the names that Strait reads back.
 pub fn beside_column_names(description: &str) -> &str {
-    let Some(names) = description.strip_prefix(SOURCE_COLUMN_MARK) else {
-        return description;
-    };
-    let mut source = serde_json::Deserializer::from_str(names).into_iter::<String>();
-    let _ = source.next();
-    let rest = names.get(source.byte_offset()..).unwrap_or_default();
-    let Some(former) = rest.strip_prefix(FORMER_COLUMNS_MARK) else {
-        return rest.trim();
-    };
-    let mut listed = serde_json::Deserializer::from_str(former).into_iter::<Vec<String>>();
-    let _ = listed.next();
-    former.get(listed.byte_offset()..).unwrap_or_default().trim()
+    described_column(description).map_or(description, |described| described.beside)
 }
 
-/// What a person wrote after the names is no matter.
-fn described_column(description: &str) -> Option<(String, Vec<String>)> {
-    let names = description.strip_prefix(SOURCE_COLUMN_MARK)?;
-    let mut source = serde_json::Deserializer::from_str(names).into_iter::<String>();
-    let name = source.next()?.ok()?;
-    let former = names
-        .get(source.byte_offset()..)
-        .and_then(|rest| rest.strip_prefix(FORMER_COLUMNS_MARK))
-        .and_then(|former| serde_json::Deserializer::from_str(former).into_iter().next()?.ok());
-    Some((name, former.unwrap_or_default()))
+/// A description, read back.
+struct Described<'d> {
+    source: String,
+    former: Vec<String>,
+    since_us: Option<i64>,
+    beside: &'d str,
+}
+
+fn described_column(description: &str) -> Option<Described<'_>> {
+    let (source, rest) = value_after(description, SOURCE_COLUMN_MARK)?;
+    let (former, rest) = value_after(rest, FORMER_COLUMNS_MARK).unwrap_or((Vec::new(), rest));
+    let since = value_after::<String>(rest, SINCE_MARK).and_then(|(since, rest)| {
+        let since: Timestamp = since.parse().ok()?;
+        Some((since.as_microsecond(), rest))
+    });
+    let (since_us, rest) = since.map_or((None, rest), |(since, rest)| (Some(since), rest));
+    Some(Described { source, former, since_us, beside: rest.trim() })
+}
+
+/// The JSON value after a mark, and what follows it.
+fn value_after<'t, V: serde::de::DeserializeOwned>(text: &'t str, mark: &str) -> Option<(V, &'t str)> {
+    let text = text.strip_prefix(mark)?;
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<V>();
+    let value = values.next()?.ok()?;
+    text.get(values.byte_offset()..).map(|rest| (value, rest))
 }
 
 /// The description of a final table that Strait makes, from which [`source_of_final`] reads the source back.
@@ -267,12 +329,15 @@ pub fn source_of_final(description: &str) -> Option<String> {
 
 /// The name of a source table's final table, made fit for BigQuery from what the pattern comes to.
 ///
-/// In the table's name letters and digits of any script, `_`, `-` and space stay, in the dataset's only ASCII letters,
-/// digits and `_` (<https://cloud.google.com/bigquery/docs/datasets#dataset-naming>); anything else becomes `_`, and the
-/// table's name then ends in `_` and eight hexadecimal digits of the source's SHA-256.
+/// In the table's name letters, digits and marks of any script, connectors, dashes and spaces stay
+/// (<https://cloud.google.com/bigquery/docs/tables#table_naming>), in the dataset's only ASCII letters, digits and `_`
+/// (<https://cloud.google.com/bigquery/docs/datasets#dataset-naming>); anything else becomes `_`, and the
+/// table's name then ends in `_` and eight hexadecimal digits of the source's SHA-256; so it does where a name is too long.
 pub fn fit_for_bigquery(wanted: &TableName, source: &SourceTable) -> TableName {
-    let dataset = replace_characters(&wanted.dataset, |c| c.is_ascii_alphanumeric() || c == '_');
-    let mut table = replace_characters(&wanted.table, |c| c.is_alphanumeric() || matches!(c, '_' | '-' | ' '));
+    let mut dataset = replace_characters(&wanted.dataset, |c| c.is_ascii_alphanumeric() || c == '_');
+    dataset.truncate(DATASET_NAME_LIMIT);
+    let is_space = |c: char| CodePointMapData::<GeneralCategory>::new().get(c) == GeneralCategory::SpaceSeparator;
+    let mut table = replace_characters(&wanted.table, |c| is_word_character(c) || is_space(c));
     if table != wanted.table || dataset != wanted.dataset || table.len() > TABLE_NAME_BYTES_LIMIT {
         let suffix = format!("_{}", fingerprint(&format!("{}\0{}", source.schema, source.table), 8));
         let mut limit = (TABLE_NAME_BYTES_LIMIT - suffix.len()).min(table.len());
@@ -317,13 +382,46 @@ mod tests {
 
     #[test]
     fn names_that_bigquery_holds_stay_as_they_are() {
-        let names = ["id", "select", "이름", "_private", "Größe"];
+        let names = [
+            "id",
+            "select",
+            "이름",
+            "_private",
+            "Größe",
+            "with space",
+            "1st",
+            "order-date",
+            "a&b%c=d+e:f'g<h>i#j|k",
+            // With marks: of Devanagari, and an accent of its own.
+            "ग्राहक",
+            "cafe\u{301}",
+            "x‿y",
+            "Ⅷ²",
+            "_change",
+            "_field_",
+        ];
         assert_eq!(column_names(names), names);
+    }
+
+    /// Alphabetic by Unicode, and yet none of the categories that Google's documentation lists.
+    #[test]
+    fn what_only_unicode_calls_alphabetic_is_renamed() {
+        for name in
+            ["ⓐ", "\u{1f130}", "a\u{a0}b", " a", "a ", "-a", "\u{301}a", "a\tb", "a.b", "a/b", "a`b", "a$b", "€"]
+        {
+            let [renamed] = <[String; 1]>::try_from(column_names([name])).unwrap();
+            assert_ne!(renamed, name);
+            let plain = renamed.rsplit_once('_').unwrap().0;
+            assert!(column_names([plain]) == [plain], "{name:?} became {renamed:?}");
+        }
+        for name in ["_CHANGE_TYPE", "_change_timestamp2", "_Change_Sequence_Number", "_PARTITIONDATE", "_strait_x"] {
+            assert!(column_names([name]).concat().starts_with("c__"), "{name}");
+        }
     }
 
     #[test]
     fn other_names_are_renamed_without_collision() {
-        let names = column_names(["a.b", "a`b", "a b", "A", "a", "1st", "_PARTITIONTIME", "", "_strait_position"]);
+        let names = column_names(["a.b", "a`b", "a/b", "A", "a", "*1st", "_PARTITIONTIME", "", "_strait_position"]);
         let distinct: HashSet<String> = names.iter().map(|n| n.to_lowercase()).collect();
         assert_eq!(distinct.len(), names.len(), "{names:?}");
         assert!(names.iter().all(|n| n.chars().all(|c| c.is_alphanumeric() || c == '_')), "{names:?}");
@@ -331,7 +429,7 @@ mod tests {
         assert!(a_dot_b.starts_with("a_b_") && a_dot_b.len() == 12);
         assert_eq!(upper, "A");
         assert!(lower.starts_with("a_"));
-        assert!(first.starts_with("c_1st_"));
+        assert!(first.starts_with("_1st_"));
     }
 
     /// What is appended must not make a reserved name of one that is free.
@@ -353,10 +451,29 @@ mod tests {
         }
         assert_eq!(source_column("the customer's name"), None);
         let former = ["a".to_owned(), "b, formerly [\"c\"]".to_owned()];
-        let description = column_description("d\"e", &former);
-        assert_eq!(source_column(&description).as_deref(), Some("d\"e"));
-        assert_eq!(former_columns(&format!("{description} strait_zone=Europe/Berlin")), former);
-        assert!(former_columns(&column_description("d", &[])).is_empty());
+        for since in [None, Some(1_764_000_000_123_456)] {
+            let description = column_description("d\"e", &former, since);
+            assert_eq!(source_column(&description).as_deref(), Some("d\"e"));
+            let described = format!("{description} strait_zone=Europe/Berlin");
+            assert_eq!(former_columns(&described), former);
+            assert_eq!(column_since(&described), since, "{description}");
+            assert_eq!(beside_column_names(&described), "strait_zone=Europe/Berlin");
+        }
+        assert!(former_columns(&column_description("d", &[], None)).is_empty());
+        assert_eq!(column_since(&column_description("d", &[], Some(7))), Some(7));
+        // A person's words are no time of Strait's.
+        assert_eq!(column_since("Source column: \"d\", since yesterday"), None);
+        assert_eq!(beside_column_names("the customer's name"), "the customer's name");
+    }
+
+    #[test]
+    fn a_description_holds_as_many_former_names_as_bigquery_lets_it() {
+        let former: Vec<String> = (0..40).map(|place| format!("{place:02}{}", "가".repeat(60))).collect();
+        let description = column_description("now", &former, Some(1_764_000_000_000_000));
+        assert!(description.chars().count() <= 1024);
+        let kept = former_columns(&description);
+        assert!(kept.len() > 10 && former.ends_with(&kept), "{kept:?}");
+        assert_eq!(column_since(&description), Some(1_764_000_000_000_000));
     }
 
     #[test]
@@ -371,6 +488,13 @@ mod tests {
         assert!(odd.starts_with("replica.shop_a_b_") && odd.len() == "replica.shop_a_b_".len() + 8, "{odd}");
         assert_ne!(odd, name("a/b"));
         assert!(name(&"가".repeat(600)).len() <= 1024 + "replica.".len());
+        for kept in ["ग्राहक", "étudiant-01", "table 01"] {
+            assert_eq!(name(kept), format!("replica.shop_{kept}"));
+        }
+        assert_ne!(name("ⓐ"), "replica.shop_ⓐ");
+        let long = TableName { dataset: "d".repeat(2000), table: "t".into() };
+        let fit = fit_for_bigquery(&long, &source("s", "t"));
+        assert!(fit.dataset.len() == 1024 && fit.table.starts_with("t_"), "{fit}");
     }
 
     proptest! {

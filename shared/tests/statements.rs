@@ -19,10 +19,10 @@ use strait::merge::fold::{self, FoldRequest, LookBack};
 use strait::merge::ledger::{LedgerState, MERGES};
 use strait::merge::proposal::create_table::{Proposal, ProposedColumn};
 use strait::merge::proposal::evidence::{LoggedTable, Member, Survey};
-use strait::merge::schema_change::Step;
-use strait::merge::statement::{self, MergeRequest, QUARANTINE};
+use strait::merge::schema_change::{Added, Conversion, Step};
+use strait::merge::statement::{self, MergeRequest, QUARANTINE, TARGET_ALIAS};
 use strait::merge::types::ColumnType;
-use strait::merge::{offsets, plan, reload};
+use strait::merge::{offsets, partitions, plan, reload};
 use strait::names::{SourceTable, TableName};
 
 const PROJECT: &str = "project";
@@ -91,6 +91,52 @@ fn partitioned() -> FinalTable {
     FinalTable::existing(table("replica", "partitioned"), &order(), &resource, None, Deletes::Hard).unwrap()
 }
 
+/// A table of which one column has a name that was another's, and one had that name.
+fn names_reused() -> FinalTable {
+    let resource: Table = serde_json::from_value(json!({
+        "description": "Replica of \"shop.order\"",
+        "schema": {"fields": [
+            {"name": "id", "type": "INTEGER"},
+            {"name": "a", "type": "DATE", "description": strait::names::column_description("a", &[], Some(1_767_322_000_000_000))},
+            {"name": "b", "type": "STRING", "description": strait::names::column_description("b", &["a".into(), "z".into()], None)},
+            {"name": "_strait_position", "type": "STRING"}, {"name": "_strait_merged_at", "type": "TIMESTAMP"}]},
+        "tableConstraints": {"primaryKey": {"columns": ["id"]}}}))
+    .unwrap();
+    FinalTable::existing(table("replica", "names_reused"), &order(), &resource, None, Deletes::Hard).unwrap()
+}
+
+/// Tables that a person partitioned by what is no part of their key, some of which no statement may read unlimited; none has a range of keys.
+type Named = (&'static str, FinalTable, Option<(&'static str, &'static str)>);
+fn partitioned_beside_the_key() -> Vec<Named> {
+    [
+        ("by_day", json!({"timePartitioning": {"type": "DAY", "field": "day"}}), false),
+        ("by_month", json!({"timePartitioning": {"type": "MONTH", "field": "day"}}), true),
+        ("by_hour", json!({"timePartitioning": {"type": "HOUR", "field": "at"}}), true),
+        ("by_year", json!({"timePartitioning": {"type": "YEAR", "field": "shown"}}), false),
+        (
+            "by_range",
+            json!({"rangePartitioning": {"field": "n", "range": {"start": "0", "end": "100", "interval": "10"}}}),
+            true,
+        ),
+        ("by_ingestion", json!({"timePartitioning": {"type": "DAY"}}), false),
+        ("by_ingested_hour", json!({"timePartitioning": {"type": "HOUR"}}), true),
+    ]
+    .map(|(name, partitioning, is_required)| {
+        let mut resource = json!({
+            "schema": {"fields": [
+                {"name": "id", "type": "INTEGER"}, {"name": "day", "type": "DATE"}, {"name": "at", "type": "TIMESTAMP"},
+                {"name": "shown", "type": "DATETIME"}, {"name": "n", "type": "INTEGER"},
+                {"name": "_strait_position", "type": "STRING"}, {"name": "_strait_merged_at", "type": "TIMESTAMP"}]},
+            "requirePartitionFilter": is_required,
+            "tableConstraints": {"primaryKey": {"columns": ["id"]}}});
+        resource.as_object_mut().unwrap().extend(partitioning.as_object().unwrap().clone());
+        let resource: Table = serde_json::from_value(resource).unwrap();
+        let table = FinalTable::existing(table("replica", name), &order(), &resource, None, Deletes::Hard).unwrap();
+        (name, table, None)
+    })
+    .into()
+}
+
 /// Two epochs, one of them of a load that is complete; and a highest change to compare with.
 fn epochs() -> Epochs {
     let mut epochs = Epochs::default();
@@ -104,30 +150,42 @@ fn epochs() -> Epochs {
 /// A step of each kind, on the columns of [`every_type`].
 fn steps() -> Vec<(&'static str, Step)> {
     let column = |name: &str| name.to_owned();
-    let description = strait::names::column_description("it's", &[column("a.b")]);
+    let added = |column: &str, to| Added { column: column.to_owned(), to, description: None };
+    let description = strait::names::column_description("it's", &[column("a.b")], None);
     vec![
         ("describe", Step::Describe { column: column("at"), description: description.clone() }),
         ("rename", Step::Rename { column: column("at"), to: column("select2") }),
         ("drop", Step::Drop { column: column("at") }),
         ("widen", Step::Widen { column: column("line"), to: ColumnType::Float64 }),
-        ("add", Step::Add { column: column("added"), to: ColumnType::Date, description: None }),
+        ("add", Step::Add { columns: vec![added("added", ColumnType::Date), added("more", ColumnType::String)] }),
         (
             "add_copy",
             Step::AddCopy {
-                copy: column("_strait_copy_1"),
-                to: ColumnType::BIGNUMERIC,
-                description: Some(description),
+                copy: Added { description: Some(description), ..added("_strait_copy_1", ColumnType::BIGNUMERIC) },
+                conversion: None,
+            },
+        ),
+        (
+            "renew",
+            Step::Renew {
+                column: column("select"),
+                copy: column("line"),
+                replaced: column("_strait_replaced_1"),
+                description: strait::names::column_description("it's", &[], Some(1_767_322_000_000_000)),
             },
         ),
         (
             "replace",
             Step::Replace {
-                column: column("select"),
+                conversion: Conversion {
+                    column: column("select"),
+                    value: ColumnType::Int64.value_of("CAST(`select` AS STRING)"),
+                    is: ColumnType::String,
+                    to: ColumnType::Int64,
+                    filter: Some("(`Case` IS NULL OR `Case` IS NOT NULL)".to_owned()),
+                },
                 copy: column("line"),
                 replaced: column("_strait_replaced_1"),
-                value: ColumnType::Int64.value_of("CAST(`select` AS STRING)"),
-                is: ColumnType::String,
-                to: ColumnType::Int64,
             },
         ),
     ]
@@ -164,7 +222,14 @@ fn statements() -> BTreeMap<String, String> {
     add("reload_progress".into(), reload::progress(PROJECT, &log, &kept_out, &order(), 1_767_322_000_000_000).unwrap());
     add("reload_earlier".into(), reload::earlier(PROJECT, &log, &kept_out, 1_767_322_000_000_000).unwrap());
     let other = SourceTable { schema: "crm".into(), table: "o'brien".into() };
-    add("definitions".into(), statement::definitions(PROJECT, &log, &[&order(), &other]).unwrap());
+    let (order_, at) = (order(), 1_767_323_045_678_901);
+    for (name, sought) in
+        [("", [(&order_, None), (&other, Some(at))]), ("_since", [(&order_, Some(at + 1)), (&other, Some(at))])]
+    {
+        add(format!("definition_hours{name}"), statement::definition_hours(PROJECT, &log, &sought).unwrap());
+        let hours = [1_767_322_800_000_000, 1_767_326_400_000_000, 1_767_340_800_000_000].into();
+        add(format!("definitions{name}"), statement::definitions(PROJECT, &log, &sought, &hours).unwrap());
+    }
     add("highest_position".into(), statement::highest_position(PROJECT, &every_type(Deletes::Hard)).unwrap());
     for (name, sql) in proposals(&log) {
         add(name.to_owned(), sql);
@@ -224,6 +289,7 @@ fn statements() -> BTreeMap<String, String> {
                 table: &final_table,
                 absent,
                 deletes,
+                partitions: None,
                 is_again: false,
                 in_turn: &in_turn,
                 key_range: Some(("1", "99")),
@@ -249,7 +315,11 @@ fn statements() -> BTreeMap<String, String> {
         ("by_hand", made_by_hand(), Some(("it's", "z"))),
         ("keyless", keyless(), None),
         ("partitioned", partitioned(), Some(("2026-01-01", "2026-01-31"))),
-    ] {
+        ("names_reused", names_reused(), None),
+    ]
+    .into_iter()
+    .chain(partitioned_beside_the_key())
+    {
         let fold_name = fold_of(name);
         let request = FoldRequest {
             project: PROJECT,
@@ -268,16 +338,22 @@ fn statements() -> BTreeMap<String, String> {
             expired_before_us: None,
         };
         add(format!("fold_{name}"), fold::statement(&request).unwrap());
+        let begins = [Some(1_767_312_000_000_000), Some(1_767_398_400_000_000), Some(20), None];
+        let found = partitions::condition(&final_table, TARGET_ALIAS, &begins, 1_767_323_045_678_901).unwrap();
         let request = MergeRequest {
             project: PROJECT,
             fold: &fold_name,
             table: &final_table,
             absent: AbsentColumns::Null,
             deletes: Deletes::Hard,
+            partitions: found.as_deref(),
             is_again: false,
             in_turn: "TRUE",
             key_range,
         };
+        if let Some(sql) = partitions::query(PROJECT, &fold_name, &final_table).unwrap() {
+            add(format!("partitions_{name}"), sql);
+        }
         add(format!("merge_{name}"), statement::merge(&request).unwrap());
         if final_table.requires_partition_filter {
             let sql = statement::quarantine(PROJECT, &fold_name, &quarantine, &order(), Some(&final_table)).unwrap();
@@ -308,13 +384,21 @@ fn tables() -> serde_json::Value {
         soft.columns.iter().map(|column| json!([column.name, column.column_type.name()])).collect();
     columns.extend([json!(["_strait_position", "STRING"]), json!(["_strait_merged_at", "TIMESTAMP"])]);
     columns.push(json!(["_strait_deleted", "BOOL"]));
+    // As it is once the step before has added it.
+    columns.push(json!(["_strait_copy_1", "BIGNUMERIC"]));
     tables.push(declared(&soft.name, columns));
     // As it is once the ALTER has added what it lacks; under another name, for two tables cannot share one.
     let (keyless, partitioned) = (keyless(), partitioned());
-    for final_table in [&by_hand, &keyless, &partitioned] {
+    let (reused, beside) = (names_reused(), partitioned_beside_the_key());
+    for final_table in
+        [&by_hand, &keyless, &partitioned, &reused].into_iter().chain(beside.iter().map(|named| &named.1))
+    {
         let columns = final_table.columns.iter().map(|column| json!([column.name, column.column_type.name()]));
         let own = [json!(["_strait_position", "STRING"]), json!(["_strait_merged_at", "TIMESTAMP"])];
-        tables.push(declared(&final_table.name, columns.chain(own).collect()));
+        // As no query of all columns shows it.
+        let is_by_ingestion = final_table.partitioning.as_ref().is_some_and(|by| by.is_by("_PARTITIONTIME"));
+        let pseudo = is_by_ingestion.then(|| json!(["_PARTITIONTIME", "TIMESTAMP"]));
+        tables.push(declared(&final_table.name, columns.chain(own).chain(pseudo).collect()));
     }
     for (mode, final_table, is_partial) in [
         ("hard_null", &hard, false),
@@ -324,7 +408,11 @@ fn tables() -> serde_json::Value {
         ("by_hand", &by_hand, false),
         ("keyless", &keyless, false),
         ("partitioned", &partitioned, false),
-    ] {
+        ("names_reused", &reused, false),
+    ]
+    .into_iter()
+    .chain(beside.iter().map(|(name, final_table, _)| (*name, final_table, false)))
+    {
         let mut columns = Vec::new();
         for (place, column) in final_table.columns.iter().enumerate() {
             columns.push(json!([format!("c{place}"), column.column_type.name()]));

@@ -35,12 +35,31 @@ const DATETIME_OR_TIMESTAMP: &str = "\
 ## DATETIME or TIMESTAMP
 
 DMS prints a time without a zone (MySQL's DATETIME, PostgreSQL's `timestamp`) and a moment (MySQL's TIMESTAMP, PostgreSQL's `timestamptz`) alike, with a Z at the
-end, and its control records were seen to call both TIMESTAMP. Neither the values nor the positions tell them apart; only the source's own catalogue does.
-So DATETIME in a control record becomes DATETIME, and TIMESTAMP becomes TIMESTAMP, read as UTC. Where that was a time without a zone, no digit is lost: shown in UTC,
-the column has the source's wall clock, and `DATETIME(column)` is the value. To have it as DATETIME, create the table by hand, or declare the column:
+end that means nothing for the former. **Its control records do not tell them apart, either.** The AWS DMS user guide maps all four to DATETIME, and of one task of
+PostgreSQL the records are public: of a `timestamp_col TIMESTAMP WITHOUT TIME ZONE` and of a `ts TIMESTAMP WITH TIME ZONE` both say TIMESTAMP
+(`examples/cdc/aws/postgresql-pglogical-dms-kinesis.ndjson` of crate/cratedb-toolkit; the tables are those of ibis' tests). Only the source's own
+catalogue knows. So the rule is:
+
+- DATETIME in a control record becomes DATETIME, and TIMESTAMP becomes TIMESTAMP, read as UTC. No digit is lost in either.
+- **Where a TIMESTAMP was a time without a zone, the moment that the column shows is not one.** Shown in UTC it is the source's wall clock, and `DATETIME(column)`
+  is the value; compared with a real moment it is off by the zone. Strait warns of such columns when it makes a table.
+- The final table decides: a column that is DATETIME there is filled with the wall clock, one that is TIMESTAMP with the moment.
+
+Say it before the table is made, by making it: `strait schema shop.orders` with the source's `information_schema` proposes DATETIME for a `timestamp` and TIMESTAMP
+for a `timestamptz` ([schema](schema.md)).
 
 ```sql
 CREATE TABLE replica.shop_orders (id INT64 NOT NULL, ordered_at DATETIME, PRIMARY KEY (id) NOT ENFORCED);
+```
+
+Or of a table that is there, column by column and without a loss, then merge again what came in the meantime
+(`merge {\"tables\":[\"shop.orders\"],\"from\":\"<before the first statement>\"}`):
+
+```sql
+ALTER TABLE replica.shop_orders ADD COLUMN ordered_at_ DATETIME;
+UPDATE replica.shop_orders SET ordered_at_ = DATETIME(ordered_at) WHERE TRUE;
+ALTER TABLE replica.shop_orders RENAME COLUMN ordered_at TO ordered_at_old, RENAME COLUMN ordered_at_ TO ordered_at;
+ALTER TABLE replica.shop_orders DROP COLUMN ordered_at_old;
 ```
 
 ### A stated zone

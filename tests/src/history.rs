@@ -88,6 +88,12 @@ impl Table {
         Message { control: Some(format!("{new},\"old-table-def\":{old}}}")), ..self.message(operation, "") }
     }
 
+    /// The same where the record does not say what the table was before.
+    #[must_use]
+    pub fn altered_unsaid(&self, operation: &'static str) -> Message {
+        Message { operation, ..self.create() }
+    }
+
     /// The control record at the start of a reload.
     #[must_use]
     pub fn drop_table(&self) -> Message {

@@ -318,3 +318,197 @@ fn a_type_that_becomes_wider_is_widened_in_place_and_one_that_cannot_be_converte
         assert_eq!(rows.iter().map(|row| row.trim_end_matches(".0")).collect::<Vec<_>>(), ["1|1", "2|2.5"]);
     });
 }
+
+#[test]
+fn a_column_that_was_dropped_and_added_again_has_no_value_of_the_one_before() {
+    run(async {
+        let (wider, orders) = (with_extra(), Table::orders());
+        for (mode, order) in [
+            ("keep", "at once"),
+            ("keep", "one by one"),
+            ("keep", "data first"),
+            ("drop", "at once"),
+            ("drop", "one by one"),
+            ("drop", "data first"),
+        ] {
+            let mut pipeline = Setup::default().with("STRAIT_DROPPED_COLUMNS", mode).start().await;
+            let records = pipeline.produce(&[
+                wider.create(),
+                wider.insert(wide(1, "a", 1)).at(10),
+                wider.insert(wide(2, "b", 2)).at(11),
+                wider.insert(wide(3, "c", 3)).at(12),
+                // A straggler.
+                wider.update(wide(3, "c2", 33)).at(13),
+                orders.altered("drop-column", &wider),
+                orders.update(row(2, "b2")).at(20),
+                wider.altered("add-column", &orders),
+                wider.update(wide(1, "a2", 100)).at(30),
+                wider.insert(wide(4, "d", 4)).at(31),
+            ]);
+            let batches: &[&[usize]] = match order {
+                "at once" => &[&[0, 1, 2, 3], &[5, 6, 7, 8, 9], &[4]],
+                "one by one" => &[&[0, 1, 2, 3], &[5], &[6], &[7], &[8, 9], &[4]],
+                _ => &[&[0, 1, 2, 3], &[8, 9], &[6], &[5], &[7], &[4]],
+            };
+            let mut said = String::new();
+            for batch in batches {
+                let batch: Vec<_> = batch.iter().map(|place| records[*place].clone()).collect();
+                pipeline.deliver(&batch).await;
+                let answers = pipeline.merge().await;
+                said.push_str(of(&answers, &orders).reason.as_deref().unwrap_or_default());
+            }
+            let expected = ["1|a2|100", "2|b2|NULL", "3|c2|NULL", "4|d|4"];
+            let rows = format!("SELECT id, v, extra FROM `{}`", pipeline.final_table(&wider));
+            assert_eq!(pipeline.texts(&rows).await, expected, "{mode}, {order}");
+            assert!(said.contains("SET `extra` = <the default>"), "{mode}, {order}: {said}");
+            // Whatever is merged once more.
+            pipeline.merge_with(AGAIN).await;
+            assert_eq!(pipeline.texts(&rows).await, expected, "{mode}, {order}, again");
+            pipeline.deliver(&records).await;
+            pipeline.merge().await;
+            assert_eq!(pipeline.texts(&rows).await, expected, "{mode}, {order}, delivered again");
+            let columns = format!("SELECT * FROM `{}` WHERE id = 4", pipeline.final_table(&wider));
+            assert_eq!(pipeline.query(&columns).await[0].len(), 5, "{mode}, {order}: nothing is left over");
+        }
+    });
+}
+
+#[test]
+fn a_former_name_that_is_given_to_another_column_is_right_once_its_record_has_come() {
+    run(async {
+        let named = |names: &[&str]| {
+            let table = Table::new("shop", "orders").column("id", "INT64");
+            names.iter().fold(table, |table, name| table.column(name, "INT32")).key(&["id"])
+        };
+        let (first, renamed, both) = (named(&["a"]), named(&["b"]), named(&["b", "a"]));
+        let mut pipeline = Pipeline::start().await;
+        let records = pipeline.produce(&[
+            first.create(),
+            first.insert(json!({"id": 1, "a": 1})).at(10),
+            first.insert(json!({"id": 2, "a": 2})).at(11),
+            first.update(json!({"id": 2, "a": 22})).at(12),
+            renamed.altered("rename-column", &first),
+            // DMS leaves NULL out: this is the new `a`, and `b` is NULL.
+            both.insert(json!({"id": 3, "a": 3})).at(20),
+            both.altered("add-column", &renamed),
+        ]);
+        for batch in [&[0, 1, 2][..], &[4, 5], &[6], &[3]] {
+            let batch: Vec<_> = batch.iter().map(|place| records[*place].clone()).collect();
+            pipeline.deliver(&batch).await;
+            pipeline.merge().await;
+        }
+        let rows = format!("SELECT id, b, a FROM `{}`", pipeline.final_table(&first));
+        assert_eq!(pipeline.texts(&rows).await, ["1|1|NULL", "2|22|NULL", "3|NULL|3"]);
+    });
+}
+
+#[test]
+fn what_the_log_has_let_expire_of_a_definition_is_remembered() {
+    run(async {
+        let orders = Table::orders();
+        let renamed = Table::new("shop", "orders").column("id", "INT64").column("w", "WSTRING").key(&["id"]);
+        let typed = Table::new("shop", "orders").column("id", "WSTRING").column("w", "WSTRING").key(&["id"]);
+        for is_remembered in [true, false] {
+            let mut pipeline = Pipeline::start().await;
+            pipeline.send(&[orders.create(), orders.insert(row(1, "a")).at(10)]).await;
+            pipeline.merge().await;
+            pipeline.query(&format!("DELETE FROM `{}` WHERE operation = 'create-table'", pipeline.log())).await;
+            if !is_remembered {
+                pipeline.query(&format!("UPDATE `{}` SET definitions = NULL WHERE TRUE", pipeline.merges())).await;
+            }
+            pipeline
+                .send(&[renamed.altered_unsaid("rename-column"), renamed.insert(json!({"id": 2, "w": "b"})).at(11)])
+                .await;
+            let answers = pipeline.merge().await;
+            let said = of(&answers, &orders).reason.clone().unwrap_or_default();
+            if is_remembered {
+                assert_eq!(said, "", "{said}");
+            } else {
+                // A person reads what to run, and runs it.
+                assert!(said.contains("RENAME COLUMN") && said.contains("`w` STRING"), "{said}");
+                let name = pipeline.final_table(&orders);
+                pipeline.query(&format!("ALTER TABLE `{name}` RENAME COLUMN v TO w")).await;
+                pipeline.merge().await;
+            }
+            let rows = format!("SELECT id, w FROM `{}`", pipeline.final_table(&orders));
+            assert_eq!(pipeline.texts(&rows).await, ["1|a", "2|b"], "{is_remembered}");
+            if !is_remembered {
+                pipeline.query(&format!("DELETE FROM `{}` WHERE operation = 'rename-column'", pipeline.log())).await;
+                pipeline.query(&format!("UPDATE `{}` SET definitions = NULL WHERE TRUE", pipeline.merges())).await;
+                pipeline.send(&[typed.altered_unsaid("column-type-change")]).await;
+                let answers = pipeline.merge().await;
+                let said = of(&answers, &orders).reason.clone().unwrap_or_default();
+                assert!(said.contains("no longer in the log"), "{said}");
+            }
+        }
+    });
+}
+
+#[test]
+fn definitions_that_cannot_be_read_fail_only_the_tables_that_need_them() {
+    run(async {
+        let orders = Table::orders();
+        let mine = Table::new("shop", "mine").column("id", "INT64").column("v", "WSTRING").key(&["id"]);
+        let mut pipeline = Pipeline::start().await;
+        pipeline.send(&[orders.create(), orders.insert(row(1, "a")).at(10)]).await;
+        pipeline.merge().await;
+        let create = format!(
+            "CREATE TABLE `{}` (id INT64, v STRING, PRIMARY KEY (id) NOT ENFORCED)",
+            pipeline.final_table(&mine)
+        );
+        pipeline.query(&create).await;
+        let denied =
+            json!({"error": {"code": 400, "message": "no", "errors": [{"reason": "invalidQuery", "message": "no"}]}});
+        let body = format!("TIMESTAMP_TRUNC.*{}_cdc", pipeline.prefix());
+        let action = json!({"kind": "status", "http": 400, "body": denied.to_string()});
+        pipeline
+            .fault(json!({"side": "rest", "match": {"api": "jobs.insert", "body_regex": body}, "action": action}))
+            .await;
+        pipeline.send(&[orders.update(row(1, "b")).at(11), mine.create(), mine.insert(row(1, "c")).at(12)]).await;
+        let outcome = pipeline.invoke_merge("{}").await;
+        let (kind, message) = failure(&outcome);
+        assert!(
+            kind == "TablesFailed" && message.contains("shop.mine") && !message.contains("shop.orders"),
+            "{message}"
+        );
+        pipeline.assert_rows(&orders, &[&["1", "b"]]).await;
+        pipeline.merge().await;
+        pipeline.assert_rows(&mine, &[&["1", "c"]]).await;
+        // They are remembered, so nothing of them is read again.
+        pipeline
+            .fault(json!({"side": "rest", "match": {"api": "jobs.insert", "body_regex": body}, "action": action}))
+            .await;
+        pipeline.send(&[mine.update(row(1, "d")).at(13)]).await;
+        pipeline.merge().await;
+        pipeline.assert_rows(&mine, &[&["1", "d"]]).await;
+        pipeline.bigquery.clear_faults().await.unwrap();
+    });
+}
+
+#[test]
+fn a_conversion_that_is_given_up_leaves_no_column_behind() {
+    run(async {
+        let typed =
+            |dms_type: &str| Table::new("shop", "orders").column("id", "INT64").column("n", dms_type).key(&["id"]);
+        let (texts, dates) = (typed("WSTRING"), typed("DATE32"));
+        let mut pipeline = Pipeline::start().await;
+        pipeline
+            .send(&[
+                texts.create(),
+                texts.insert(json!({"id": 1, "n": "2026-01-01"})).at(10),
+                texts.insert(json!({"id": 2, "n": "no day"})).at(11),
+            ])
+            .await;
+        pipeline.merge().await;
+        // As a run leaves it that was interrupted before a value came that cannot be converted.
+        let copy = format!("_strait_copy_{}", strait::names::fingerprint("n", 8));
+        pipeline.query(&format!("ALTER TABLE `{}` ADD COLUMN {copy} DATE", pipeline.final_table(&texts))).await;
+        pipeline.send(&[dates.altered("column-type-change", &texts)]).await;
+        let answers = pipeline.merge().await;
+        let said = of(&answers, &texts).reason.clone().unwrap_or_default();
+        assert!(said.contains("cannot be converted exactly"), "{said}");
+        let columns = format!("SELECT * FROM `{}` WHERE id = 1", pipeline.final_table(&texts));
+        assert_eq!(pipeline.query(&columns).await[0].len(), 4);
+        pipeline.assert_rows(&texts, &[&["1", "2026-01-01"], &["2", "no day"]]).await;
+    });
+}

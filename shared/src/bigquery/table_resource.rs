@@ -91,6 +91,12 @@ impl Table {
             .map_or(&[], |key| key.columns.as_slice())
     }
 
+    /// The columns of declared foreign keys.
+    pub fn foreign_key_columns(&self) -> impl Iterator<Item = &str> {
+        let keys = self.table_constraints.iter().flat_map(|constraints| &constraints.foreign_keys);
+        keys.flat_map(|key| &key.column_references).map(|column| column.referencing_column.as_str())
+    }
+
     /// The clustering columns, in their order.
     #[must_use]
     pub fn clustering_columns(&self) -> &[String] {
@@ -219,6 +225,27 @@ pub struct TableConstraints {
     /// The primary key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub primary_key: Option<PrimaryKey>,
+    /// The foreign keys.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub foreign_keys: Vec<ForeignKey>,
+}
+
+/// A declared foreign key.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ForeignKey {
+    /// Its columns, each with the one that it refers to.
+    pub column_references: Vec<ColumnReference>,
+}
+
+/// A column of a declared foreign key.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ColumnReference {
+    /// This table's column.
+    pub referencing_column: String,
+    /// The other table's.
+    pub referenced_column: String,
 }
 
 /// A declared primary key.

@@ -3,13 +3,13 @@
 
 use std::fmt;
 
-use serde::Deserialize;
 use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
 
 use crate::json_text::FromObject;
 
 /// A source table as DMS describes it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceDefinition {
     /// In the source's order.
     pub columns: Vec<SourceColumn>,
@@ -17,16 +17,26 @@ pub struct SourceDefinition {
     pub primary_key: Vec<String>,
 }
 
+impl SourceDefinition {
+    /// Whether it has a column of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.columns.iter().any(|column| column.name == name)
+    }
+}
+
 /// One column of a source table.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceColumn {
     /// The column's name in the source.
     pub name: String,
     /// DMS's name of the type, such as `INT32` or `WSTRING`.
+    #[serde(rename = "type")]
     pub dms_type: String,
     /// Total digits of a NUMERIC.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub precision: Option<u32>,
     /// Digits after the point of a NUMERIC.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub scale: Option<u32>,
 }
 
@@ -112,66 +122,180 @@ impl SourceDefinition {
     }
 }
 
-/// What the log says of a source table's definitions, in the order in which DMS sent them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SourceHistory {
-    newest: Option<SourceDefinition>,
-    earlier: Vec<SourceDefinition>,
-    renames: Vec<(String, String)>,
-    is_renamed_away: bool,
+/// Control records that are remembered of a table. A source that alters a table more often than that within the time in which a
+/// column's former state matters is none that we know of.
+const RECORDS_KEPT: usize = 64;
+
+/// A control record that defines a source table or says how it was altered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ControlRecord {
+    /// When DMS sent it, in µs since the epoch of Unix.
+    pub sent_us: i64,
+    /// Topic, partition and offset: a record that is read again is the same one.
+    pub kafka: (String, i64, i64),
+    /// What it says was done.
+    pub operation: String,
+    /// The table since then; `None` where that is nobody's definition.
+    definition: Option<SourceDefinition>,
+    /// The table before, where the record says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    before: Option<SourceDefinition>,
 }
 
-/// A control record that carries the definition from before the change, too.
+/// `control` of a record, with the definition from before the change.
 #[derive(Deserialize)]
 struct Alteration {
     #[serde(rename = "old-table-def")]
     old_table_def: Option<FromObject<TableDef>>,
 }
 
-impl SourceHistory {
-    /// Takes in the next control record: its operation and its `control` object.
+impl ControlRecord {
+    /// Reads a record's operation and its `control` object.
     ///
     /// # Errors
-    /// When it carries no definition that can be read; what is known then is as it was.
-    pub fn take(&mut self, operation: &str, control: &str) -> Result<(), DefinitionError> {
+    /// When it carries no definition that can be read.
+    pub fn new(
+        sent_us: i64,
+        kafka: (String, i64, i64),
+        operation: &str,
+        control: &str,
+    ) -> Result<Self, DefinitionError> {
+        // Under which of its two names DMS sends a renamed table is not known, so the record's definition is nobody's.
         if operation == "rename-table" {
-            // Under which of its two names DMS sends it is not known, so its definition is nobody's.
-            self.is_renamed_away = true;
-            return Ok(());
+            return Ok(Self { sent_us, kafka, operation: operation.to_owned(), definition: None, before: None });
         }
-        let mut definition = SourceDefinition::from_control(control)?;
+        let definition = SourceDefinition::from_control(control)?;
         let before = serde_json::from_str::<Alteration>(control).ok().and_then(|control| control.old_table_def);
         let before = before
             .map(|FromObject(before)| SourceDefinition { columns: before.columns.0, primary_key: before.primary_key });
-        self.is_renamed_away = false;
-        let known = before.as_ref().or(self.newest.as_ref());
-        let renamed = match known {
-            Some(before) if operation == "rename-column" => renamed_columns(before, &definition),
-            _ => Vec::new(),
+        Ok(Self { sent_us, kafka, operation: operation.to_owned(), definition: Some(definition), before })
+    }
+}
+
+/// What is remembered of a table's control records, because the log lets them expire: a column of its ledger entries.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Definitions {
+    /// The log was read up to this `ingested_at`, in µs since the epoch of Unix.
+    read_to_us: i64,
+    /// In the order in which DMS sent them.
+    records: Vec<ControlRecord>,
+}
+
+impl Definitions {
+    /// Reads what a ledger entry says. What cannot be read is read from the log again.
+    pub fn from_entry(definitions: Option<&str>) -> Option<Self> {
+        definitions.and_then(|definitions| serde_json::from_str(definitions).ok())
+    }
+
+    /// As a ledger entry keeps it.
+    pub fn to_entry(&self) -> Option<String> {
+        serde_json::to_string(self).ok()
+    }
+
+    /// Up to which `ingested_at` the log was read, in µs since the epoch of Unix.
+    pub fn read_to_us(&self) -> i64 {
+        self.read_to_us
+    }
+
+    /// Takes in that the log was read up to this time.
+    pub fn read_to(&mut self, us: i64) {
+        self.read_to_us = self.read_to_us.max(us);
+    }
+
+    /// Takes in a record, whichever come before it. One that is known changes nothing.
+    pub fn take(&mut self, record: ControlRecord) {
+        if self.records.iter().any(|known| known.kafka == record.kafka) {
+            return;
+        }
+        self.records.push(record);
+        self.records.sort_by(|a, b| (a.sent_us, &a.kafka).cmp(&(b.sent_us, &b.kafka)));
+        while self.records.len() > RECORDS_KEPT {
+            // A load sends the definition once more; else the oldest goes.
+            let again = self.records.iter().zip(self.records.iter().skip(1)).position(|(before, record)| {
+                record.operation == "create-table" && record.definition == before.definition
+            });
+            self.records.remove(again.map_or(0, |place| place.saturating_add(1)));
+        }
+    }
+
+    /// What they come to; `None` if there are none.
+    pub fn history(&self) -> Option<SourceHistory> {
+        let mut history = SourceHistory::default();
+        for record in &self.records {
+            history.take(record);
+        }
+        (!self.records.is_empty()).then_some(history)
+    }
+}
+
+/// What is known of a source table's definitions, in the order in which DMS sent them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SourceHistory {
+    /// Each with when DMS sent it; the last is the newest.
+    states: Vec<(i64, SourceDefinition)>,
+    renames: Vec<(String, String)>,
+    swapped: Vec<(i64, String, String)>,
+    is_renamed_away: bool,
+    unknown_rename: Option<SourceDefinition>,
+    has_unknown_retype: bool,
+}
+
+impl SourceHistory {
+    /// Takes in the next control record.
+    fn take(&mut self, record: &ControlRecord) {
+        let Some(mut definition) = record.definition.clone() else {
+            self.is_renamed_away = true;
+            return;
         };
+        self.is_renamed_away = false;
+        let newest = self.newest().cloned();
+        let known = record.before.as_ref().or(newest.as_ref());
+        let is_rename = record.operation == "rename-column";
+        let mut renamed = Vec::new();
+        match known {
+            Some(before) if is_rename => {
+                renamed = renamed_columns(before, &definition);
+                let swapped = swapped_columns(before, &definition);
+                self.swapped.extend(swapped.into_iter().map(|(one, other)| (record.sent_us, one, other)));
+            }
+            None => {
+                self.unknown_rename = is_rename.then(|| definition.clone());
+                self.has_unknown_retype |= matches!(record.operation.as_str(), "column-type-change" | "change-columns");
+            }
+            Some(_) => {}
+        }
         // Only a table that is made says that it has no key; DMS leaves the key out of other records at times.
-        if operation != "create-table" && definition.primary_key.is_empty() {
+        if record.operation != "create-table" && definition.primary_key.is_empty() {
             let now = |key: &String| {
                 renamed.iter().find(|(old, _)| old == key).map_or_else(|| key.clone(), |(_, new)| new.clone())
             };
-            let keys = [before.as_ref(), self.newest.as_ref()].into_iter().flatten().map(|known| &known.primary_key);
+            let keys = [record.before.as_ref(), newest.as_ref()].into_iter().flatten().map(|known| &known.primary_key);
             let key = keys.into_iter().find(|key| !key.is_empty());
             definition.primary_key = key.into_iter().flatten().map(now).collect();
         }
         self.renames.extend(renamed);
-        self.earlier.extend(before);
-        self.earlier.extend(self.newest.replace(definition));
-        Ok(())
+        for state in record.before.iter().cloned().chain([definition]) {
+            if self.newest() != Some(&state) {
+                self.states.push((record.sent_us, state));
+            }
+        }
+    }
+
+    /// Whether a column's name was another's before.
+    pub fn has_come_again(&self) -> bool {
+        let columns = self.newest().into_iter().flat_map(|newest| &newest.columns);
+        columns.into_iter().any(|column| self.came_again(&column.name).is_some())
     }
 
     /// The newest definition.
     pub fn newest(&self) -> Option<&SourceDefinition> {
-        self.newest.as_ref()
+        self.states.last().map(|(_, definition)| definition)
     }
 
     /// The definitions before it, oldest first.
-    pub fn earlier(&self) -> &[SourceDefinition] {
-        &self.earlier
+    pub fn earlier(&self) -> impl DoubleEndedIterator<Item = &SourceDefinition> + ExactSizeIterator {
+        let earlier = self.states.len().saturating_sub(1);
+        self.states.iter().map(|(_, definition)| definition).take(earlier)
     }
 
     /// The columns that were renamed, by their old and new names, oldest first.
@@ -179,27 +303,67 @@ impl SourceHistory {
         &self.renames
     }
 
+    /// Columns that took each other's names, and when DMS said so.
+    pub fn swapped(&self) -> &[(i64, String, String)] {
+        &self.swapped
+    }
+
     /// Whether the newest record says that the table has another name now.
     pub fn is_renamed_away(&self) -> bool {
         self.is_renamed_away
     }
+
+    /// The definition since a column of it was renamed, if the one from before is not known.
+    pub fn unknown_rename(&self) -> Option<&SourceDefinition> {
+        self.unknown_rename.as_ref()
+    }
+
+    /// Whether columns were changed of a table whose definition from before is not known.
+    pub fn has_unknown_retype(&self) -> bool {
+        self.has_unknown_retype
+    }
+
+    /// Since when the newest definition's column of this name is another one than an earlier definition's of the same name: that one went,
+    /// and this one came. In between no record has a member of the name, so any time does; the middle bears most that two of DMS's
+    /// threads name their times one for the other. In µs since the epoch of Unix, as DMS sent its records.
+    pub fn came_again(&self, name: &str) -> Option<i64> {
+        let last_without = self.states.iter().rposition(|(_, state)| !state.has(name))?;
+        let (came_us, _) = self.states.get(last_without.saturating_add(1))?;
+        let before = self.states.get(..=last_without)?;
+        let last_with = before.iter().rposition(|(_, state)| state.has(name))?;
+        let (went_us, _) = self.states.get(last_with.saturating_add(1))?;
+        Some(went_us.midpoint(*came_us))
+    }
+}
+
+/// Columns that took each other's names: a rename leaves a column in its place, so both names are there before and after, and each at the
+/// other's place.
+fn swapped_columns(before: &SourceDefinition, after: &SourceDefinition) -> Vec<(String, String)> {
+    let moved: Vec<(&str, &str)> = before
+        .columns
+        .iter()
+        .zip(&after.columns)
+        .map(|(old, new)| (old.name.as_str(), new.name.as_str()))
+        .filter(|(old, new)| old != new && after.has(old) && before.has(new))
+        .collect();
+    let is_swap = |(old, new): &&(&str, &str)| old < new && moved.contains(&(new, old));
+    moved.iter().filter(is_swap).map(|(old, new)| ((*old).to_owned(), (*new).to_owned())).collect()
 }
 
 /// A rename leaves a column in its place; so of names that went and names that came, those at the same place are one column's.
 fn renamed_columns(before: &SourceDefinition, after: &SourceDefinition) -> Vec<(String, String)> {
-    let has = |definition: &SourceDefinition, name: &str| definition.columns.iter().any(|column| column.name == name);
     before
         .columns
         .iter()
         .zip(&after.columns)
-        .filter(|(old, new)| !has(after, &old.name) && !has(before, &new.name))
+        .filter(|(old, new)| !after.has(&old.name) && !before.has(&new.name))
         .map(|(old, new)| (old.name.clone(), new.name.clone()))
         .collect()
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
     use super::*;
 
     #[test]
@@ -213,23 +377,95 @@ mod tests {
         assert_eq!(definition.primary_key, ["z"]);
     }
 
+    fn history_of(records: &[(&str, &str)]) -> SourceHistory {
+        let mut definitions = Definitions::default();
+        for (offset, (operation, control)) in (0i64..).zip(records) {
+            definitions.take(ControlRecord::new(offset * 10, ("t".into(), 0, offset), operation, control).unwrap());
+        }
+        let read_back = Definitions::from_entry(definitions.to_entry().as_deref());
+        assert_eq!(read_back.as_ref(), Some(&definitions));
+        definitions.history().unwrap()
+    }
+
+    fn control(columns: &str) -> String {
+        format!(r#"{{"table-def":{{"columns":{{"id":{{"type":"INT64"}},{columns}}}}}}}"#)
+    }
+
     #[test]
     fn a_history_knows_what_columns_were_called_before() {
-        let mut history = SourceHistory::default();
-        let control = |columns: &str| format!(r#"{{"table-def":{{"columns":{{"id":{{"type":"INT64"}},{columns}}}}}}}"#);
-        history.take("create-table", &control(r#""a":{"type":"INT8"},"b":{"type":"INT8"}"#)).unwrap();
-        history.take("rename-column", &control(r#""a":{"type":"INT8"},"c":{"type":"INT8"}"#)).unwrap();
+        let before = control(r#""a":{"type":"INT8"},"b":{"type":"INT8"}"#);
+        let after = control(r#""a":{"type":"INT8"},"c":{"type":"INT8"}"#);
         // Sent again: nothing came, nothing went.
-        history.take("rename-column", &control(r#""a":{"type":"INT8"},"c":{"type":"INT8"}"#)).unwrap();
-        history.take("rename-column", "{}").unwrap_err();
+        let mut records = vec![
+            ("create-table", before.as_str()),
+            ("rename-column", after.as_str()),
+            ("rename-column", after.as_str()),
+        ];
+        let history = history_of(&records);
         assert_eq!(history.renames(), [("b".to_owned(), "c".to_owned())]);
-        assert_eq!((history.earlier().len(), history.newest().unwrap().columns.len()), (2, 3));
+        assert_eq!((history.earlier().len(), history.newest().unwrap().columns.len()), (1, 3));
+        assert!(ControlRecord::new(0, ("t".into(), 0, 0), "rename-column", "{}").is_err());
         let with_key = r#"{"table-def":{"columns":{"id":{"type":"INT64"}},"primary-key":["id"]}}"#;
-        history.take("create-table", with_key).unwrap();
-        history.take("rename-column", r#"{"table-def":{"columns":{"key":{"type":"INT64"}}}}"#).unwrap();
-        assert_eq!(history.newest().unwrap().primary_key, ["key"], "left out, not gone");
-        history.take("rename-table", "{}").unwrap();
-        assert!(history.is_renamed_away());
+        records.push(("create-table", with_key));
+        records.push(("rename-column", r#"{"table-def":{"columns":{"key":{"type":"INT64"}}}}"#));
+        assert_eq!(history_of(&records).newest().unwrap().primary_key, ["key"], "left out, not gone");
+        records.push(("rename-table", "{}"));
+        assert!(history_of(&records).is_renamed_away());
+    }
+
+    #[test]
+    fn what_is_remembered_is_the_same_in_whatever_order_and_however_often_it_is_read() {
+        let with = control(r#""x":{"type":"INT8"}"#);
+        let without = control(r#""y":{"type":"INT8"}"#);
+        let record = |offset: i64, operation: &str, control: &str| {
+            ControlRecord::new(offset * 10, ("t".into(), 0, offset), operation, control).unwrap()
+        };
+        let records =
+            [record(0, "create-table", &with), record(1, "drop-column", &without), record(2, "add-column", &with)];
+        let mut in_order = Definitions::default();
+        records.iter().for_each(|record| in_order.take(record.clone()));
+        let mut otherwise = Definitions::default();
+        for place in [2, 0, 2, 1, 0, 1] {
+            otherwise.take(records[place].clone());
+        }
+        assert_eq!(otherwise, in_order);
+        assert_eq!(in_order.history().unwrap().came_again("x"), Some(15));
+        assert_eq!(in_order.history().unwrap().came_again("id"), None);
+        for offset in 3..200 {
+            in_order.take(record(offset, "create-table", &with));
+        }
+        assert_eq!(in_order.records.len(), RECORDS_KEPT);
+        assert_eq!(in_order.history().unwrap().came_again("x"), Some(15), "loads push nothing out");
+        assert_eq!(Definitions::default().history(), None);
+    }
+
+    #[test]
+    fn a_column_came_again_if_its_name_was_gone_in_between() {
+        let (a, b) = (control(r#""a":{"type":"INT8"}"#), control(r#""b":{"type":"INT8"}"#));
+        let both = control(r#""b":{"type":"INT8"},"a":{"type":"INT8"}"#);
+        // Renamed, and the name given to another.
+        let history = history_of(&[("create-table", &a), ("rename-column", &b), ("add-column", &both)]);
+        assert_eq!((history.came_again("a"), history.came_again("b")), (Some(15), None));
+        // Known only from what the record says of before.
+        let dropped = format!(r#"{{"old-table-def":{},{}"#, &b[13..b.len() - 1], &both[1..]);
+        let history = history_of(&[("create-table", &a), ("add-column", &dropped)]);
+        assert_eq!(history.came_again("a"), Some(10));
+        // Twice: since the last time.
+        let history = history_of(&[("create-table", &a), ("x", &b), ("x", &a), ("x", &b), ("x", &b), ("x", &a)]);
+        assert_eq!(history.came_again("a"), Some(40));
+    }
+
+    #[test]
+    fn columns_that_took_each_others_names_stand_at_each_others_places() {
+        let before = control(r#""a":{"type":"INT8"},"b":{"type":"INT8"},"c":{"type":"INT8"}"#);
+        let after = control(r#""b":{"type":"INT8"},"a":{"type":"INT8"},"c":{"type":"INT8"}"#);
+        let history = history_of(&[("create-table", &before), ("rename-column", &after)]);
+        assert_eq!(history.swapped(), [(10, "a".to_owned(), "b".to_owned())]);
+        assert!(history.renames().is_empty());
+        assert!(history_of(&[("create-table", &before), ("change-columns", &after)]).swapped().is_empty());
+        let history = history_of(&[("rename-column", &after)]);
+        assert!(history.unknown_rename().is_some() && !history.has_unknown_retype());
+        assert!(history_of(&[("change-columns", &after)]).has_unknown_retype());
     }
 
     #[test]
@@ -262,9 +498,8 @@ mod tests {
             let read = SourceDefinition::from_control(control);
             assert!(matches!(read, Err(DefinitionError::Malformed(_))), "{control}: {read:?}");
         }
-        let mut history = SourceHistory::default();
         let control = r#"{"table-def":{"columns":{"id":{"type":"INT64"}}},"old-table-def":[{"a":{"type":"INT8"}},[]]}"#;
-        history.take("rename-column", control).unwrap();
-        assert_eq!((history.earlier(), history.renames()), (&[][..], &[][..]));
+        let record = ControlRecord::new(0, ("t".to_owned(), 0, 0), "rename-column", control).unwrap();
+        assert!(record.before.is_none());
     }
 }

@@ -6,6 +6,7 @@ use crate::config::Deletes;
 use crate::names::{self, NameError, SourceTable, TableName, quote_column};
 
 use super::definition::{SourceColumn, SourceDefinition};
+use super::partitions::Partitioning;
 use super::schema_change::is_passing_column;
 use super::types::map::Kind;
 use super::types::{ColumnType, Zone};
@@ -16,16 +17,16 @@ pub const DELETES_LABEL: &str = "strait_deletes";
 pub const KEY_LABEL: &str = "strait_key";
 /// Its value.
 const NO_KEY: &str = "none";
-/// By which a table is partitioned that names no column for it
-/// (<https://cloud.google.com/bigquery/docs/querying-partitioned-tables#query_an_ingestion-time_partitioned_table>).
-const INGESTION_TIME: &str = "_PARTITIONTIME";
 /// BigQuery clusters by at most four columns (<https://cloud.google.com/bigquery/docs/clustered-tables>).
 const CLUSTER_COLUMNS: usize = 4;
 /// Of the types that Strait creates, those that BigQuery clusters by (same page).
 const CLUSTER_TYPES: [&str; 8] = ["BIGNUMERIC", "BOOL", "DATE", "DATETIME", "INT64", "NUMERIC", "STRING", "TIMESTAMP"];
 /// Of the types that Strait creates, those that a declared primary key may have
-/// (<https://cloud.google.com/bigquery/docs/primary-foreign-keys>).
-const KEY_TYPES: [&str; 8] = CLUSTER_TYPES;
+/// (<https://cloud.google.com/bigquery/docs/primary-foreign-keys#limitations>).
+const KEY_TYPES: [&str; 9] =
+    ["BIGNUMERIC", "BOOL", "BYTES", "DATE", "DATETIME", "INT64", "NUMERIC", "STRING", "TIMESTAMP"];
+/// A declared primary key has at most so many columns (same page); PostgreSQL's has up to 32.
+const KEY_COLUMNS: usize = 16;
 
 /// A final table that a merge can write.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,8 +41,8 @@ pub struct FinalTable {
     pub is_made_by_strait: bool,
     /// Whether rows have no key: each loaded or inserted row is added once, and nothing is changed or removed.
     pub is_keyless: bool,
-    /// The column by which it is partitioned, if it is.
-    pub partition_column: Option<String>,
+    /// How it is partitioned, if it is.
+    pub partitioning: Option<Partitioning>,
     /// Whether every statement has to limit the partitions that it reads.
     pub requires_partition_filter: bool,
     /// Columns that it lacks: Strait's own, and, where Strait made the table, those that the source has added.
@@ -68,6 +69,11 @@ pub struct FinalColumn {
     pub member: String,
     /// What the source called it before; records from then hold it under these names.
     pub former_members: Vec<String>,
+    /// Of those names, the ones that are another column's since a time, in µs since the epoch of Unix: only what DMS sent before holds this
+    /// column under them.
+    pub reused_members: Vec<(String, i64)>,
+    /// Since when its names are its own, in µs since the epoch of Unix: what DMS sent before holds another column under them.
+    pub since_us: Option<i64>,
     /// Its type.
     pub column_type: ColumnType,
     /// Whether it is part of the key.
@@ -211,14 +217,29 @@ impl FinalTable {
             if !is_made_by_strait(resource) {
                 check_source_fits(&name, field, column_type, definition, &member)?;
             }
-            let former_members = field.description.as_deref().map(names::former_columns).unwrap_or_default();
-            columns.push(FinalColumn { name: field.name.clone(), member, former_members, column_type, is_key: false });
+            columns.push(FinalColumn {
+                name: field.name.clone(),
+                member,
+                former_members: field.description.as_deref().map(names::former_columns).unwrap_or_default(),
+                reused_members: Vec::new(),
+                since_us: field.description.as_deref().and_then(names::column_since),
+                column_type,
+                is_key: false,
+            });
         }
 
-        // A former name that the source uses again is the other column's.
-        let members: Vec<String> = columns.iter().map(|column| column.member.clone()).collect();
+        // A former name that the source uses again is the other column's, of which may be known since when.
+        let members: Vec<(String, Option<i64>)> =
+            columns.iter().map(|column| (column.member.clone(), column.since_us)).collect();
         for column in &mut columns {
-            column.former_members.retain(|former| !members.contains(former));
+            let (reused, former) = std::mem::take(&mut column.former_members)
+                .into_iter()
+                .partition(|former| members.iter().any(|(member, _)| member == former));
+            column.former_members = former;
+            let reused: Vec<String> = reused;
+            let since =
+                |former: &String| members.iter().find(|(member, _)| member == former).and_then(|(_, since)| *since);
+            column.reused_members = reused.iter().filter_map(|former| Some((former.clone(), since(former)?))).collect();
         }
 
         let is_keyless = match (resource.primary_key(), definition.map(|definition| definition.primary_key.as_slice()))
@@ -258,7 +279,7 @@ impl FinalTable {
             deletes,
             is_made_by_strait: is_made_by_strait(resource),
             is_keyless,
-            partition_column: partition_column(resource),
+            partitioning: Partitioning::of(resource),
             requires_partition_filter: resource.require_partition_filter == Some(true),
             missing_columns,
         };
@@ -283,6 +304,8 @@ impl FinalTable {
                 name,
                 member: column.name.clone(),
                 former_members: Vec::new(),
+                reused_members: Vec::new(),
+                since_us: None,
                 column_type,
                 is_key: false,
             });
@@ -291,13 +314,14 @@ impl FinalTable {
 
     /// A condition that is true of every row and names the partitions' column, for a table of which no statement may read without
     /// one; `alias` is what the statement calls the table. `None`: the table requires none.
+    ///
+    /// What BigQuery requires is a predicate that refers to that column alone
+    /// (<https://cloud.google.com/bigquery/docs/querying-partitioned-tables#require_a_partition_filter_in_queries>). It takes this one in the
+    /// ON of a MERGE: dbt has written the same since <https://github.com/dbt-labs/dbt-bigquery/pull/986>. Beside it the keys must be compared with `=`:
+    /// with IS NOT DISTINCT FROM BigQuery does not find it (<https://github.com/dbt-labs/dbt-adapters/issues/1902>).
     pub fn partition_filter(&self, alias: Option<&str>) -> Result<Option<String>, NameError> {
-        let Some(column) = self.partition_column.as_deref().filter(|_| self.requires_partition_filter) else {
-            return Ok(None);
-        };
-        let column = if column == INGESTION_TIME { format!("`{column}`") } else { quote_column(column)? };
-        let column = alias.map_or_else(|| column.clone(), |alias| format!("{alias}.{column}"));
-        Ok(Some(format!("({column} IS NULL OR {column} IS NOT NULL)")))
+        let column = self.partitioning.as_ref().map(|partitioning| partitioning.column.as_str());
+        filter(column.filter(|_| self.requires_partition_filter), alias)
     }
 
     /// The key columns, in the table's order.
@@ -350,7 +374,8 @@ pub fn new_table(
         .map(|field| field.name.clone())
         .collect();
     // A key that cannot be declared is taken from the source's definition by every merge.
-    let can_be_declared = key.iter().all(|field| KEY_TYPES.contains(&field.field_type.as_str()));
+    let can_be_declared =
+        key.len() <= KEY_COLUMNS && key.iter().all(|field| KEY_TYPES.contains(&field.field_type.as_str()));
     let labels = key.is_empty().then(|| (KEY_LABEL.to_owned(), NO_KEY.to_owned()));
     let can_be_declared = can_be_declared && !key.is_empty();
     let key: Vec<String> = key.into_iter().map(|field| field.name).collect();
@@ -358,19 +383,29 @@ pub fn new_table(
         description: Some(names::final_table_description(source)),
         labels: labels.into_iter().collect(),
         clustering: (!clustered.is_empty()).then_some(Clustering { fields: clustered }),
-        table_constraints: can_be_declared
-            .then_some(TableConstraints { primary_key: Some(PrimaryKey { columns: key }) }),
+        table_constraints: can_be_declared.then_some(TableConstraints {
+            primary_key: Some(PrimaryKey { columns: key }),
+            ..TableConstraints::default()
+        }),
         ..Table::new(project, name, fields)
     };
     Ok((table, unknown))
 }
 
-fn partition_column(resource: &Table) -> Option<String> {
-    let by_time = resource
-        .time_partitioning
-        .as_ref()
-        .map(|partitioning| partitioning.field.clone().unwrap_or_else(|| INGESTION_TIME.to_owned()));
-    by_time.or_else(|| resource.range_partitioning.as_ref().map(|partitioning| partitioning.field.clone()))
+/// [`FinalTable::partition_filter`] of a table as it stands.
+pub(super) fn filter_of(resource: &Table, alias: Option<&str>) -> Result<Option<String>, NameError> {
+    let is_required = resource.require_partition_filter == Some(true);
+    let partitioning = Partitioning::of(resource).filter(|_| is_required);
+    filter(partitioning.as_ref().map(|partitioning| partitioning.column.as_str()), alias)
+}
+
+fn filter(column: Option<&str>, alias: Option<&str>) -> Result<Option<String>, NameError> {
+    let Some(column) = column else {
+        return Ok(None);
+    };
+    let column = quote_column(column)?;
+    let column = alias.map_or_else(|| column.clone(), |alias| format!("{alias}.{column}"));
+    Ok(Some(format!("({column} IS NULL OR {column} IS NOT NULL)")))
 }
 
 fn own_columns(deletes: Deletes) -> Vec<(&'static str, &'static str)> {
@@ -531,15 +566,19 @@ mod tests {
 
     #[test]
     fn a_key_that_bigquery_cannot_declare_is_taken_from_the_definition() {
-        let definition = SourceDefinition::from_control(
-            r#"{"table-def":{"columns":{"uuid":{"type":"BYTES"},"a":{"type":"INT32"}},"primary-key":["uuid"]}}"#,
-        )
-        .unwrap();
-        let (resource, _) = new_table("p", &name(), &orders(), &definition, Deletes::Hard).unwrap();
-        assert!(resource.clustering.is_none() && resource.table_constraints.is_none());
-        assert!(!is_self_describing(&resource));
-        let table = FinalTable::existing(name(), &orders(), &resource, Some(&definition), Deletes::Hard).unwrap();
-        assert_eq!(table.key().map(|column| column.name.as_str()).collect::<Vec<_>>(), ["uuid"]);
+        for (columns, is_declared) in [(1, true), (16, true), (17, false)] {
+            let names: Vec<String> = (0..columns).map(|place| format!("k{place}")).collect();
+            let types = names.iter().map(|name| (name.clone(), json!({"type": "BYTES"})));
+            let control =
+                json!({"table-def": {"columns": types.collect::<serde_json::Map<_, _>>(), "primary-key": names}});
+            let definition = SourceDefinition::from_control(&control.to_string()).unwrap();
+            let (resource, _) = new_table("p", &name(), &orders(), &definition, Deletes::Hard).unwrap();
+            assert!(resource.clustering.is_none(), "BigQuery does not cluster by BYTES");
+            assert_eq!(resource.table_constraints.is_some(), is_declared, "{columns}");
+            assert_eq!(is_self_describing(&resource), is_declared);
+            let table = FinalTable::existing(name(), &orders(), &resource, Some(&definition), Deletes::Hard).unwrap();
+            assert_eq!(table.key().count(), columns);
+        }
     }
 
     #[test]

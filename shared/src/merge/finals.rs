@@ -8,15 +8,17 @@ use tokio::time::Instant;
 
 use crate::bigquery::table_resource::Table;
 use crate::log::kept_out_table;
-use crate::names::{SourceTable, TableName, fingerprint};
+use crate::names::{OWN_PREFIX, SourceTable, TableName, fingerprint};
 
 use super::answer::{Asked, Word};
-use super::definition::{SourceDefinition, SourceHistory};
-use super::final_table::{FinalTable, FinalTableProblem, is_made_by_strait, is_self_describing, new_table};
+use super::coverage::REACH_BACK_US;
+use super::definition::{ControlRecord, SourceDefinition, SourceHistory};
+use super::epoch::Epochs;
+use super::final_table::{FinalTable, FinalTableProblem, is_made_by_strait, is_self_describing, member_of, new_table};
 use super::ledger::{LedgerState, Outcome};
 use super::offsets;
-use super::run::{Run, TABLES_AT_ONCE, TableError};
-use super::schema_change;
+use super::run::{Run, TABLES_AT_ONCE, TableError, describe};
+use super::schema_change::{self, Step};
 use super::statement;
 
 /// A final table that a run may merge into.
@@ -110,13 +112,13 @@ impl Run<'_> {
             })
             .map(|(source, _)| *source)
             .collect();
-        let definitions = self.definitions(&wants_definition).await?;
+        let definitions = self.definitions(&existing, &wants_definition, state).await;
 
         let definitions = &definitions;
         // Each dataset once, before the tables are made side by side.
         let datasets: BTreeSet<String> = existing
             .iter()
-            .filter(|(source, table)| matches!(table, Ok(None)) && definitions.contains_key(source))
+            .filter(|(source, table)| matches!(table, Ok(None)) && matches!(definitions.get(source), Some(Ok(_))))
             .map(|(source, _)| config.final_table.name_of(source).dataset)
             .collect();
         for dataset in &datasets {
@@ -124,8 +126,14 @@ impl Run<'_> {
         }
         let taken: Vec<(SourceTable, Option<Result<Found, TableError>>)> = stream::iter(existing)
             .map(|(source, table)| async move {
-                let definition = definitions.get(source);
-                let result = match (table, definition) {
+                let history = match definitions.get(source) {
+                    Some(Err(reason)) => {
+                        return (source.clone(), Some(Err(TableError::Definitions { reason: reason.clone() })));
+                    }
+                    Some(Ok(history)) => Some(history),
+                    None => None,
+                };
+                let result = match (table, history) {
                     (Err(error), _) => Some(Err(error)),
                     (Ok(Some(table)), history) => Some(self.take_table(source, table, history, state).await),
                     (Ok(None), Some(history)) => match history.newest() {
@@ -154,23 +162,104 @@ impl Run<'_> {
         sources
     }
 
-    async fn definitions(&self, sources: &[&SourceTable]) -> Result<BTreeMap<SourceTable, SourceHistory>, TableError> {
-        let mut definitions: BTreeMap<SourceTable, SourceHistory> = BTreeMap::new();
-        if sources.is_empty() {
-            return Ok(definitions);
-        }
-        let config = &self.handler.config;
-        let sql = statement::definitions(&config.project, &config.log_table, sources)?;
-        for row in self.handler.read(&sql, "definitions", &self.id, self.deadline).await? {
-            let [Some(schema), Some(table), Some(operation), Some(control)] = row.as_slice() else {
-                return Err(TableError::Unexpected { what: "a definition's columns".to_owned() });
+    /// What is known of the definitions of these tables: what the ledger remembers, and of those that want it what the log holds since then.
+    /// Where the log cannot be read, why; the other tables go on.
+    async fn definitions(
+        &self,
+        existing: &[(&SourceTable, Result<Option<Table>, TableError>)],
+        wanted: &[&SourceTable],
+        state: &LedgerState,
+    ) -> BTreeMap<SourceTable, Result<SourceHistory, String>> {
+        let known = |source: &SourceTable| state.tables.get(source).and_then(|own| own.definitions.clone());
+        let sought: Vec<(&SourceTable, Option<i64>)> = wanted
+            .iter()
+            .map(|source| (*source, known(source).map(|known| known.read_to_us())))
+            // What became visible late was ingested before what was read.
+            .map(|(source, read_to)| (source, read_to.map(|read_to| read_to.saturating_sub(REACH_BACK_US))))
+            .filter(|(source, from)| from.is_none() || self.may_have_definitions(source, state))
+            .collect();
+        let read = self.read_definitions(&sought).await;
+        let mut histories = BTreeMap::new();
+        for (source, table) in existing {
+            let mut definitions = known(source).unwrap_or_default();
+            if sought.iter().any(|(sought, _)| sought == source) {
+                match &read {
+                    Ok(read) => {
+                        read.get(*source).into_iter().flatten().for_each(|record| definitions.take(record.clone()));
+                        definitions.read_to(self.window_to_us);
+                        if let Ok(mut remembered) = self.remembered.lock() {
+                            remembered.insert((*source).clone(), definitions.clone());
+                        }
+                    }
+                    Err(error) => {
+                        histories.insert((*source).clone(), Err(describe(error)));
+                        continue;
+                    }
+                }
+            }
+            // One that says of itself all that a merge needs is altered only if something is new.
+            let is_used = match table {
+                Ok(Some(table)) => !is_self_describing(table) || wanted.contains(source),
+                _ => true,
             };
-            let source = SourceTable { schema: schema.clone(), table: table.clone() };
-            if let Err(error) = definitions.entry(source.clone()).or_default().take(operation, control) {
-                tracing::warn!(table = %source, reason = %error, "a definition cannot be used");
+            if let Some(history) = definitions.history().filter(|_| is_used) {
+                histories.insert((*source).clone(), Ok(history));
             }
         }
-        Ok(definitions)
+        histories
+    }
+
+    /// Whether the log may hold control records of a table that are not remembered.
+    fn may_have_definitions(&self, source: &SourceTable, state: &LedgerState) -> bool {
+        let has_news = self.plan.tables.get(source).is_some_and(|news| news.definitions > 0 || news.alterations > 0);
+        // Its news are what came since another table's coverage.
+        let is_behind = state.tables.get(source).is_none_or(|own| own.outcome != Outcome::Merged);
+        has_news || is_behind || matches!(self.asked.word, Some(Word::MergeAgain(_)))
+    }
+
+    async fn read_definitions(
+        &self,
+        sought: &statement::Sought<'_>,
+    ) -> Result<BTreeMap<SourceTable, Vec<ControlRecord>>, TableError> {
+        let mut read: BTreeMap<SourceTable, Vec<ControlRecord>> = BTreeMap::new();
+        if sought.is_empty() {
+            return Ok(read);
+        }
+        let (project, log) = (&self.handler.config.project, &self.handler.config.log_table);
+        let unexpected = || TableError::Unexpected { what: "a definition's columns".to_owned() };
+        let sql = statement::definition_hours(project, log, sought)?;
+        let mut hours = BTreeSet::new();
+        for row in self.handler.read(&sql, "definition_hours", &self.id, self.deadline).await? {
+            let hour = row.first().and_then(|hour| hour.as_deref()?.parse().ok());
+            hours.insert(hour.ok_or_else(unexpected)?);
+        }
+        if hours.is_empty() {
+            return Ok(read);
+        }
+        let sql = statement::definitions(project, log, sought, &hours)?;
+        for row in self.handler.read(&sql, "definitions", &self.id, self.deadline).await? {
+            let [
+                Some(schema),
+                Some(table),
+                Some(operation),
+                Some(control),
+                Some(sent),
+                Some(topic),
+                Some(partition),
+                Some(offset),
+            ] = row.as_slice()
+            else {
+                return Err(unexpected());
+            };
+            let number = |text: &str| text.parse::<i64>().map_err(|_| unexpected());
+            let kafka = (topic.clone(), number(partition)?, number(offset)?);
+            let source = SourceTable { schema: schema.clone(), table: table.clone() };
+            match ControlRecord::new(number(sent)?, kafka, operation, control) {
+                Ok(record) => read.entry(source).or_default().push(record),
+                Err(error) => tracing::warn!(table = %source, reason = %error, "a definition cannot be used"),
+            }
+        }
+        Ok(read)
     }
 
     async fn create_final(
@@ -185,6 +274,21 @@ impl Run<'_> {
         let (table, unknown) = new_table(&config.project, &name, source, definition, config.deletes)?;
         if !unknown.is_empty() {
             tracing::warn!(table = %source, columns = unknown.join(", "), "types that are not known become STRING");
+        }
+        let moments: Vec<&str> = table
+            .schema
+            .fields
+            .iter()
+            .filter(|field| field.field_type == "TIMESTAMP" && !field.name.to_ascii_lowercase().starts_with(OWN_PREFIX))
+            .map(|field| field.name.as_str())
+            .collect();
+        if !moments.is_empty() {
+            tracing::warn!(
+                table = %source,
+                columns = moments.join(", "),
+                "DMS calls a time without a zone (PostgreSQL's timestamp, MySQL's DATETIME) TIMESTAMP as well: of these columns the ones that have \
+                 no zone at the source show their wall clock as if it were UTC, until the final table makes them DATETIME (docs/types.md)"
+            );
         }
         bigquery.create_table(&table, self.deadline).await?;
         tracing::info!(table = %source, final_table = %name, "created a final table");
@@ -213,15 +317,21 @@ impl Run<'_> {
         history: Option<&SourceHistory>,
         state: &LedgerState,
     ) -> Result<Found, TableError> {
+        let config = &self.handler.config;
         // What an earlier run began has to be finished with the columns that it knew.
         let is_unfinished =
             state.tables.get(source).is_some_and(|own| own.outcome == Outcome::Running && own.work.is_some());
         let Some(history) = history.filter(|_| is_made_by_strait(&table)) else {
             let mut found = self.take(source, &table, history.and_then(SourceHistory::newest)).await?;
             if let Some(history) = history
-                && self.plan.tables.get(source).is_some_and(|news| news.alterations > 0)
+                && self
+                    .plan
+                    .tables
+                    .get(source)
+                    .is_some_and(|news| news.alterations > 0 || news.definitions > 0 && history.has_come_again())
             {
                 found.for_a_person.extend(schema_change::for_the_owner(&found.table.name, source, history));
+                found.for_a_person.extend(self.swapped(&found.table.name, source, history));
             }
             return Ok(found);
         };
@@ -232,8 +342,30 @@ impl Run<'_> {
                 ..self.take(source, &table, history.newest().filter(|_| !is_self_describing(&table))).await?
             });
         }
-        let (table, for_a_person) = self.alter(source, table, history).await?;
-        Ok(Found { for_a_person, is_history_known: true, ..self.take(source, &table, history.newest()).await? })
+        let (table, mut for_a_person) = self.alter(source, table, history).await?;
+        for_a_person.extend(self.swapped(&config.final_table.name_of(source), source, history));
+        // What could not be added is not added now, either.
+        let definition = history.newest().map(|newest| {
+            let held: BTreeSet<String> =
+                table.schema.fields.iter().map(|field| member_of(field, Some(newest))).collect();
+            let columns = newest.columns.iter().filter(|column| held.contains(&column.name)).cloned().collect();
+            SourceDefinition { columns, primary_key: newest.primary_key.clone() }
+        });
+        Ok(Found { for_a_person, is_history_known: true, ..self.take(source, &table, definition.as_ref()).await? })
+    }
+
+    /// What a person has to know of columns that took each other's names, with the news of it.
+    fn swapped(&self, name: &TableName, source: &SourceTable, history: &SourceHistory) -> Vec<String> {
+        let news = self.plan.tables.get(source).filter(|news| news.alterations > 0);
+        news.map(|news| {
+            schema_change::swapped(
+                name,
+                source,
+                history,
+                Epochs::ingested_from(news.from_us.saturating_sub(REACH_BACK_US)),
+            )
+        })
+        .unwrap_or_default()
     }
 
     /// Brings a table that Strait made to its source's definition, step by step.
@@ -245,12 +377,12 @@ impl Run<'_> {
     ) -> Result<(Table, Vec<String>), TableError> {
         let config = &self.handler.config;
         let (project, name) = (config.project.as_str(), config.final_table.name_of(source));
-        let (mut given_up, mut given_up_for_a_person) = (BTreeSet::new(), Vec::new());
+        let (mut given_up, mut said) = (BTreeSet::new(), Vec::new());
         for _ in 0..STEPS_AT_MOST {
             let mut difference =
                 schema_change::difference(&name, source, &table, history, config.dropped_columns, &given_up);
             let Some(step) = difference.step else {
-                difference.for_a_person.append(&mut given_up_for_a_person);
+                difference.for_a_person.append(&mut said);
                 return Ok((table, difference.for_a_person));
             };
             tracing::info!(table = %source, final_table = %name, step = ?step.in_short(), "altering a final table");
@@ -259,7 +391,8 @@ impl Run<'_> {
                 && self.number(&query, "unconvertible").await? > 0
             {
                 given_up.extend(step.columns().map(str::to_owned));
-                given_up_for_a_person.extend(step.by_hand(&name));
+                said.extend(step.by_hand(&name));
+                table = self.without_copy(source, table, &step).await?;
                 continue;
             }
             let unconverted = step.unconverted(project, &name)?;
@@ -280,18 +413,38 @@ impl Run<'_> {
                     && self.number(query, "unconverted").await? > 0
                 {
                     given_up.extend(step.columns().map(str::to_owned));
-                    given_up_for_a_person.extend(step.by_hand(&name));
+                    said.extend(step.by_hand(&name));
+                    table = self.without_copy(source, table, &step).await?;
                     break;
                 }
-                self.run_alter(sql).await?;
+                self.run_alter(source, sql).await?;
+                if is_last {
+                    said.extend(step.said(&name));
+                }
             }
             table = self.handler.bigquery.get_table(&name, self.deadline).await?.unwrap_or(table);
         }
         Err(TableError::Unexpected { what: format!("{name} stays other than its source after {STEPS_AT_MOST} steps") })
     }
 
-    /// A statement that takes long must not take the time of all other tables' merges.
-    async fn run_alter(&self, sql: &str) -> Result<(), TableError> {
+    /// Drops the column that was only there for a step that cannot be done.
+    async fn without_copy(&self, source: &SourceTable, table: Table, step: &Step) -> Result<Table, TableError> {
+        let Some(copy) = step.copy() else {
+            return Ok(table);
+        };
+        let name = self.handler.config.final_table.name_of(source);
+        for sql in (Step::Drop { column: copy.to_owned() }).statements(&self.handler.config.project, &name)? {
+            self.run_alter(source, &sql).await?;
+        }
+        Ok(self.handler.bigquery.get_table(&name, self.deadline).await?.unwrap_or(table))
+    }
+
+    /// An ALTER holds no condition, so whether the run is in turn is asked before it; what another run merges in between, it merges by
+    /// the columns' names. A statement that takes long must not take the time of all other tables' merges.
+    async fn run_alter(&self, source: &SourceTable, sql: &str) -> Result<(), TableError> {
+        let in_turn = format!("SELECT {}", self.in_turn(source)?);
+        let what = format!("in_turn_{}", fingerprint(sql, 8));
+        self.handler.read(&in_turn, &what, &self.id, self.deadline).await?;
         let id = format!("strait_alter_{}", fingerprint(&format!("{}\0{sql}", self.id), 24));
         let now = Instant::now();
         let deadline = now + self.deadline.saturating_duration_since(now) / 2;
@@ -337,7 +490,8 @@ impl Run<'_> {
         let name = config.final_table.name_of(source);
         let table = FinalTable::existing(name, source, table, definition, config.deletes)?;
         if !table.missing_columns.is_empty() {
-            self.run_alter(&statement::add_columns(&config.project, &table.name, &table.missing_columns)?).await?;
+            let sql = statement::add_columns(&config.project, &table.name, &table.missing_columns)?;
+            self.run_alter(source, &sql).await?;
             let added: Vec<&str> = table.missing_columns.iter().map(|column| column.name.as_str()).collect();
             tracing::info!(table = %source, columns = added.join(", "), "added columns to a final table");
         }

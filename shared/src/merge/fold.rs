@@ -329,7 +329,10 @@ pub(super) fn range_column(table: &FinalTable) -> Option<(usize, ColumnType)> {
         .enumerate()
         .filter(|(_, column)| column.is_key)
         // That of the partitions before the others: it saves reading most.
-        .min_by_key(|(place, column)| (table.partition_column.as_ref() != Some(&column.name), *place))
+        .min_by_key(|(place, column)| {
+            let is_of_partitions = table.partitioning.as_ref().is_some_and(|by| by.is_by(&column.name));
+            (!is_of_partitions, *place)
+        })
         .map(|(place, column)| (place, column.column_type))
         .filter(|(_, column_type)| {
             matches!(column_type, ColumnType::Int64 | ColumnType::Date | ColumnType::DateTime | ColumnType::Timestamp)
@@ -524,16 +527,27 @@ pub(super) fn member_text(image: &str, member: &str) -> String {
 }
 
 /// The text of a column's member, or of the one that it was called before in an image from then: beside the present name a former one
-/// is another column's.
+/// is another column's. What was sent before the column's names were its own holds nothing of it.
 fn column_text(image: &str, column: &FinalColumn, prefix: &str) -> String {
     let text = |member: &String| member_text(image, &format!("{prefix}{member}"));
     let present = text(&column.member);
-    if column.former_members.is_empty() {
-        return present;
+    let reused = column.reused_members.iter().rev();
+    let reused = reused.map(|(member, until)| format!("IF({}, {}, NULL)", sent_before(*until), text(member)));
+    let former: Vec<String> = column.former_members.iter().rev().map(text).chain(reused).collect();
+    let text = if former.is_empty() {
+        present
+    } else {
+        let is_present = is_present_member(image, &format!("{prefix}{}", column.member));
+        format!("COALESCE({present}, IF({is_present}, NULL, COALESCE({})))", former.join(", "))
+    };
+    match column.since_us {
+        Some(since) => format!("IF({}, NULL, {text})", sent_before(since)),
+        None => text,
     }
-    let former: Vec<String> = column.former_members.iter().rev().map(text).collect();
-    let is_present = is_present_member(image, &format!("{prefix}{}", column.member));
-    format!("COALESCE({present}, IF({is_present}, NULL, COALESCE({})))", former.join(", "))
+}
+
+fn sent_before(us: i64) -> String {
+    format!("`sent` < {}", timestamp_literal(us))
 }
 
 /// Whether an image has a member at all, null included. Only a JSON value tells null and absent apart.
@@ -546,12 +560,20 @@ fn is_present_member(image: &str, member: &str) -> String {
 
 /// Whether the image has a column's member at all, null included.
 fn is_present_in_image(column: &FinalColumn) -> String {
+    let reused = column.reused_members.iter();
+    let reused =
+        reused.map(|(member, until)| format!("{} AND {}", sent_before(*until), is_present_member("`data`", member)));
     let members: Vec<String> = [&column.member]
         .into_iter()
         .chain(&column.former_members)
         .map(|member| is_present_member("`data`", member))
+        .chain(reused)
         .collect();
-    if let [only] = members.as_slice() { only.clone() } else { format!("({})", members.join(" OR ")) }
+    let is_present = if let [only] = members.as_slice() { only.clone() } else { format!("({})", members.join(" OR ")) };
+    match column.since_us {
+        Some(since) => format!("(NOT {} AND {is_present})", sent_before(since)),
+        None => is_present,
+    }
 }
 
 /// The names of an image's members for which the table has no column, as the text of a JSON array; NULL if there are none. `JSON_KEYS`

@@ -9,6 +9,7 @@ use crate::bigquery::table_spec::{Column, ColumnType, Mode, PartitionUnit, Table
 use crate::names::{NameError, SourceTable, TableName, string_literal};
 
 use super::coverage::{Coverage, OffsetRange};
+use super::definition::Definitions;
 use super::epoch::Epochs;
 use super::fold::timestamp_literal;
 use super::plan::Plan;
@@ -70,6 +71,12 @@ pub const MERGES: TableSpec = TableSpec {
             ColumnType::String,
             Mode::Nullable,
             "What of the table's records the final table lacks, and since when records are to be merged again",
+        ),
+        column(
+            "definitions",
+            ColumnType::String,
+            Mode::Nullable,
+            "The control records that define the source's table, where the run read some: the log lets them expire",
         ),
     ],
     partition: ("recorded_at", PartitionUnit::Day),
@@ -186,6 +193,9 @@ pub struct Entry {
     /// See [`super::schema_change::Unfilled`].
     #[prost(string, optional, tag = "26")]
     pub unfilled: Option<String>,
+    /// See [`super::definition::Definitions`]. NULL: as before.
+    #[prost(string, optional, tag = "27")]
+    pub definitions: Option<String>,
 }
 
 /// [`OffsetRange`] as the Storage Write API takes it.
@@ -252,6 +262,8 @@ pub struct TableState {
     pub epochs: Epochs,
     /// What the final table lacks of its records.
     pub unfilled: Unfilled,
+    /// What is remembered of its control records; `None`: they were never read. That is so whatever its entries are worth.
+    pub definitions: Option<Definitions>,
     /// `ingested_at` of the oldest record that its newest entry is about, in µs.
     pub window_from_us: Option<i64>,
     /// Newer entries do not count, for their runs did not see each other. What their jobs came to must not be attached to.
@@ -285,7 +297,9 @@ impl LedgerState {
     pub fn query(project: &str, merges: &TableName) -> Result<String, NameError> {
         Ok(format!(
             "WITH `entries` AS (\n\
-             SELECT *, MIN(`recorded_at`) OVER () AS `begun`, MAX(`recorded_at`) OVER () AS `newest`\n\
+             SELECT * EXCEPT (`definitions`), MIN(`recorded_at`) OVER () AS `begun`, MAX(`recorded_at`) OVER () AS `newest`,\n\
+             LAST_VALUE(`definitions` IGNORE NULLS) OVER (PARTITION BY `source_schema`, `source_table` ORDER BY `recorded_at` \
+             ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS `definitions`\n\
              FROM {merges}\n\
              ),\n\
              `runs` AS (\n\
@@ -307,7 +321,7 @@ impl LedgerState {
              SELECT `source_schema`, `source_table`, `outcome`, `reason`, UNIX_MICROS(`covered_to`) AS `covered_to`, \
              TO_JSON_STRING(`offsets`) AS `offsets`, `highest_position`, UNIX_MICROS(`recorded_at`) AS `recorded_us`, `work`, \
              `epochs`, `unfilled`, UNIX_MICROS(`window_from`) AS `window_from`, UNIX_MICROS(`begun`) AS `begun`, UNIX_MICROS(`newest`) AS `newest`, \
-             `counts`, COALESCE(`newest_that_does_not` > `recorded_at`, FALSE) AS `is_outrun`\n\
+             `counts`, COALESCE(`newest_that_does_not` > `recorded_at`, FALSE) AS `is_outrun`, `definitions`\n\
              FROM `judged`\n\
              WHERE TRUE\n\
              QUALIFY ROW_NUMBER() OVER (PARTITION BY `source_schema`, `source_table` ORDER BY `counts` DESC, `recorded_at` DESC) = 1",
@@ -361,6 +375,7 @@ impl LedgerState {
                 newest,
                 counts,
                 is_outrun,
+                definitions,
             ] = row.as_slice()
             else {
                 return Err(LedgerRowError { what: "its columns" });
@@ -373,9 +388,11 @@ impl LedgerState {
             let ranges = read_ranges(offsets.as_deref().unwrap_or("[]"))?;
             state.begun_us = number(begun, "begun")?;
             state.newest_us = number(newest, "newest")?;
+            let definitions = Definitions::from_entry(definitions.as_deref());
             if counts.as_deref() != Some("true") {
                 // Nothing of it is sure, so all that the log holds is to be merged.
-                state.tables.insert(source, TableState::unsure(required_time(recorded_at)?));
+                let unsure = TableState { definitions, ..TableState::unsure(required_time(recorded_at)?) };
+                state.tables.insert(source, unsure);
                 continue;
             }
             let mut table = TableState {
@@ -387,6 +404,7 @@ impl LedgerState {
                 work: work.clone(),
                 epochs: Epochs::from_entry(epochs.as_deref()),
                 unfilled: Unfilled::from_entry(unfilled.as_deref()),
+                definitions,
                 window_from_us: number(window_from, "window_from")?,
                 is_outrun: false,
             };
@@ -438,6 +456,7 @@ impl TableState {
             work: None,
             epochs: Epochs::default(),
             unfilled: Unfilled::default(),
+            definitions: None,
             window_from_us: None,
             is_outrun: true,
         }
@@ -502,6 +521,7 @@ mod tests {
             text(recorded),
             text("true"),
             text("false"),
+            None,
         ]
     }
 
@@ -529,7 +549,7 @@ mod tests {
     #[test]
     fn a_table_whose_newest_runs_did_not_see_each_other_stands_where_it_did_before_them() {
         let mut outrun = row("orders", "merged", Some("100"), "900");
-        *outrun.last_mut().unwrap() = Some("true".to_owned());
+        *outrun.get_mut(15).unwrap() = Some("true".to_owned());
         let mut unsure = row("items", "merged", Some("500"), "901");
         *unsure.get_mut(14).unwrap() = Some("false".to_owned());
         let state = LedgerState::from_rows(&[outrun, unsure]).unwrap();
@@ -560,6 +580,7 @@ mod tests {
             &mut entry.work,
             &mut entry.epochs,
             &mut entry.unfilled,
+            &mut entry.definitions,
         ] {
             *text = Some("x".into());
         }

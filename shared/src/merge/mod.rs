@@ -11,6 +11,7 @@ pub mod fold;
 pub mod ledger;
 mod metrics;
 pub mod offsets;
+pub mod partitions;
 pub mod plan;
 pub mod proposal;
 pub mod reload;

@@ -3,6 +3,7 @@
 //! are not in a final table: every table with news gets an entry that holds it back before any other table's coverage moves.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -24,6 +25,7 @@ use crate::telemetry;
 
 use super::answer::{Answer, Asked, TableAnswer, Word};
 use super::coverage::Coverage;
+use super::definition::Definitions;
 use super::epoch::Epochs;
 use super::final_table::{FinalTable, FinalTableProblem};
 use super::finals::{Found, no_definition};
@@ -62,6 +64,9 @@ pub(super) enum TableError {
     Problem(#[from] FinalTableProblem),
     #[error("BigQuery's answer to a query of the merge is not of the expected form: {what}")]
     Unexpected { what: String },
+    /// Of every table that was asked about in the one query.
+    #[error("its definitions could not be read from the log: {reason}")]
+    Definitions { reason: String },
 }
 
 /// What a run holds beside its tables.
@@ -75,6 +80,8 @@ pub(super) struct Run<'a> {
     pub(super) asked: &'a Asked,
     /// What was committed before may have been followed by changes that the log let expire, in µs; `None`: nothing has.
     pub(super) expired_before_us: Option<i64>,
+    /// What the run has read of tables' control records, until an entry of each keeps it.
+    pub(super) remembered: Mutex<BTreeMap<SourceTable, Definitions>>,
     recorded_at: AtomicI64,
 }
 
@@ -91,9 +98,6 @@ impl Run<'_> {
     ) -> Result<Work, TableError> {
         let table = found.table.clone();
         standing.unfilled.set_definition_due(found.is_definition_due);
-        let again_from = standing.unfilled.again_from();
-        standing.unfilled.meet(&table.columns);
-        let is_met = standing.unfilled.again_from() != again_from;
         // A final table that somebody removed is filled anew from all that the log retains.
         let is_anew = found.is_new && standing.highest_position.is_some();
         if is_anew {
@@ -106,10 +110,11 @@ impl Run<'_> {
             standing = Standing { coverage: Coverage::default(), highest_position: None, ..standing };
         }
         let state = behind(&source).filter(|_| !is_anew);
-        let unfinished = state
-            .filter(|state| state.outcome == Outcome::Running)
-            .and_then(|state| state.work.as_deref())
-            .and_then(Begun::from_entry);
+        let unfinished = state.and_then(Begun::of_state);
+        standing.unfilled.set_begun(unfinished.as_ref().is_some_and(Begun::is_again));
+        let again_from = standing.unfilled.again_from();
+        standing.unfilled.meet(&table.columns);
+        let is_met = standing.unfilled.again_from() != again_from;
         let is_retry = state.is_some_and(|state| state.outcome == Outcome::Failed || state.is_outrun);
         let stands_behind = state.is_some() || is_anew;
         let news = self.plan.tables.get(&source).filter(|_| !stands_behind);
@@ -167,6 +172,9 @@ impl Run<'_> {
     pub(super) async fn record(&self, mut entries: Vec<Entry>) -> Result<(), TableError> {
         for entry in &mut entries {
             entry.based_on = self.state.newest_us;
+            let source = SourceTable { schema: entry.source_schema.clone(), table: entry.source_table.clone() };
+            let remembered = self.remembered.lock().map(|mut remembered| remembered.remove(&source));
+            entry.definitions = remembered.ok().flatten().and_then(|definitions| definitions.to_entry());
         }
         self.handler.record(&entries, self.deadline).await
     }
@@ -271,6 +279,7 @@ impl MergeHandler {
                 .begun_us
                 .filter(|begun| *begun < expired_us)
                 .map(|_| expired_us.saturating_sub(expired_us.rem_euclid(HOUR_US))),
+            remembered: Mutex::default(),
             recorded_at: AtomicI64::new(state.next_recorded_at(now)),
         };
 
@@ -368,22 +377,32 @@ impl MergeHandler {
             // A table that waits as it did needs no new entry, for its own coverage still holds it back; and one that an
             // earlier run left at work must not lose sight of it.
             let mut standing = standing;
-            let is_told = matches!(asked.word, Some(Word::Epoch(_) | Word::MergeAgain(_)))
-                && asked.includes(&source)
-                && standing.hear(asked.word);
-            let is_held_back = own.is_some_and(|table| {
-                table.outcome == Outcome::Running
-                    || !is_told && table.outcome == outcome && table.reason.as_deref() == Some(&reason)
-            });
+            let at_work = own.filter(|table| table.outcome == Outcome::Running);
+            let unfinished = at_work.and_then(Begun::of_state);
+            standing.unfilled.set_begun(unfinished.as_ref().is_some_and(Begun::is_again));
+            // Work that was begun has to be finished with what its run knew: an epoch is heard when it is.
+            let is_told = asked.includes(&source)
+                && match asked.word {
+                    Some(Word::MergeAgain(from)) if unfinished.is_some() => standing.unfilled.merge_again(from),
+                    Some(Word::Epoch(_)) if unfinished.is_some() => false,
+                    Some(Word::Epoch(_) | Word::MergeAgain(_)) => standing.hear(asked.word),
+                    _ => false,
+                };
+            let is_held_back = !is_told
+                && own.is_some_and(|table| {
+                    at_work.is_some() || table.outcome == outcome && table.reason.as_deref() == Some(&reason)
+                });
             if !is_held_back {
+                let recorded = at_work.map_or(outcome, |table| table.outcome);
                 held_back.push(Entry {
                     final_table: Some(name.to_string()),
                     reason: Some(reason.clone()),
                     window_from: since_us,
+                    work: at_work.and_then(|table| table.work.clone()),
                     epochs: standing.epochs.to_entry(),
                     unfilled: standing.unfilled.to_entry(),
                     highest_position: standing.highest_position,
-                    ..Entry::new(run_id, run.next_recorded_at(), &source, outcome, &standing.coverage)
+                    ..Entry::new(run_id, run.next_recorded_at(), &source, recorded, &standing.coverage)
                 });
             }
             if asked.includes(&source) {
@@ -616,7 +635,9 @@ fn into_invocation_error(error: TableError) -> InvocationError {
         TableError::BigQuery(error) => error.into(),
         TableError::Name(error) => InvocationError::new("Name", error.to_string()),
         TableError::Problem(error) => InvocationError::new("FinalTable", error.to_string()),
-        TableError::Unexpected { .. } => InvocationError::new("BigQueryUnexpectedAnswer", error.to_string()),
+        TableError::Unexpected { .. } | TableError::Definitions { .. } => {
+            InvocationError::new("BigQueryUnexpectedAnswer", error.to_string())
+        }
     }
 }
 

@@ -3,8 +3,12 @@
 //! did, so that a run that is interrupted anywhere and run again comes to the same end. It must never guess: what Strait cannot do
 //! exactly, a person is told with the statement to run.
 //!
-//! What BigQuery allows: <https://cloud.google.com/bigquery/docs/reference/standard-sql/data-definition-language> (columns that
-//! partition, cluster or are a declared key can be neither renamed nor dropped; a type can only be made wider in place).
+//! What BigQuery allows: <https://cloud.google.com/bigquery/docs/reference/standard-sql/data-definition-language>, under
+//! `ALTER TABLE RENAME COLUMN`, `ALTER TABLE DROP COLUMN` and `ALTER COLUMN SET DATA TYPE` (columns that partition, cluster or are part of
+//! a declared primary or foreign key can be neither renamed nor dropped, nor those of a table with row access policies; renames stand
+//! in one statement with renames only, in order; a type can only be made wider in place), and
+//! <https://cloud.google.com/bigquery/docs/primary-foreign-keys#limitations> (a key's columns keep their type, and a table with a
+//! declared primary key keeps its name).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +19,9 @@ use crate::config::DroppedColumns;
 use crate::names::{self, NameError, OWN_PREFIX, SourceTable, TableName, fingerprint, quote_column, string_literal};
 
 use super::definition::{SourceColumn, SourceDefinition, SourceHistory};
-use super::final_table::{FinalColumn, member_of, says_that_it_has_no_key};
+use super::epoch::Epochs;
+use super::final_table::{FinalColumn, NewColumn, filter_of, member_of, says_that_it_has_no_key};
+use super::statement::add_columns;
 use super::types::ColumnType;
 
 /// How the column begins that a column of another type is filled in; the digits of its member's fingerprint follow.
@@ -27,6 +33,32 @@ const REPLACED_PREFIX: &str = "_strait_replaced_";
 pub(super) fn is_passing_column(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     [COPY_PREFIX, REPLACED_PREFIX].iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// A column that the source has added.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Added {
+    /// The column.
+    pub column: String,
+    /// Its type.
+    pub to: ColumnType,
+    /// Its description.
+    pub description: Option<String>,
+}
+
+/// How a column's values become those of another type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conversion {
+    /// The column.
+    pub column: String,
+    /// The SQL of a value of the new type.
+    pub value: String,
+    /// The column's type.
+    pub is: ColumnType,
+    /// The new one.
+    pub to: ColumnType,
+    /// See [`FinalTable::partition_filter`](super::final_table::FinalTable::partition_filter).
+    pub filter: Option<String>,
 }
 
 /// A step that brings a final table nearer to its source's definition.
@@ -58,38 +90,39 @@ pub enum Step {
         /// Its new type.
         to: ColumnType,
     },
-    /// Adds a column that the source has added.
+    /// Adds the columns that the source has added: in one statement, for BigQuery takes five a table in ten seconds
+    /// (<https://cloud.google.com/bigquery/quotas#standard_tables>).
     Add {
-        /// The column.
-        column: String,
-        /// Its type.
-        to: ColumnType,
-        /// Its description.
-        description: Option<String>,
+        /// At least one.
+        columns: Vec<Added>,
     },
     /// Adds the column that a column of another type is filled in.
     AddCopy {
         /// The column to add.
-        copy: String,
-        /// Its type.
-        to: ColumnType,
-        /// Its description.
-        description: Option<String>,
+        copy: Added,
+        /// How it is filled then; `None`: it stays empty.
+        conversion: Option<Conversion>,
     },
-    /// Fills the copy from the column and puts it in its place, if every value can be converted.
-    Replace {
+    /// Puts a copy that nothing was filled in in a column's place: the source dropped the column and added another of its name, so no row has a
+    /// value until a change brings one.
+    Renew {
         /// The column.
         column: String,
         /// The copy.
         copy: String,
         /// What the column is called afterwards, until it is dropped.
         replaced: String,
-        /// The SQL of a value of the new type.
-        value: String,
-        /// The column's type.
-        is: ColumnType,
-        /// The copy's.
-        to: ColumnType,
+        /// The description, by which it is known that this is done.
+        description: String,
+    },
+    /// Fills the copy from the column and puts it in its place, if every value can be converted.
+    Replace {
+        /// How.
+        conversion: Conversion,
+        /// The copy.
+        copy: String,
+        /// What the column is called afterwards, until it is dropped.
+        replaced: String,
     },
 }
 
@@ -99,21 +132,26 @@ impl Step {
         match self {
             Self::Describe { column, .. }
             | Self::Rename { column, .. }
-            | Self::Add { column, .. }
             | Self::Drop { column }
             | Self::Widen { column, .. }
-            | Self::Replace { column, .. } => column,
-            Self::AddCopy { copy, .. } => copy,
+            | Self::Renew { column, .. } => column,
+            Self::Add { columns } => columns.first().map_or("", |added| &added.column),
+            Self::AddCopy { copy, .. } => &copy.column,
+            Self::Replace { conversion, .. } => &conversion.column,
         }
     }
 
     /// The columns on which nothing more is done where it cannot be done; and the column that is only there for it.
     pub fn columns(&self) -> impl Iterator<Item = &str> {
-        let copy = match self {
-            Self::Replace { copy, .. } => Some(copy.as_str()),
+        self.copy().into_iter().chain([self.column()])
+    }
+
+    /// The column that is only there for it, which has to go where it cannot be done.
+    pub fn copy(&self) -> Option<&str> {
+        match self {
+            Self::Replace { copy, .. } | Self::Renew { copy, .. } => Some(copy),
             _ => None,
-        };
-        copy.into_iter().chain([self.column()])
+        }
     }
 
     /// What it does, for the log.
@@ -123,16 +161,41 @@ impl Step {
             Self::Rename { column, to } => format!("rename {column} to {to}"),
             Self::Drop { column } => format!("drop {column}"),
             Self::Widen { column, to } => format!("make {column} {}", to.sql()),
-            Self::Add { column, to, .. } => format!("add {column} {}", to.sql()),
-            Self::AddCopy { copy, to, .. } => format!("add {copy} {}", to.sql()),
-            Self::Replace { column, copy, .. } => format!("put {copy} in the place of {column}"),
+            Self::Add { columns } => {
+                let columns = columns.iter().map(|added| format!("add {} {}", added.column, added.to.sql()));
+                columns.collect::<Vec<_>>().join(", ")
+            }
+            Self::AddCopy { copy, .. } => format!("add {} {}", copy.column, copy.to.sql()),
+            Self::Replace { conversion, copy, .. } => format!("put {copy} in the place of {}", conversion.column),
+            Self::Renew { column, copy, .. } => format!("put {copy}, empty, in the place of {column}"),
         }
+    }
+
+    /// What a person has to know once it is done.
+    pub fn said(&self, table: &TableName) -> Option<String> {
+        let columns: Vec<&str> = match self {
+            Self::Renew { column, .. } => vec![column],
+            Self::Add { columns } => {
+                let is_again = |added: &&Added| added.description.as_deref().and_then(names::column_since).is_some();
+                columns.iter().filter(is_again).map(|added| added.column.as_str()).collect()
+            }
+            _ => Vec::new(),
+        };
+        let said = columns.iter().map(|column| format!(
+            "the source gave the name of {column} to another column: in {table} it is NULL in rows that were not changed since. If it was added \
+             with a default, which DMS does not say, run UPDATE `{table}` SET `{column}` = <the default> WHERE `{column}` IS NULL, as far as rows were not \
+             set to NULL since; or reload the table in DMS"
+        ));
+        let said: Vec<String> = said.collect();
+        (!said.is_empty()).then(|| said.join(". "))
     }
 
     /// What a person has to do where values cannot be converted.
     pub fn by_hand(&self, table: &TableName) -> Option<String> {
         match self {
-            Self::Replace { column, is, to, .. } => Some(by_hand(table, column, *is, *to)),
+            Self::Replace { conversion, .. } | Self::AddCopy { conversion: Some(conversion), .. } => {
+                Some(by_hand(table, &conversion.column, conversion.is, conversion.to))
+            }
             _ => None,
         }
     }
@@ -142,11 +205,7 @@ impl Step {
         let target = table.quoted(project)?;
         let alter = |action: String| vec![format!("ALTER TABLE {target} {action}")];
         Ok(match self {
-            Self::Describe { column, description } => alter(format!(
-                "ALTER COLUMN {} SET OPTIONS (description = {})",
-                quote_column(column)?,
-                string_literal(description)
-            )),
+            Self::Describe { column, description } => vec![describe(&target, column, description)?],
             Self::Rename { column, to } => {
                 alter(format!("RENAME COLUMN {} TO {}", quote_column(column)?, quote_column(to)?))
             }
@@ -154,20 +213,30 @@ impl Step {
             Self::Widen { column, to } => {
                 alter(format!("ALTER COLUMN {} SET DATA TYPE {}", quote_column(column)?, to.sql()))
             }
-            Self::AddCopy { copy: column, to, description } | Self::Add { column, to, description } => {
-                let options = description
-                    .as_deref()
-                    .map_or_else(String::new, |text| format!(" OPTIONS (description = {})", string_literal(text)));
-                alter(format!("ADD COLUMN IF NOT EXISTS {} {}{options}", quote_column(column)?, to.sql()))
+            Self::Add { columns } => vec![add(project, table, columns)?],
+            Self::AddCopy { copy, conversion } => {
+                let mut statements = vec![add(project, table, std::slice::from_ref(copy))?];
+                // Of one that stays empty the description alone says what it is there for.
+                if let (None, Some(description)) = (conversion, &copy.description) {
+                    statements.push(describe(&target, &copy.column, description)?);
+                }
+                statements
             }
-            Self::Replace { column, copy, replaced, value, .. } => {
+            Self::Replace { conversion: Conversion { column, value, filter, .. }, copy, replaced } => {
                 let (column, copy, replaced) = (quote_column(column)?, quote_column(copy)?, quote_column(replaced)?);
+                let every_row = filter.as_deref().unwrap_or("TRUE");
                 vec![
-                    format!("UPDATE {target}\nSET {copy} = {value}\nWHERE TRUE"),
-                    // One statement, so that no reader finds the table without the column.
-                    format!(
-                        "ALTER TABLE {target} RENAME COLUMN {column} TO {replaced}, RENAME COLUMN {copy} TO {column}"
-                    ),
+                    format!("UPDATE {target}\nSET {copy} = {value}\nWHERE {every_row}"),
+                    take_place(&target, &column, &copy, &replaced),
+                ]
+            }
+            Self::Renew { column: column_name, copy, replaced, description } => {
+                let (column, copy, replaced) =
+                    (quote_column(column_name)?, quote_column(copy)?, quote_column(replaced)?);
+                vec![
+                    take_place(&target, &column, &copy, &replaced),
+                    // The copy has it already; but should it be lost with the copy's name, the column would be made anew for ever.
+                    describe(&target, column_name, description)?,
                 ]
             }
         })
@@ -175,28 +244,63 @@ impl Step {
 
     /// The query for how many values of a column are none of its new type.
     pub fn unconvertible(&self, project: &str, table: &TableName) -> Result<Option<String>, NameError> {
-        let Self::Replace { column, value, .. } = self else {
+        let (Self::Replace { conversion, .. } | Self::AddCopy { conversion: Some(conversion), .. }) = self else {
             return Ok(None);
         };
         Ok(Some(format!(
-            "SELECT COUNTIF({} IS NOT NULL AND ({value}) IS NULL) FROM {}",
-            quote_column(column)?,
-            table.quoted(project)?
+            "SELECT COUNTIF({} IS NOT NULL AND ({}) IS NULL) FROM {}{}",
+            quote_column(&conversion.column)?,
+            conversion.value,
+            table.quoted(project)?,
+            conversion.filtered()
         )))
     }
 
     /// The query for how many values of a column its copy does not hold, or not any more.
     pub fn unconverted(&self, project: &str, table: &TableName) -> Result<Option<String>, NameError> {
-        let Self::Replace { column, copy, value, .. } = self else {
+        let Self::Replace { conversion, copy, .. } = self else {
             return Ok(None);
         };
         Ok(Some(format!(
-            "SELECT COUNTIF({column} IS NOT NULL AND {copy} IS NULL OR TO_JSON_STRING({copy}) IS DISTINCT FROM TO_JSON_STRING({value})) FROM {}",
+            "SELECT COUNTIF({column} IS NOT NULL AND {copy} IS NULL OR TO_JSON_STRING({copy}) IS DISTINCT FROM TO_JSON_STRING({value})) FROM {}{}",
             table.quoted(project)?,
-            column = quote_column(column)?,
+            conversion.filtered(),
+            column = quote_column(&conversion.column)?,
             copy = quote_column(copy)?,
+            value = conversion.value,
         )))
     }
+}
+
+impl Conversion {
+    fn filtered(&self) -> String {
+        self.filter.as_ref().map_or_else(String::new, |filter| format!(" WHERE {filter}"))
+    }
+}
+
+fn add(project: &str, table: &TableName, columns: &[Added]) -> Result<String, NameError> {
+    let columns: Vec<NewColumn> = columns
+        .iter()
+        .map(|added| NewColumn {
+            name: added.column.clone(),
+            sql_type: added.to.sql(),
+            description: added.description.clone(),
+        })
+        .collect();
+    add_columns(project, table, &columns)
+}
+
+fn describe(target: &str, column: &str, description: &str) -> Result<String, NameError> {
+    let column = quote_column(column)?;
+    Ok(format!(
+        "ALTER TABLE {target} ALTER COLUMN {column} SET OPTIONS (description = {})",
+        string_literal(description)
+    ))
+}
+
+/// One statement, so that no reader finds the table without the column.
+fn take_place(target: &str, column: &str, copy: &str, replaced: &str) -> String {
+    format!("ALTER TABLE {target} RENAME COLUMN {column} TO {replaced}, RENAME COLUMN {copy} TO {column}")
 }
 
 /// How a final table that Strait made differs from its source's definition.
@@ -243,12 +347,12 @@ pub fn difference(
     let altered = Altered { table, name, history, newest: &newest.columns, columns };
     let mut steps = altered.renames(&mut difference.for_a_person);
     if steps.is_empty() {
-        steps.extend(altered.additions());
+        steps.extend(altered.additions(&mut difference.for_a_person));
     }
     steps.extend(altered.left_over());
+    steps.extend(altered.renewals(&mut difference.for_a_person));
     steps.extend(altered.retypes(&mut difference.for_a_person));
     steps.extend(altered.drops(dropped, &mut difference.for_a_person));
-    difference.for_a_person.extend(altered.added_again());
     difference.for_a_person.extend(altered.key(&newest.primary_key));
     difference.step = steps.into_iter().find(|step| !given_up.contains(step.column()));
     difference
@@ -260,6 +364,7 @@ impl Altered<'_> {
         let time = self.table.time_partitioning.as_ref().and_then(|by| by.field.as_deref());
         let range = self.table.range_partitioning.as_ref().map(|by| by.field.as_str());
         let keys = self.table.clustering_columns().iter().chain(self.table.primary_key()).map(String::as_str);
+        let keys = keys.chain(self.table.foreign_key_columns());
         keys.chain(time).chain(range).any(|fixed| fixed.eq_ignore_ascii_case(column))
     }
 
@@ -298,14 +403,12 @@ impl Altered<'_> {
     /// Whether a column was renamed and its old name was given to another since: the last definition without the new name has the old
     /// one, and the next has it not.
     fn name_was_used_again(&self, old: &str, new: &str) -> bool {
-        let has =
-            |definition: &SourceDefinition, name: &str| definition.columns.iter().any(|column| column.name == name);
-        let earlier = self.history.earlier();
-        let Some(last_without) = earlier.iter().rposition(|definition| !has(definition, new)) else {
+        let earlier: Vec<&SourceDefinition> = self.history.earlier().collect();
+        let Some(last_without) = earlier.iter().rposition(|definition| !definition.has(new)) else {
             return false;
         };
         let next = earlier.get(last_without.saturating_add(1));
-        earlier.get(last_without).is_some_and(|before| has(before, old)) && next.is_some_and(|next| !has(next, old))
+        earlier.get(last_without).is_some_and(|before| before.has(old)) && next.is_some_and(|next| !next.has(old))
     }
 
     fn renames(&self, for_a_person: &mut Vec<String>) -> Vec<Step> {
@@ -353,7 +456,7 @@ impl Altered<'_> {
 
     /// A column's description with its names, and with what a person wrote there: it may state a zone.
     fn described(&self, field: &Field, member: &str, former: &[String]) -> String {
-        let names = names::column_description(member, former);
+        let names = names::column_description(member, former, since(field));
         match field.description.as_deref().map(names::beside_column_names).filter(|text| !text.is_empty()) {
             Some(text) => format!("{names} {text}"),
             None => names,
@@ -369,43 +472,84 @@ impl Altered<'_> {
     }
 
     /// Columns that the source has added. The names of those that are there stay.
-    fn additions(&self) -> Vec<Step> {
+    fn additions(&self, for_a_person: &mut Vec<String>) -> Vec<Step> {
         let added: Vec<&SourceColumn> = self.newest.iter().filter(|column| !self.holds(&column.name)).collect();
         let members = self.columns.iter().map(|(_, member)| member.as_str());
         let names = names::column_names(members.chain(added.iter().map(|column| column.name.as_str())));
         let names = names.into_iter().skip(self.columns.len());
-        added
-            .into_iter()
-            .zip(names)
-            .map(|(column, name)| {
-                let former = self.former_names(&column.name);
-                let is_plain = name == column.name && former.is_empty();
-                let description = (!is_plain).then(|| names::column_description(&column.name, &former));
-                Step::Add { column: name, to: made_type(column), description }
-            })
-            .collect()
+        let (mut columns, mut perhaps_renamed) = (Vec::new(), Vec::new());
+        for (column, name) in added.into_iter().zip(names) {
+            if self.may_be_renamed(column) {
+                perhaps_renamed.push(format!("`{name}` {}", made_type(column).sql()));
+                continue;
+            }
+            let former = self.former_names(&column.name);
+            let since_us = self.history.came_again(&column.name);
+            let is_plain = name == column.name && former.is_empty() && since_us.is_none();
+            let description = (!is_plain).then(|| names::column_description(&column.name, &former, since_us));
+            columns.push(Added { column: name, to: made_type(column), description });
+        }
+        if !perhaps_renamed.is_empty() {
+            for_a_person.push(format!(
+                "the source renamed a column, and what it was called before cannot be known: the definition from before is no longer in the log, and DMS \
+                 does not say it. {name} lacks {}, and of {} the source has none. For one that was renamed run ALTER TABLE `{name}` RENAME COLUMN … TO …, \
+                 for one that is new ALTER TABLE `{name}` ADD COLUMN …; until then their values wait in the log",
+                perhaps_renamed.join(", "),
+                self.left_behind().join(", "),
+                name = self.name,
+            ));
+        }
+        if columns.is_empty() { Vec::new() } else { vec![Step::Add { columns }] }
     }
 
-    /// A column that went and came again holds the values from before in rows that were not changed since.
-    fn added_again(&self) -> Vec<String> {
-        let earlier = self.history.earlier();
-        let has =
-            |definition: &SourceDefinition, name: &str| definition.columns.iter().any(|column| column.name == name);
-        self.newest
-            .iter()
-            .filter(|column| {
-                let first = earlier.iter().position(|definition| has(definition, &column.name));
-                first.is_some_and(|first| earlier.iter().skip(first).any(|definition| !has(definition, &column.name)))
-            })
-            .map(|column| {
-                format!(
-                    "the source dropped column {name} and added it again: rows that were not changed since may still have its earlier values in \
-                     {}. Reload the table in DMS",
-                    self.name,
-                    name = column.name
-                )
-            })
-            .collect()
+    /// Columns that the source has no more, as far as could be renamed.
+    fn left_behind(&self) -> Vec<String> {
+        let columns = self.columns.iter().filter(|(field, member)| {
+            self.defines(member).is_none()
+                && !self.is_fixed(&field.name)
+                && !self.history.earlier().any(|earlier| earlier.has(member))
+        });
+        columns.map(|(field, _)| format!("`{}`", field.name)).collect()
+    }
+
+    /// Whether a column that the table lacks may be one that it has, under the name from before a rename.
+    fn may_be_renamed(&self, column: &SourceColumn) -> bool {
+        self.history.unknown_rename().is_some_and(|renamed| renamed.has(&column.name)) && !self.left_behind().is_empty()
+    }
+
+    /// Since when a column is another one than that whose values the table has under its name.
+    fn renewed(&self, field: &Field, member: &str) -> Option<i64> {
+        self.defines(member)?;
+        self.history.came_again(member).filter(|came_us| since(field).is_none_or(|since| since < *came_us))
+    }
+
+    /// Columns that went and came again: what the table holds is the values of those that went.
+    fn renewals(&self, for_a_person: &mut Vec<String>) -> Vec<Step> {
+        let mut steps = Vec::new();
+        for (field, member) in &self.columns {
+            let Some(came_us) = self.renewed(field, member) else {
+                continue;
+            };
+            let (column, copy) = (field.name.clone(), copy_of(member));
+            if self.is_fixed(&column) {
+                for_a_person.push(format!(
+                    "the source dropped column {member} and added it again: {column} of {} clusters, partitions or is part of a declared key, so rows \
+                     that were not changed since have its earlier values. Reload the table in DMS",
+                    self.name
+                ));
+                continue;
+            }
+            let names = names::column_description(member, &[], Some(came_us));
+            let beside = field.description.as_deref().map(names::beside_column_names).unwrap_or_default();
+            let description = format!("{names} {beside}").trim().to_owned();
+            if self.has_column(&copy) {
+                steps.push(Step::Renew { column, copy, replaced: replaced_of(member), description });
+            } else if let Some(to) = self.retype(field, member).or_else(|| ColumnType::from_field(field)) {
+                let copy = Added { column: copy, to, description: Some(description) };
+                steps.push(Step::AddCopy { copy, conversion: None });
+            }
+        }
+        steps
     }
 
     /// What a change of type left that is complete or no longer wanted.
@@ -414,9 +558,15 @@ impl Altered<'_> {
         passing
             .filter(|field| {
                 !self.columns.iter().any(|(column, member)| {
-                    field.name == copy_of(member)
-                        && self.retype(column, member) == ColumnType::from_field(field)
-                        && ColumnType::from_field(field).is_some()
+                    let is_wanted = match self.renewed(column, member) {
+                        Some(came_us) => since(field) == Some(came_us) && !self.is_fixed(&column.name),
+                        None => {
+                            self.retype(column, member) == ColumnType::from_field(field)
+                                && ColumnType::from_field(field).is_some()
+                                && since(field) == since(column)
+                        }
+                    };
+                    field.name == copy_of(member) && is_wanted
                 })
             })
             .map(|field| Step::Drop { column: field.name.clone() })
@@ -432,10 +582,24 @@ impl Altered<'_> {
         let was = self
             .history
             .earlier()
-            .iter()
             .flat_map(|definition| &definition.columns)
             .any(|column| names.contains(&column.name.as_str()) && made_type(column) == is);
         (is != to && was).then_some(to)
+    }
+
+    /// A column that may have been made of another type, as far as nothing is known of its type before.
+    fn unknown_retype(&self, field: &Field, member: &str) -> Option<String> {
+        let (is, to) = (ColumnType::from_field(field)?, made_type(self.defines(member)?));
+        let is_known =
+            self.history.earlier().any(|earlier| self.renamed_from(member).iter().any(|name| earlier.has(name)));
+        let holds_all = is == to || is == ColumnType::String || is_widened_in_place(to, is);
+        (self.history.has_unknown_retype() && !is_known && !holds_all).then(|| {
+            format!(
+                "whether somebody chose the type of `{}` cannot be known, for its definition from before is no longer in the log. If not: {}",
+                field.name,
+                by_hand(self.name, &field.name, is, to)
+            )
+        })
     }
 
     fn renamed_from<'m>(&'m self, member: &'m str) -> Vec<&'m str> {
@@ -451,6 +615,11 @@ impl Altered<'_> {
     fn retypes(&self, for_a_person: &mut Vec<String>) -> Vec<Step> {
         let mut steps = Vec::new();
         for (field, member) in &self.columns {
+            // What went has no values to convert.
+            if self.renewed(field, member).is_some() && !self.is_fixed(&field.name) {
+                continue;
+            }
+            for_a_person.extend(self.unknown_retype(field, member));
             let Some((is, to)) = ColumnType::from_field(field).zip(self.retype(field, member)) else {
                 continue;
             };
@@ -468,11 +637,13 @@ impl Altered<'_> {
             } else if is_widened_in_place(is, to) {
                 steps.push(Step::Widen { column, to });
             } else if let Some(value) = value {
-                let copy = copy_of(member);
+                let (copy, filter) = (copy_of(member), filter_of(self.table, None).unwrap_or_default());
+                let conversion = Conversion { column, value, is, to, filter };
                 steps.push(if self.has_column(&copy) {
-                    Step::Replace { column, copy, replaced: replaced_of(member), value, is, to }
+                    Step::Replace { conversion, copy, replaced: replaced_of(member) }
                 } else {
-                    Step::AddCopy { copy, to, description: field.description.clone() }
+                    let copy = Added { column: copy, to, description: field.description.clone() };
+                    Step::AddCopy { copy, conversion: Some(conversion) }
                 });
             } else {
                 for_a_person.push(by_hand(self.name, &column, is, to));
@@ -492,8 +663,7 @@ impl Altered<'_> {
             return steps;
         }
         for (field, member) in &self.columns {
-            let was_defined =
-                self.history.earlier().iter().flat_map(|earlier| &earlier.columns).any(|column| column.name == *member);
+            let was_defined = self.history.earlier().any(|earlier| earlier.has(member));
             // A column that the source never had is a person's; one that was renamed has values that are not gone.
             let is_renamed = self.history.renames().iter().any(|(old, _)| old == member);
             if self.defines(member).is_some() || !was_defined || is_renamed {
@@ -560,17 +730,58 @@ pub(super) fn for_the_owner(name: &TableName, source: &SourceTable, history: &So
             "for the column {old} that is {new} now: ALTER TABLE `{name}` RENAME COLUMN `{old}` TO `{new}`"
         ));
     }
+    for column in history.newest().into_iter().flat_map(|newest| &newest.columns) {
+        if let Some(since_us) = history.came_again(&column.name) {
+            said.push(format!(
+                "the source gave the name {column} to another column: ALTER TABLE `{name}` DROP COLUMN `{column}`, then ALTER TABLE `{name}` ADD COLUMN \
+                 `{column}` {to} OPTIONS (description = {description}), by which its values are told from the earlier ones'",
+                column = column.name,
+                to = made_type(column).sql(),
+                description = string_literal(&names::column_description(&column.name, &[], Some(since_us))),
+            ));
+        }
+    }
+    if history.unknown_rename().is_some() {
+        said.push(
+            "it renamed a column, and what that was called before is no longer in the log: give the column that has it its new name with \
+             ALTER TABLE … RENAME COLUMN"
+                .to_owned(),
+        );
+    }
     if history.is_renamed_away() {
         said.push(renamed_table(name, source));
     }
     said
 }
 
+/// What a person has to do about columns that took each other's names since a time, in µs since the epoch of Unix: no name went and
+/// none came, so a table looks as it is to look.
+pub(super) fn swapped(name: &TableName, source: &SourceTable, history: &SourceHistory, since_us: i64) -> Vec<String> {
+    let swapped = history.swapped().iter().filter(|(sent_us, ..)| *sent_us >= since_us);
+    swapped
+        .map(|(sent_us, one, other)| {
+            let from = jiff::Timestamp::from_microsecond(*sent_us).unwrap_or_default();
+            format!(
+                "the source's columns {one} and {other} took each other's names, and {name} has the values of either under its former name. Reload the table \
+                 in DMS; or run ALTER TABLE `{name}` RENAME COLUMN `{one}` TO `{one}_`, RENAME COLUMN `{other}` TO `{one}`, RENAME COLUMN `{one}_` TO \
+                 `{other}`, and then invoke the merge with {{\"tables\":[\"{source}\"],\"from\":\"{from}\"}}"
+            )
+        })
+        .collect()
+}
+
+/// Since when, by its description, a column's name is its own.
+fn since(field: &Field) -> Option<i64> {
+    field.description.as_deref().and_then(names::column_since)
+}
+
 fn renamed_table(name: &TableName, source: &SourceTable) -> String {
     format!(
         "{source} has another name at the source now: its changes arrive under that, and {name} stays as it is. Either reload the table \
-         in DMS, or give the new name this table's rows: ALTER TABLE `{name}` RENAME TO `<what STRAIT_FINAL_TABLE makes of the new name>` \
-         and then ALTER TABLE `<that>` SET OPTIONS (description = 'Replica of \"<schema.new name>\"')"
+         in DMS, or give the new name this table's rows, before a merge has made a table for it: ALTER TABLE `{name}` DROP PRIMARY KEY IF EXISTS \
+         (BigQuery renames no table that has one), ALTER TABLE `{name}` RENAME TO `<the table that STRAIT_FINAL_TABLE makes of the new name, \
+         without its dataset>`, then of that table SET OPTIONS (description = 'Replica of \"<schema.new name>\"') and ADD PRIMARY KEY (<as before>) NOT \
+         ENFORCED"
     )
 }
 
@@ -650,10 +861,17 @@ fn converted(is: ColumnType, to: ColumnType, column: &str) -> Option<String> {
 pub struct Unfilled {
     /// Records from this time on are to be merged again, rows at the same position included.
     again_from: Option<i64>,
+    /// The same, said since that was begun: what was begun does not do it.
+    then_again_from: Option<i64>,
+    /// Whether merging again from [`Self::again_from`] on was begun and is not finished. The work that a ledger entry holds says so.
+    #[serde(skip)]
+    is_begun: bool,
     /// Members of changes that are not in the table, or not all of their values.
     members: BTreeMap<String, Lacking>,
     /// The source's definition is still to be applied.
     is_definition_due: bool,
+    /// Columns whose name was another's before, and since when: what is merged again for them, or is to be.
+    renewed: BTreeMap<String, i64>,
 }
 
 /// Since when the table lacks values of a member.
@@ -672,17 +890,26 @@ impl Unfilled {
 
     /// As a ledger entry keeps it; `None` if nothing is open.
     pub fn to_entry(&self) -> Option<String> {
-        if *self == Self::default() {
+        if *self == (Self { is_begun: self.is_begun, ..Self::default() }) {
             return None;
         }
         serde_json::to_string(self).ok()
     }
 
+    /// Takes in whether an earlier run began to merge again and did not finish. What is said from now on is said of what comes after.
+    pub fn set_begun(&mut self, is_begun: bool) {
+        self.is_begun = is_begun;
+        if !is_begun && let Some(from_us) = self.then_again_from.take() {
+            self.merge_again(from_us);
+        }
+    }
+
     /// Records from this time on are to be merged again; whether that is news.
     pub fn merge_again(&mut self, from_us: i64) -> bool {
-        let is_news = self.again_from.is_none_or(|again_from| from_us < again_from);
+        let from = if self.is_begun { &mut self.then_again_from } else { &mut self.again_from };
+        let is_news = from.is_none_or(|from| from_us < from);
         if is_news {
-            self.again_from = Some(from_us);
+            *from = Some(from_us);
         }
         is_news
     }
@@ -737,6 +964,15 @@ impl Unfilled {
             .map(|(_, lacking)| lacking.since)
             .collect();
         self.members.retain(|member, lacking| !is_met(member, lacking));
+        // Its values may have been merged into the column that it is in the place of.
+        let mut renewed = BTreeMap::new();
+        for (member, since_us) in columns.iter().filter_map(|column| Some((column.member.clone(), column.since_us?))) {
+            if self.renewed.get(&member) != Some(&since_us) {
+                self.merge_again(Epochs::ingested_from(since_us));
+            }
+            renewed.insert(member, since_us);
+        }
+        self.renewed = renewed;
         if let Some(since) = met.into_iter().min() {
             self.merge_again(since);
         }
@@ -769,9 +1005,10 @@ impl Unfilled {
         self.is_definition_due = is_due;
     }
 
-    /// Everything that was to be merged again is merged.
+    /// Everything is merged again that was begun. What was said since then is next.
     pub fn merged_again(&mut self) {
-        self.again_from = None;
+        self.again_from = self.then_again_from.take();
+        self.is_begun = false;
     }
 }
 
@@ -788,6 +1025,7 @@ mod tests {
     use super::*;
 
     use crate::config::Deletes;
+    use crate::merge::definition::{ControlRecord, Definitions};
     use crate::merge::final_table::{FinalTable, new_table};
 
     fn orders() -> SourceTable {
@@ -802,14 +1040,25 @@ mod tests {
         json!({"table-def": {"columns": columns, "primary-key": ["id"]}}).to_string()
     }
 
-    /// A table that was made by the first of these definitions, and the history of all.
-    fn altered(records: &[(&str, serde_json::Value)]) -> (Table, SourceHistory) {
-        let mut history = SourceHistory::default();
-        for (operation, columns) in records {
-            history.take(operation, &control(columns)).unwrap();
+    /// The history of these control records.
+    fn history(records: impl IntoIterator<Item = (&'static str, String)>) -> SourceHistory {
+        let mut definitions = Definitions::default();
+        for (place, (operation, control)) in (0i64..).zip(records) {
+            let record = ControlRecord::new(place * 10, ("t".into(), 0, place), operation, &control).unwrap();
+            definitions.take(record);
         }
+        definitions.history().unwrap()
+    }
+
+    /// A table that was made by the first of these definitions, and the history of all.
+    fn altered(records: &[(&'static str, serde_json::Value)]) -> (Table, SourceHistory) {
+        let history = history(records.iter().map(|(operation, columns)| (*operation, control(columns))));
         let first = SourceDefinition::from_control(&control(&records.first().unwrap().1)).unwrap();
         (new_table("p", &name(), &orders(), &first, Deletes::Hard).unwrap().0, history)
+    }
+
+    fn field_of(added: &Added) -> Field {
+        Field { description: added.description.clone(), ..added.to.field(&added.column) }
     }
 
     /// What BigQuery does, as far as these steps go.
@@ -829,10 +1078,10 @@ mod tests {
                 let description = field(column).description;
                 put.push((column.clone(), Some(Field { description, ..to.field(column) })));
             }
-            Step::AddCopy { copy, to, description } | Step::Add { column: copy, to, description } => {
-                fields.push(Field { description: description.clone(), ..to.field(copy) });
-            }
-            Step::Replace { column, copy, replaced, .. } => {
+            Step::AddCopy { copy: added, .. } => fields.push(field_of(added)),
+            Step::Add { columns } => fields.extend(columns.iter().map(field_of)),
+            Step::Replace { conversion: Conversion { column, .. }, copy, replaced }
+            | Step::Renew { column, copy, replaced, .. } => {
                 put.push((column.clone(), Some(Field { name: replaced.clone(), ..field(column) })));
                 put.push((copy.clone(), Some(Field { name: column.clone(), ..field(copy) })));
             }
@@ -931,15 +1180,31 @@ mod tests {
 
     #[test]
     fn a_key_column_that_was_renamed_goes_on_under_its_old_name_and_a_person_is_told() {
-        let (mut table, mut history) =
-            altered(&[("create-table", json!({"id": {"type": "INT64"}, "a": {"type": "INT32"}}))]);
+        let created = json!({"id": {"type": "INT64"}, "a": {"type": "INT32"}});
+        let (mut table, _) = altered(&[("create-table", created.clone())]);
         let renamed = json!({"table-def": {"columns": {"key": {"type": "INT64"}, "a": {"type": "INT32"}}, "primary-key": ["key"]}});
-        history.take("rename-column", &renamed.to_string()).unwrap();
+        let history = history([("create-table", control(&created)), ("rename-column", renamed.to_string())]);
         let (steps, for_a_person) = all_steps(&mut table, &history, DroppedColumns::Keep);
         assert_eq!(steps, ["describe id"]);
         assert!(for_a_person.concat().contains("renamed a column to key"), "{for_a_person:?}");
         let table = FinalTable::existing(name(), &orders(), &table, history.newest(), Deletes::Hard).unwrap();
         assert_eq!(table.key().map(|column| column.member.as_str()).collect::<Vec<_>>(), ["key"]);
+    }
+
+    #[test]
+    fn a_column_of_a_declared_foreign_key_is_neither_renamed_nor_dropped() {
+        let create = ("create-table", json!({"id": {"type": "INT64"}, "a": {"type": "INT32"}}));
+        for (operation, columns, said) in [
+            ("rename-column", json!({"id": {"type": "INT64"}, "b": {"type": "INT32"}}), "renamed a column to b"),
+            ("drop-column", json!({"id": {"type": "INT64"}}), "dropped column a"),
+        ] {
+            let (mut table, history) = altered(&[create.clone(), (operation, columns)]);
+            let foreign = json!([{"columnReferences": [{"referencingColumn": "a", "referencedColumn": "x"}]}]);
+            table.table_constraints.as_mut().unwrap().foreign_keys = serde_json::from_value(foreign).unwrap();
+            let (steps, for_a_person) = all_steps(&mut table, &history, DroppedColumns::Drop);
+            assert!(steps.iter().all(|step| step == "describe a"), "{steps:?}");
+            assert!(for_a_person.concat().contains(said), "{for_a_person:?}");
+        }
     }
 
     #[test]
@@ -956,14 +1221,118 @@ mod tests {
     }
 
     #[test]
-    fn a_column_that_went_and_came_again_needs_a_reload() {
-        let (mut table, history) = altered(&[
+    fn a_column_that_went_and_came_again_keeps_no_value_of_the_one_that_went() {
+        let records = [
             ("create-table", json!({"id": {"type": "INT64"}, "x": {"type": "INT32"}})),
             ("drop-column", json!({"id": {"type": "INT64"}})),
-            ("add-column", json!({"id": {"type": "INT64"}, "x": {"type": "INT32"}})),
+            ("add-column", json!({"id": {"type": "INT64"}, "x": {"type": "WSTRING"}})),
+        ];
+        let in_place = ["add COPY STRING", "put COPY, empty, in the place of x", "drop REPLACED"];
+        for (dropped, cut, expected) in [
+            (DroppedColumns::Keep, 3, &in_place[..]),
+            (DroppedColumns::Keep, 2, &in_place[..]),
+            (DroppedColumns::Drop, 3, &in_place[..]),
+            (DroppedColumns::Drop, 2, &["add x STRING"][..]),
+        ] {
+            // However many of them one run finds.
+            let (mut table, history) = altered(records.get(..cut).unwrap());
+            if cut < records.len() {
+                all_steps(&mut table, &history, dropped);
+            }
+            let (_, history) = altered(&records);
+            let (steps, for_a_person) = all_steps(&mut table, &history, dropped);
+            let steps: Vec<String> = steps
+                .iter()
+                .map(|step| step.replace(&copy_of("x"), "COPY").replace(&replaced_of("x"), "REPLACED"))
+                .collect();
+            assert_eq!(steps, expected, "{dropped:?} {cut}");
+            assert!(for_a_person.is_empty(), "{for_a_person:?}");
+            assert_eq!(columns(&table), ["id INT64", "x STRING"]);
+            let table = FinalTable::existing(name(), &orders(), &table, history.newest(), Deletes::Hard).unwrap();
+            let column = table.columns.iter().find(|column| column.member == "x").unwrap();
+            assert_eq!(column.since_us, Some(15));
+            // Whatever was merged before into the column in whose place it is, is merged again: once.
+            let mut unfilled = Unfilled::default();
+            unfilled.meet(&table.columns);
+            assert_eq!(unfilled.again_from(), Some(Epochs::ingested_from(15)));
+            unfilled.merged_again();
+            let mut read_back = Unfilled::from_entry(unfilled.to_entry().as_deref());
+            read_back.meet(&table.columns);
+            assert_eq!(read_back.again_from(), None);
+        }
+    }
+
+    #[test]
+    fn a_copy_that_was_filled_for_another_type_is_not_taken_for_the_column_that_came_again() {
+        let records = [
+            ("create-table", json!({"id": {"type": "INT64"}, "n": {"type": "INT32"}})),
+            ("column-type-change", json!({"id": {"type": "INT64"}, "n": {"type": "WSTRING"}})),
+            ("drop-column", json!({"id": {"type": "INT64"}})),
+            ("add-column", json!({"id": {"type": "INT64"}, "n": {"type": "WSTRING"}})),
+        ];
+        let (mut table, history) = altered(records.get(..2).unwrap());
+        let step =
+            difference(&name(), &orders(), &table, &history, DroppedColumns::Keep, &BTreeSet::new()).step.unwrap();
+        apply(&mut table, &step);
+        let (_, history) = altered(&records);
+        let (steps, _) = all_steps(&mut table, &history, DroppedColumns::Keep);
+        let (copy, replaced) = (copy_of("n"), replaced_of("n"));
+        assert_eq!(
+            steps,
+            [
+                format!("drop {copy}"),
+                format!("add {copy} STRING"),
+                format!("put {copy}, empty, in the place of n"),
+                format!("drop {replaced}"),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_rename_or_a_type_of_which_nothing_is_known_from_before_is_said_with_what_to_run() {
+        let created = json!({"id": {"type": "INT64"}, "a": {"type": "INT32"}});
+        let (mut table, _) = altered(&[("create-table", created)]);
+        let renamed = history([("rename-column", control(&json!({"id": {"type": "INT64"}, "b": {"type": "INT32"}})))]);
+        let (steps, for_a_person) = all_steps(&mut table, &renamed, DroppedColumns::Keep);
+        let said = for_a_person.concat();
+        assert!(steps.is_empty() && said.contains("RENAME COLUMN") && said.contains("`b` INT64"), "{said}");
+        assert!(said.contains("of `a` the source has none"), "{said}");
+        // A person's answer.
+        let field = table.schema.fields.iter_mut().find(|field| field.name == "a").unwrap();
+        field.name = "b".into();
+        assert_eq!(all_steps(&mut table, &renamed, DroppedColumns::Keep), (Vec::new(), Vec::new()));
+        // What is added afterwards is new.
+        let added = history([
+            ("rename-column", control(&json!({"id": {"type": "INT64"}, "b": {"type": "INT32"}}))),
+            ("add-column", control(&json!({"id": {"type": "INT64"}, "b": {"type": "INT32"}, "c": {"type": "DATE"}}))),
         ]);
-        let (steps, for_a_person) = all_steps(&mut table, &history, DroppedColumns::Keep);
-        assert!(steps.is_empty() && for_a_person.concat().contains("added it again"), "{for_a_person:?}");
+        assert_eq!(all_steps(&mut table, &added, DroppedColumns::Keep).0, ["add c DATE"]);
+
+        let created = json!({"id": {"type": "INT64"}, "a": {"type": "INT32"}});
+        let (mut table, _) = altered(&[("create-table", created)]);
+        let typed =
+            history([("column-type-change", control(&json!({"id": {"type": "INT64"}, "a": {"type": "DATE"}})))]);
+        let (steps, for_a_person) = all_steps(&mut table, &typed, DroppedColumns::Keep);
+        assert!(steps.is_empty() && for_a_person.concat().contains("ADD COLUMN `a` DATE"), "{for_a_person:?}");
+        let typed =
+            history([("column-type-change", control(&json!({"id": {"type": "INT64"}, "a": {"type": "INT16"}})))]);
+        assert_eq!(all_steps(&mut table, &typed, DroppedColumns::Keep), (Vec::new(), Vec::new()));
+    }
+
+    #[test]
+    fn columns_that_took_each_others_names_are_said_with_what_to_run() {
+        let created = json!({"id": {"type": "INT64"}, "a": {"type": "INT32"}, "b": {"type": "INT32"}});
+        let swapped_ = json!({"id": {"type": "INT64"}, "b": {"type": "INT32"}, "a": {"type": "INT32"}});
+        // Objects of serde_json are sorted; the order is the record's.
+        let after = control(&swapped_)
+            .replace(r#""a":{"type":"INT32"},"b":{"type":"INT32"}"#, r#""b":{"type":"INT32"},"a":{"type":"INT32"}"#);
+        let history = history([("create-table", control(&created)), ("rename-column", after)]);
+        let said = swapped(&name(), &orders(), &history, 10).concat();
+        assert!(
+            said.contains("RENAME COLUMN `a` TO `a_`, RENAME COLUMN `b` TO `a`, RENAME COLUMN `a_` TO `b`"),
+            "{said}"
+        );
+        assert!(swapped(&name(), &orders(), &history, 11).is_empty());
     }
 
     #[test]
@@ -1014,6 +1383,43 @@ mod tests {
     }
 
     #[test]
+    fn columns_that_are_added_are_added_by_one_statement() {
+        let added =
+            json!({"id": {"type": "INT64"}, "a": {"type": "INT32"}, "b.c": {"type": "DATE"}, "d": {"type": "BOOL"}});
+        let (mut table, history) =
+            altered(&[("create-table", json!({"id": {"type": "INT64"}})), ("change-columns", added)]);
+        let step =
+            difference(&name(), &orders(), &table, &history, DroppedColumns::Keep, &BTreeSet::new()).step.unwrap();
+        let [sql] = <[String; 1]>::try_from(step.statements("p", &name()).unwrap()).unwrap();
+        assert_eq!(sql.matches("ADD COLUMN IF NOT EXISTS").count(), 3, "{sql}");
+        apply(&mut table, &step);
+        assert_eq!(all_steps(&mut table, &history, DroppedColumns::Keep), (Vec::new(), Vec::new()));
+    }
+
+    #[test]
+    fn a_table_that_requires_a_partition_filter_is_converted_under_one() {
+        let typed = |n: &str| json!({"id": {"type": "INT64"}, "n": {"type": n}, "day": {"type": "DATE"}});
+        let (mut table, history) =
+            altered(&[("create-table", typed("INT32")), ("column-type-change", typed("WSTRING"))]);
+        table.time_partitioning = serde_json::from_value(json!({"type": "DAY", "field": "day"})).unwrap();
+        table.require_partition_filter = Some(true);
+        let mut reading = 0;
+        for _ in 0..2 {
+            let step =
+                difference(&name(), &orders(), &table, &history, DroppedColumns::Keep, &BTreeSet::new()).step.unwrap();
+            let alter = step.statements("p", &name()).unwrap();
+            let queries = [step.unconvertible("p", &name()).unwrap(), step.unconverted("p", &name()).unwrap()];
+            let reads = |sql: &String| sql.starts_with("SELECT") || sql.starts_with("UPDATE");
+            for sql in alter.into_iter().chain(queries.into_iter().flatten()).filter(reads) {
+                assert!(sql.ends_with("WHERE (`day` IS NULL OR `day` IS NOT NULL)"), "{sql}");
+                reading += 1;
+            }
+            apply(&mut table, &step);
+        }
+        assert_eq!(reading, 4);
+    }
+
+    #[test]
     fn a_type_that_a_person_chose_stays() {
         let (mut table, history) = altered(&[
             ("create-table", json!({"id": {"type": "INT64"}, "n": {"type": "INT32"}})),
@@ -1025,31 +1431,33 @@ mod tests {
 
     #[test]
     fn a_copy_that_is_no_longer_wanted_is_dropped() {
-        let (mut table, mut history) = altered(&[
+        let records = [
             ("create-table", json!({"id": {"type": "INT64"}, "n": {"type": "INT32"}})),
             ("column-type-change", json!({"id": {"type": "INT64"}, "n": {"type": "WSTRING"}})),
-        ]);
+            ("column-type-change", json!({"id": {"type": "INT64"}, "n": {"type": "INT32"}})),
+        ];
+        let (mut table, history) = altered(records.get(..2).unwrap());
         let step =
             difference(&name(), &orders(), &table, &history, DroppedColumns::Keep, &BTreeSet::new()).step.unwrap();
         apply(&mut table, &step);
-        let back = control(&json!({"id": {"type": "INT64"}, "n": {"type": "INT32"}}));
-        history.take("column-type-change", &back).unwrap();
+        let (_, history) = altered(&records);
         assert_eq!(all_steps(&mut table, &history, DroppedColumns::Keep).0, [format!("drop {}", copy_of("n"))]);
     }
 
     #[test]
     fn another_key_or_another_name_of_the_table_is_a_persons_matter() {
-        let (mut table, mut history) =
-            altered(&[("create-table", json!({"id": {"type": "INT64"}, "b": {"type": "INT32"}}))]);
+        let created = json!({"id": {"type": "INT64"}, "b": {"type": "INT32"}});
+        let (mut table, _) = altered(&[("create-table", created.clone())]);
         let rekeyed = json!({"table-def": {"columns": {"id": {"type": "INT64"}, "b": {"type": "INT32"}}, "primary-key": ["b", "id"]}});
-        history.take("change-columns", &rekeyed.to_string()).unwrap();
-        let (steps, for_a_person) = all_steps(&mut table, &history, DroppedColumns::Keep);
+        let mut records = vec![("create-table", control(&created)), ("change-columns", rekeyed.to_string())];
+        let history_ = history(records.clone());
+        let (steps, for_a_person) = all_steps(&mut table, &history_, DroppedColumns::Keep);
         assert!(
             steps.is_empty() && for_a_person.concat().contains("ADD PRIMARY KEY (`b`, `id`) NOT ENFORCED"),
             "{for_a_person:?}"
         );
-        history.take("rename-table", "{}").unwrap();
-        let (_, for_a_person) = all_steps(&mut table, &history, DroppedColumns::Keep);
+        records.push(("rename-table", "{}".to_owned()));
+        let (_, for_a_person) = all_steps(&mut table, &history(records), DroppedColumns::Keep);
         assert!(for_a_person.concat().contains("RENAME TO"), "{for_a_person:?}");
     }
 
@@ -1087,5 +1495,27 @@ mod tests {
         assert_eq!(read_back.again_from(), Some(5));
         read_back.merged_again();
         assert_eq!(read_back, Unfilled::default());
+    }
+
+    #[test]
+    fn what_is_said_while_merging_again_is_under_way_is_done_after_it() {
+        let mut unfilled = Unfilled::default();
+        unfilled.merge_again(9);
+        // Rows were changed by hand in the meantime, so a later time is no part of what was begun.
+        for from in [7, 9, 11] {
+            let mut next_run = Unfilled::from_entry(unfilled.to_entry().as_deref());
+            next_run.set_begun(true);
+            assert!(next_run.merge_again(from) && !next_run.merge_again(from));
+            assert_eq!(next_run.again_from(), Some(9), "what was begun stays as it is");
+            let mut run_after = Unfilled::from_entry(next_run.to_entry().as_deref());
+            run_after.set_begun(true);
+            run_after.merged_again();
+            assert_eq!(run_after.again_from(), Some(from));
+            run_after.merged_again();
+            assert_eq!(run_after.to_entry(), None);
+            // Or what was begun came to nothing.
+            next_run.set_begun(false);
+            assert_eq!(next_run.again_from(), Some(from.min(9)));
+        }
     }
 }

@@ -1,14 +1,17 @@
 //! The statements that write: the one MERGE per table, what goes to quarantine, and the columns of Strait's own that a
 //! table lacks. Every statement is idempotent: running it again changes nothing.
 
+use std::collections::BTreeSet;
+
 use crate::bigquery::table_spec::{ColumnType as SpecType, Mode, PartitionUnit, TableSpec, column};
 use crate::config::{AbsentColumns, Deletes};
 use crate::names::{
     DELETED_COLUMN, MERGED_AT_COLUMN, NameError, POSITION_COLUMN, SourceTable, TableName, quote_column, string_literal,
 };
 
+use super::epoch::SENT;
 use super::final_table::{FinalTable, NewColumn};
-use super::fold::{FoldRequest, known_column, range_column, value_column, window};
+use super::fold::{FoldRequest, known_column, range_column, timestamp_literal, value_column, window};
 use super::plan::{ALTERATIONS, DEFINITIONS};
 
 /// How `cdc.quarantine` looks: enough to find the log's row, and no row values but the key.
@@ -36,8 +39,13 @@ pub const QUARANTINE: TableSpec = TableSpec {
     cluster: &["source_schema", "source_table"],
 };
 
+/// An hour in µs: what the log is partitioned by.
+const HOUR_US: i64 = 60 * 60 * 1_000_000;
 /// The quarantine's column that says when a change could be applied after all.
 const RESOLVED_AT: &str = "resolved_at";
+
+/// What a MERGE calls the final table.
+pub const TARGET_ALIAS: &str = "`_strait_old`";
 
 /// What a MERGE needs beside the tables.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +62,9 @@ pub struct MergeRequest<'a> {
     pub deletes: Deletes,
     /// Lowest and highest value of the first key column in the fold, as text, where the survey knows them.
     pub key_range: Option<(&'a str, &'a str)>,
+    /// The condition that a row lies in one of the partitions in which the fold's keys have rows, with the alias
+    /// [`TARGET_ALIAS`]; see [`super::partitions::condition`].
+    pub partitions: Option<&'a str>,
     /// Whether rows at the same position are written again.
     pub is_again: bool,
     /// The condition that no other run has taken the table up meanwhile; see [`super::ledger::LedgerState::in_turn`].
@@ -105,15 +116,22 @@ pub fn merge(request: &MergeRequest<'_>) -> Result<String, NameError> {
             of_any_epoch("`_strait_new`.`position`")
         ));
     }
-    on.extend(table.partition_filter(Some("`_strait_old`"))?);
+    // Old rows and new values lie in these, so it loses no match, either.
+    on.extend(match request.partitions {
+        Some(partitions) => Some(partitions.to_owned()),
+        None => table.partition_filter(Some(TARGET_ALIAS))?,
+    });
     let merged_at = quote_column(MERGED_AT_COLUMN)?;
     updates.push(format!("{position} = `_strait_new`.`position`"));
     updates.push(format!("{merged_at} = CURRENT_TIMESTAMP()"));
     names.extend([position.clone(), merged_at]);
     values.extend(["`_strait_new`.`position`".to_owned(), "CURRENT_TIMESTAMP()".to_owned()]);
     // A late change of other columns completes a row at its own position; the same change once more writes what is there.
-    // So does what is merged again, because the table's columns are others now.
-    let above = if request.is_again || absent == AbsentColumns::Unchanged && !table.is_keyless { ">=" } else { ">" };
+    // So does what is merged again, because the table's columns are others now. A change that DMS sends again says anew whether a name was another
+    // column's then.
+    let is_partial = absent == AbsentColumns::Unchanged && !table.is_keyless;
+    let is_told_by_time = table.columns.iter().any(|column| column.since_us.is_some());
+    let above = if request.is_again || is_partial || is_told_by_time { ">=" } else { ">" };
     let is_newer = format!("`_strait_new`.`position` {above} COALESCE(`_strait_old`.{position}, '')");
     // An update of which columns are missing is no row yet: the rest comes with the row's insert or load, which is then late.
     let is_whole = table
@@ -251,29 +269,71 @@ pub fn add_columns(project: &str, table: &TableName, additions: &[NewColumn]) ->
     Ok(format!("ALTER TABLE {} {}", table.quoted(project)?, added.join(", ")))
 }
 
-/// The query for the control records that define or alter each of these source tables, in the order in which DMS sent them: schema,
-/// table, operation, control text.
-pub fn definitions(project: &str, log: &TableName, sources: &[&SourceTable]) -> Result<String, NameError> {
+/// Of which source tables control records are looked for, each from an `ingested_at` on, in µs; `None`: in all that is retained.
+pub type Sought<'a> = [(&'a SourceTable, Option<i64>)];
+
+/// The query for the hours of the log that hold control records of these source tables. It reads no `data`, so that [`definitions`]
+/// reads that of those hours alone.
+pub fn definition_hours(project: &str, log: &TableName, sought: &Sought<'_>) -> Result<String, NameError> {
+    Ok(format!(
+        "SELECT DISTINCT UNIX_MICROS(TIMESTAMP_TRUNC(`ingested_at`, HOUR)) AS `hour`\n\
+         FROM {}\n\
+         WHERE {}\n\
+         ORDER BY `hour`",
+        log.quoted(project)?,
+        are_definitions(sought)
+    ))
+}
+
+/// The query for the control records that define or alter each of these source tables, in these hours, in µs: schema, table, operation,
+/// control text, when DMS sent it, topic, partition and offset.
+pub fn definitions(
+    project: &str,
+    log: &TableName,
+    sought: &Sought<'_>,
+    hours: &BTreeSet<i64>,
+) -> Result<String, NameError> {
+    let mut ranges: Vec<(i64, i64)> = Vec::new();
+    for hour in hours {
+        let end = hour.saturating_add(HOUR_US);
+        match ranges.last_mut() {
+            Some((_, last)) if *last == *hour => *last = end,
+            _ => ranges.push((*hour, end)),
+        }
+    }
+    let within = |(from, to): &(i64, i64)| {
+        format!("`ingested_at` >= {} AND `ingested_at` < {}", timestamp_literal(*from), timestamp_literal(*to))
+    };
+    Ok(format!(
+        "SELECT `source_schema`, `source_table`, `operation`, `data`, UNIX_MICROS({SENT}) AS `sent`, `kafka_topic`, `kafka_partition`, `kafka_offset`\n\
+         FROM {}\n\
+         WHERE ({})\n\
+         AND {}\n\
+         AND (STRPOS(`data`, '\"table-def\"') > 0 OR `operation` = 'rename-table')\n\
+         ORDER BY `sent`, `kafka_offset`",
+        log.quoted(project)?,
+        ranges.iter().map(within).collect::<Vec<_>>().join(" OR "),
+        are_definitions(sought)
+    ))
+}
+
+fn are_definitions(sought: &Sought<'_>) -> String {
+    let since = |from: i64| format!(" AND `ingested_at` >= {}", timestamp_literal(from));
     // Column by column, so that BigQuery skips the other tables' blocks of the clustered log.
-    let wanted: Vec<String> = sources
+    let wanted: Vec<String> = sought
         .iter()
-        .map(|source| {
+        .map(|(source, from)| {
             format!(
-                "`source_schema` = {} AND `source_table` = {}",
+                "`source_schema` = {} AND `source_table` = {}{}",
                 string_literal(&source.schema),
-                string_literal(&source.table)
+                string_literal(&source.table),
+                from.map_or_else(String::new, since)
             )
         })
         .collect();
+    // By itself, so that BigQuery skips the partitions before.
+    let lowest = sought.iter().map(|(_, from)| *from).min().flatten().map_or_else(String::new, since);
     let operations: Vec<String> =
         DEFINITIONS.iter().chain(&ALTERATIONS).map(|operation| string_literal(operation)).collect();
-    Ok(format!(
-        "SELECT `source_schema`, `source_table`, `operation`, `data`\n\
-         FROM {}\n\
-         WHERE `operation` IN ({}) AND (STRPOS(`data`, '\"table-def\"') > 0 OR `operation` = 'rename-table') AND ({})\n\
-         ORDER BY `emitted_at`, `kafka_offset`",
-        log.quoted(project)?,
-        operations.join(", "),
-        wanted.join(" OR ")
-    ))
+    format!("`operation` IN ({}){lowest} AND ({})", operations.join(", "), wanted.join(" OR "))
 }

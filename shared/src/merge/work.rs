@@ -17,12 +17,13 @@ use super::coverage::{Coverage, OffsetRange};
 use super::epoch::Epochs;
 use super::final_table::FinalTable;
 use super::fold::{self, FoldRequest, LookBack};
-use super::ledger::{Entry, OVERTAKEN, Outcome};
+use super::ledger::{Entry, OVERTAKEN, Outcome, TableState};
+use super::partitions;
 use super::plan::{self, News, Plan};
 use super::reload::{self, Progress};
 use super::run::{Run, TableError, describe, is_missing, is_out_of_time, is_refused, now_us};
 use super::schema_change::Unfilled;
-use super::statement::{self, MergeRequest};
+use super::statement::{self, MergeRequest, TARGET_ALIAS};
 
 /// Hexadecimal digits of a key of work: 96 bits, so that no two ever meet.
 const WORK_KEY_DIGITS: usize = 24;
@@ -58,12 +59,23 @@ pub struct Begun {
 
 impl Begun {
     /// Reads what a ledger entry says. One that cannot be read is begun anew.
-    pub(super) fn from_entry(work: &str) -> Option<Self> {
+    fn from_entry(work: &str) -> Option<Self> {
         serde_json::from_str(work).ok()
     }
 
     fn to_entry(&self) -> Option<String> {
         serde_json::to_string(self).ok()
+    }
+
+    /// What an earlier run began and did not finish.
+    pub(super) fn of_state(state: &TableState) -> Option<Self> {
+        let work = state.work.as_deref().filter(|_| state.outcome == Outcome::Running);
+        work.and_then(Self::from_entry)
+    }
+
+    /// Whether rows at the same position are written again.
+    pub(super) fn is_again(&self) -> bool {
+        self.is_again
     }
 }
 
@@ -262,7 +274,7 @@ impl Run<'_> {
             Err(TableError::BigQuery(error)) if is_out_of_time(&error) => {
                 answer.outcome = Outcome::Running.as_str();
                 let mut reason = "the time ran out; its jobs go on and the next run finishes them".to_owned();
-                if self.asked.word.is_some() {
+                if matches!(self.asked.word, Some(word) if !matches!(word, Word::MergeAgain(_))) {
                     reason.push_str(". What was said of its load or its epoch may not have been taken in: invoke the merge with it again");
                 }
                 answer.reason = Some(reason);
@@ -305,11 +317,18 @@ impl Run<'_> {
         standing: &mut Standing,
         answer: &mut TableAnswer,
     ) -> Result<(), TableError> {
+        let word = self.asked.word.filter(|_| self.asked.includes(&work.source));
         if let Some(unfinished) = &work.unfinished {
+            // Before the time can run out.
+            if let Some(Word::MergeAgain(from)) = word
+                && standing.unfilled.merge_again(from)
+            {
+                let entry = self.running_entry(&work.source, &work.table, standing, Some(unfinished));
+                self.record(vec![entry]).await?;
+            }
             tracing::warn!(table = %work.source, "finishing what an earlier run began");
             self.finish(work, unfinished, standing, answer, true).await?;
         }
-        let word = self.asked.word.filter(|_| self.asked.includes(&work.source));
         match &work.own {
             Own::Begun(begun, news) => {
                 let was_merged_before = standing.highest_position.is_some();
@@ -657,12 +676,14 @@ impl Run<'_> {
         merged.answer.late = survey.late;
         merged.highest_position = survey.newest.clone().max(merged.highest_position);
         if survey.keys > 0 {
+            let partitions = self.partitions(&fold_name, &work.table, &mut stats).await?;
             let sql = statement::merge(&MergeRequest {
                 project,
                 fold: &fold_name,
                 table: &work.table,
                 absent: request.absent,
                 deletes: request.deletes,
+                partitions: partitions.as_deref(),
                 is_again: begun.is_again,
                 in_turn: &self.in_turn(&work.source)?,
                 key_range: survey.lowest_key.as_deref().zip(survey.highest_key.as_deref()),
@@ -696,9 +717,32 @@ impl Run<'_> {
         Ok(answer)
     }
 
-    fn in_turn(&self, source: &SourceTable) -> Result<String, TableError> {
+    pub(super) fn in_turn(&self, source: &SourceTable) -> Result<String, TableError> {
         let config = &self.handler.config;
         Ok(self.state.in_turn(&config.project, &config.merges_table, source, &self.id)?)
+    }
+
+    /// The condition by which the MERGE reads no other partitions than those that its rows lie in. What the final table holds is asked after the ledger was
+    /// read: should another run merge in between, the MERGE fails.
+    async fn partitions(
+        &self,
+        fold_name: &TableName,
+        table: &FinalTable,
+        stats: &mut JobStats,
+    ) -> Result<Option<String>, TableError> {
+        let Some(sql) = partitions::query(&self.handler.config.project, fold_name, table)? else {
+            return Ok(None);
+        };
+        let id = format!("strait_partitions_{}", fingerprint(&format!("{}\0{sql}", self.id), WORK_KEY_DIGITS));
+        let answer = self.handler.bigquery.run_query(&self.handler.job(&sql, id, "partitions"), self.deadline).await?;
+        add(stats, &answer.stats);
+        let unexpected = || TableError::Unexpected { what: "a partition".to_owned() };
+        let begins = (0..answer.rows.len()).map(|row| match answer.text(row, "begin") {
+            Some(text) => text.parse().map(Some).map_err(|_| unexpected()),
+            None => Ok(None),
+        });
+        let found = begins.collect::<Result<Vec<Option<i64>>, _>>()?;
+        Ok(partitions::condition(table, TARGET_ALIAS, &found, now_us())?)
     }
 
     async fn survey(
@@ -827,7 +871,10 @@ fn columns_key(table: &FinalTable) -> String {
     let columns: Vec<String> = table
         .columns
         .iter()
-        .map(|column| format!("{:?}", (&column.name, &column.member, column.column_type)))
+        .map(|column| {
+            let members = (&column.member, &column.former_members, &column.reused_members, column.since_us);
+            format!("{:?}", (&column.name, members, column.column_type))
+        })
         .collect();
     fingerprint(&columns.join("\n"), WORK_KEY_DIGITS)
 }

@@ -1,5 +1,6 @@
 WITH `entries` AS (
-SELECT *, MIN(`recorded_at`) OVER () AS `begun`, MAX(`recorded_at`) OVER () AS `newest`
+SELECT * EXCEPT (`definitions`), MIN(`recorded_at`) OVER () AS `begun`, MAX(`recorded_at`) OVER () AS `newest`,
+LAST_VALUE(`definitions` IGNORE NULLS) OVER (PARTITION BY `source_schema`, `source_table` ORDER BY `recorded_at` ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS `definitions`
 FROM `project`.`cdc`.`merges`
 ),
 `runs` AS (
@@ -18,7 +19,7 @@ SELECT `entries`.*, `counts`,
 MAX(IF(`counts`, NULL, `recorded_at`)) OVER (PARTITION BY `source_schema`, `source_table`) AS `newest_that_does_not`
 FROM `entries` JOIN `in_turn` ON `run_schema` = `source_schema` AND `run_table` = `source_table` AND `run` = `run_id`
 )
-SELECT `source_schema`, `source_table`, `outcome`, `reason`, UNIX_MICROS(`covered_to`) AS `covered_to`, TO_JSON_STRING(`offsets`) AS `offsets`, `highest_position`, UNIX_MICROS(`recorded_at`) AS `recorded_us`, `work`, `epochs`, `unfilled`, UNIX_MICROS(`window_from`) AS `window_from`, UNIX_MICROS(`begun`) AS `begun`, UNIX_MICROS(`newest`) AS `newest`, `counts`, COALESCE(`newest_that_does_not` > `recorded_at`, FALSE) AS `is_outrun`
+SELECT `source_schema`, `source_table`, `outcome`, `reason`, UNIX_MICROS(`covered_to`) AS `covered_to`, TO_JSON_STRING(`offsets`) AS `offsets`, `highest_position`, UNIX_MICROS(`recorded_at`) AS `recorded_us`, `work`, `epochs`, `unfilled`, UNIX_MICROS(`window_from`) AS `window_from`, UNIX_MICROS(`begun`) AS `begun`, UNIX_MICROS(`newest`) AS `newest`, `counts`, COALESCE(`newest_that_does_not` > `recorded_at`, FALSE) AS `is_outrun`, `definitions`
 FROM `judged`
 WHERE TRUE
 QUALIFY ROW_NUMBER() OVER (PARTITION BY `source_schema`, `source_table` ORDER BY `counts` DESC, `recorded_at` DESC) = 1

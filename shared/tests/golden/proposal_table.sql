@@ -2,7 +2,7 @@ CREATE TABLE `project`.`replica`.`shop_order` (
   -- it's `one`
   `id` NUMERIC NOT NULL,
   -- it's `one`
-  `it_s_24ceef1c` STRING NOT NULL OPTIONS (description = 'Source column: "it\'s"'),
+  `it's` STRING NOT NULL,
   -- it's `one`
   `a_b_2e7336dc` JSON OPTIONS (description = 'Source column: "a.b"'),
   -- it's `one`
@@ -12,6 +12,6 @@ CREATE TABLE `project`.`replica`.`shop_order` (
   `_strait_merged_at` TIMESTAMP,
   `_strait_deleted` BOOL,
   -- the key
-  PRIMARY KEY (`it_s_24ceef1c`, `id`) NOT ENFORCED
+  PRIMARY KEY (`it's`, `id`) NOT ENFORCED
 )
-CLUSTER BY `it_s_24ceef1c`, `id`;
+CLUSTER BY `it's`, `id`;

@@ -219,8 +219,6 @@ pub struct State {
     pub columns: Vec<(String, Kind)>,
     /// The columns' numbers.
     pub ids: Vec<usize>,
-    /// Columns that took the name of one that was dropped: what that held may still stand in them.
-    pub takers: BTreeSet<usize>,
     pub rows: BTreeMap<i64, Vec<Cell>>,
 }
 
@@ -270,7 +268,6 @@ pub struct Source<'h> {
     stale: BTreeMap<(i64, usize), BTreeSet<Option<String>>>,
     /// Names that columns had when they were dropped.
     dropped_names: BTreeSet<&'static str>,
-    takers: BTreeSet<usize>,
     definitions: Vec<Vec<(usize, &'static str)>>,
     /// The type that the last column of a name had.
     kinds: BTreeMap<&'static str, Kind>,
@@ -305,7 +302,6 @@ impl<'h> Source<'h> {
             rows: BTreeMap::new(),
             stale: BTreeMap::new(),
             dropped_names: BTreeSet::new(),
-            takers: BTreeSet::new(),
             definitions: Vec::new(),
             kinds: BTreeMap::new(),
             named: BTreeSet::new(),
@@ -417,7 +413,6 @@ impl<'h> Source<'h> {
             rows: rows.collect(),
             columns: self.columns.iter().map(|column| (column.name.to_owned(), column.kind)).collect(),
             ids: self.columns.iter().map(|column| column.id).collect(),
-            takers: self.takers.clone(),
         };
         self.played.states.push(state);
         self.played.states.len() - 1
@@ -521,7 +516,6 @@ impl<'h> Source<'h> {
         if !self.dropped_names.contains(name) {
             return;
         }
-        self.takers.insert(column);
         let others: Vec<usize> =
             self.named.iter().filter(|(id, named)| *named == name && *id != column).map(|(id, _)| *id).collect();
         for id in self.rows.keys() {

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use strait::bigquery::table_resource::{Field, Table};
 use strait::config::{Deletes, DroppedColumns};
-use strait::merge::definition::SourceHistory;
+use strait::merge::definition::{ControlRecord, Definitions, SourceHistory};
 use strait::merge::final_table::{FinalTable, new_table};
-use strait::merge::schema_change::{Step, difference};
-use strait::names::{SourceTable, TableName};
+use strait::merge::schema_change::{Added, Conversion, Step, difference};
+use strait::names::{SourceTable, TableName, source_column};
 
 use super::super::Tally;
 use super::super::random::Random;
@@ -42,6 +42,17 @@ impl Final {
         Ok(())
     }
 
+    fn add(&mut self, added: &Added) -> Result<(), String> {
+        if self.table.schema.fields.iter().any(|field| field.name.eq_ignore_ascii_case(&added.column)) {
+            return Err(format!("there is a column {} already", added.column));
+        }
+        self.table
+            .schema
+            .fields
+            .push(Field { description: added.description.clone(), ..added.to.field(&added.column) });
+        Ok(())
+    }
+
     /// What BigQuery does. `now` are the source's columns by their names.
     fn apply(&mut self, step: &Step, now: &BTreeMap<String, usize>) -> Result<(), String> {
         match step {
@@ -56,22 +67,25 @@ impl Final {
                 let field = self.field(column)?;
                 *field = Field { description: field.description.clone(), ..to.field(column) };
             }
-            Step::Add { column, to, description } | Step::AddCopy { copy: column, to, description } => {
-                if self.table.schema.fields.iter().any(|field| field.name.eq_ignore_ascii_case(column)) {
-                    return Err(format!("there is a column {column} already"));
+            Step::Add { columns } => {
+                for added in columns {
+                    self.add(added)?;
+                    let source = added.description.as_deref().and_then(source_column);
+                    if let Some(id) = now.get(source.as_ref().unwrap_or(&added.column)) {
+                        self.holds.insert(added.column.clone(), *id);
+                    }
                 }
-                self.table.schema.fields.push(Field { description: description.clone(), ..to.field(column) });
-                let source = description.as_deref().and_then(|text| text.strip_prefix("Source column: "));
-                let source =
-                    source.and_then(|text| serde_json::Deserializer::from_str(text).into_iter::<String>().next());
-                let source = source.and_then(Result::ok).unwrap_or_else(|| column.clone());
-                if matches!(step, Step::Add { .. })
-                    && let Some(id) = now.get(&source)
-                {
+            }
+            Step::AddCopy { copy, .. } => self.add(copy)?,
+            Step::Renew { column, copy, replaced, description } => {
+                self.rename(column, replaced)?;
+                self.rename(copy, column)?;
+                // It is filled from the log with what was sent since.
+                if let Some(id) = source_column(description).and_then(|source| now.get(&source)) {
                     self.holds.insert(column.clone(), *id);
                 }
             }
-            Step::Replace { column, copy, replaced, .. } => {
+            Step::Replace { conversion: Conversion { column, .. }, copy, replaced } => {
                 // The copy is filled from the column.
                 if let Some(held) = self.holds.get(column).copied() {
                     self.holds.insert(copy.clone(), held);
@@ -106,10 +120,14 @@ pub fn play(history: &History, modes: Modes) -> Result<usize, String> {
     for window in windows {
         let mut known: Vec<_> = controls.iter().filter(|sent| sent.window <= window).collect();
         known.sort_by_key(|sent| order(sent));
-        let mut history = SourceHistory::default();
+        let mut definitions = Definitions::default();
         for sent in &known {
-            history.take(sent.message.operation(), sent.message.control()).map_err(|error| error.to_string())?;
+            let place = order(sent).and_then(|place| i64::try_from(place).ok()).unwrap_or_default();
+            let kafka = ("cdc".to_owned(), 0, place);
+            let record = ControlRecord::new(place * 10, kafka, sent.message.operation(), sent.message.control());
+            definitions.take(record.map_err(|error| error.to_string())?);
         }
+        let history = definitions.history().unwrap_or_default();
         let (Some(newest), Some(last)) = (history.newest(), known.last()) else { continue };
         let state = &played.states[last.state];
         let now: BTreeMap<String, usize> =
@@ -143,7 +161,7 @@ pub fn play(history: &History, modes: Modes) -> Result<usize, String> {
         };
         if is_done {
             let wrong = |what: String| format!("after the records of merge {}: {what}; steps: {taken:?}", window + 1);
-            check(table, &now, state, &history, (&name, &source)).map_err(wrong)?;
+            check(table, &now, &history, (&name, &source)).map_err(wrong)?;
         }
     }
     Ok(controls.len())
@@ -152,17 +170,12 @@ pub fn play(history: &History, modes: Modes) -> Result<usize, String> {
 fn check(
     table: &Final,
     now: &BTreeMap<String, usize>,
-    state: &super::source::State,
     history: &SourceHistory,
     (name, source): (&TableName, &SourceTable),
 ) -> Result<(), String> {
     let taken = FinalTable::existing(name.clone(), source, &table.table, history.newest(), Deletes::Hard);
     let taken = taken.map_err(|error| error.to_string())?;
     for (member, id) in now {
-        // What took a dropped column's name may hold what that held: the docs say so.
-        if state.takers.contains(id) {
-            continue;
-        }
         let mut columns = taken.columns.iter().filter(|column| column.member == *member);
         let (Some(column), None) = (columns.next(), columns.next()) else {
             return Err(format!("not one column of {:?} is for {member}", taken.columns));

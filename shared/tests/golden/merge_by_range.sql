@@ -1,0 +1,6 @@
+MERGE `project`.`replica`.`by_range` `_strait_old`
+USING (SELECT * FROM `project`.`cdc`.`_strait_fold_by_range` WHERE `flaw_reason` IS NULL AND TRUE) `_strait_new`
+ON `_strait_old`.`id` = `_strait_new`.`c0` AND (`_strait_old`.`n` BETWEEN 20 AND 29 OR `_strait_old`.`n` >= 100 OR `_strait_old`.`n` >= 100 OR `_strait_old`.`n` IS NULL)
+WHEN MATCHED AND `_strait_new`.`position` > COALESCE(`_strait_old`.`_strait_position`, '') AND `_strait_new`.`deleted` THEN DELETE
+WHEN MATCHED AND `_strait_new`.`position` > COALESCE(`_strait_old`.`_strait_position`, '') THEN UPDATE SET `day` = `_strait_new`.`c1`, `at` = `_strait_new`.`c2`, `shown` = `_strait_new`.`c3`, `n` = `_strait_new`.`c4`, `_strait_position` = `_strait_new`.`position`, `_strait_merged_at` = CURRENT_TIMESTAMP()
+WHEN NOT MATCHED AND NOT `_strait_new`.`beyond_log` AND NOT `_strait_new`.`deleted` THEN INSERT (`id`, `day`, `at`, `shown`, `n`, `_strait_position`, `_strait_merged_at`) VALUES (`_strait_new`.`c0`, `_strait_new`.`c1`, `_strait_new`.`c2`, `_strait_new`.`c3`, `_strait_new`.`c4`, `_strait_new`.`position`, CURRENT_TIMESTAMP())

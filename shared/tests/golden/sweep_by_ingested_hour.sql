@@ -1,0 +1,2 @@
+DELETE FROM `project`.`replica`.`by_ingested_hour`
+WHERE COALESCE(`_strait_position`, '') < '1767322000000000' AND (`_PARTITIONTIME` IS NULL OR `_PARTITIONTIME` IS NOT NULL) AND TRUE
