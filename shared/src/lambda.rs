@@ -16,6 +16,7 @@ use tower::util::MapRequestLayer;
 
 use crate::bigquery;
 use crate::config::Config;
+use crate::mask::masker::NoMaskKey;
 use crate::secrets::SecretError;
 
 /// Kept back from Lambda's own deadline: the answer has to be on its way before the function is stopped.
@@ -109,6 +110,12 @@ impl From<bigquery::Error> for InvocationError {
 impl From<SecretError> for InvocationError {
     fn from(error: SecretError) -> Self {
         Self::new(error.error_type(), error.to_string())
+    }
+}
+
+impl From<NoMaskKey> for InvocationError {
+    fn from(error: NoMaskKey) -> Self {
+        Self::new("Configuration", error.to_string())
     }
 }
 

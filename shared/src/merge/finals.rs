@@ -12,7 +12,9 @@ use crate::names::{SourceTable, TableName, fingerprint};
 
 use super::answer::{Asked, Word};
 use super::definition::{SourceDefinition, SourceHistory};
-use super::final_table::{FinalTable, FinalTableProblem, is_made_by_strait, is_self_describing, new_table};
+use super::final_table::{
+    FinalTable, FinalTableProblem, check_masked_key, is_made_by_strait, is_self_describing, new_table,
+};
 use super::ledger::{LedgerState, Outcome};
 use super::offsets;
 use super::run::{Run, TABLES_AT_ONCE, TableError};
@@ -182,6 +184,7 @@ impl Run<'_> {
         let config = &self.handler.config;
         let bigquery = &self.handler.bigquery;
         let name = config.final_table.name_of(source);
+        check_masked_key(&name, source, definition.primary_key.iter().map(String::as_str), &config.mask)?;
         let (table, unknown) = new_table(&config.project, &name, source, definition, config.deletes)?;
         if !unknown.is_empty() {
             tracing::warn!(table = %source, columns = unknown.join(", "), "types that are not known become STRING");
@@ -336,6 +339,7 @@ impl Run<'_> {
         let config = &self.handler.config;
         let name = config.final_table.name_of(source);
         let table = FinalTable::existing(name, source, table, definition, config.deletes)?;
+        table.check_masks(source, &config.mask)?;
         if !table.missing_columns.is_empty() {
             self.run_alter(&statement::add_columns(&config.project, &table.name, &table.missing_columns)?).await?;
             let added: Vec<&str> = table.missing_columns.iter().map(|column| column.name.as_str()).collect();
