@@ -1,7 +1,8 @@
 //! What the operator's command and the end-to-end tests stand on, in the order in which a record passes through it:
 //! [`dms_file`] reads messages, [`msk`] wraps them as Lambda's poller does, [`runtime_api`] hands them to the built functions as
 //! Lambda does, [`embedded_bigquery`] is where those write. [`pipeline`] puts the four together; [`accounting`] and [`compare`]
-//! check the outcome without asking the functions. [`schema`] stands apart: it reads the log of a pipeline that runs elsewhere.
+//! check the outcome without asking the functions. [`schema`] stands apart: it reads the log of a pipeline that runs elsewhere;
+//! and so does [`doctor`], which judges the [`dms_settings`] of one.
 //!
 //! Nothing here decides what a change means: that is the functions' own, and they run as built.
 
@@ -9,6 +10,8 @@ pub mod accounting;
 pub mod compare;
 pub mod demo;
 pub mod dms_file;
+pub mod dms_settings;
+pub mod doctor;
 pub mod embedded_bigquery;
 pub mod equality;
 pub mod local;

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use strait::merge::types::map::Engine;
 use strait_cli::demo::{self, DemoOptions};
+use strait_cli::doctor;
 use strait_cli::embedded_bigquery::environment::build_output;
 use strait_cli::embedded_bigquery::{EmbeddedBigQuery, SetupStep};
 use strait_cli::local::{self, LocalOptions};
@@ -60,6 +61,13 @@ enum Command {
     },
     /// Propose the CREATE TABLE statement of a final table that has no definition yet, for you to check and run. All STRAIT_* variables apply
     Schema(SchemaArguments),
+    /// Name the settings of AWS DMS by which rows would be lost or wrong. Exit status 0 only if there is none
+    Doctor {
+        /// JSON files: the output of `aws dms describe-endpoints`, `describe-replication-tasks` or `describe-replication-configs`, or the
+        /// settings alone; - is standard input
+        #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
+        dms: Vec<PathBuf>,
+    },
     /// Set the embedded BigQuery up, so that later runs need no network
     Setup,
 }
@@ -178,6 +186,7 @@ async fn run(command: Command, terminal: &Terminal) -> anyhow::Result<bool> {
             Ok(demo::run(options, terminal).await?)
         }
         Command::Schema(arguments) => Ok(schema::run(arguments.options()?, terminal).await?),
+        Command::Doctor { dms } => Ok(doctor::run(&dms, terminal)?),
         Command::Setup => {
             let observe = |step: SetupStep| terminal.line(terminal.dim(&format!("{step} …")));
             let bigquery = EmbeddedBigQuery::start(DEFAULT_PROJECT, &observe).await?;

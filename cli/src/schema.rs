@@ -11,11 +11,14 @@ use strait::bigquery::job::{JobRequest, QueryAnswer};
 use strait::bigquery::rest::BigQuery;
 use strait::config::{Config, ConfigError};
 use strait::lambda::{self, InvocationError};
+use strait::mask::MaskAction;
+use strait::merge::final_table::check_masked_key;
 use strait::merge::proposal::choice::{self, Choice};
 use strait::merge::proposal::create_table::{Proposal, ProposalError, ProposedColumn};
 use strait::merge::proposal::evidence::{self, KeyEvidence, LoggedTable, Member, Survey};
 use strait::merge::proposal::information_schema::{self, CatalogueError};
 use strait::merge::proposal::key::{self, Candidate};
+use strait::merge::types::ColumnType;
 use strait::merge::types::map::Engine;
 use strait::names::{NameError, SourceTable, fingerprint};
 use tokio::time::Instant;
@@ -164,10 +167,12 @@ fn script(
             column.column_type = key::key_type(column.column_type);
         }
     }
+    let name = config.final_table.name_of(source);
+    let (columns, key) = masked(config, source, columns, key)?;
     let proposal = Proposal {
         project: &config.project,
         location: &config.location,
-        name: config.final_table.name_of(source),
+        name,
         source,
         columns,
         key,
@@ -177,6 +182,33 @@ fn script(
         deletes: config.deletes,
     };
     Ok(proposal.script()?)
+}
+
+/// The columns as STRAIT_MASK leaves them, and the places of the key's among them.
+fn masked(
+    config: &Config,
+    source: &SourceTable,
+    columns: Vec<ProposedColumn>,
+    key: Vec<usize>,
+) -> Result<(Vec<ProposedColumn>, Vec<usize>), SchemaError> {
+    let name = config.final_table.name_of(source);
+    let members: Vec<String> =
+        key.iter().filter_map(|place| columns.get(*place)).map(|column| column.member.clone()).collect();
+    check_masked_key(&name, source, members.iter().map(String::as_str), &config.mask).map_err(ProposalError::from)?;
+    let mut left = Vec::with_capacity(columns.len());
+    for mut column in columns {
+        match config.mask.action(&source.schema, &source.table, &column.member) {
+            Some(MaskAction::Drop) => continue,
+            Some(action) => {
+                column.column_type = ColumnType::String;
+                column.comments.push(format!("STRAIT_MASK: {}", action.as_str()));
+            }
+            None => {}
+        }
+        left.push(column);
+    }
+    let places = members.iter().filter_map(|member| left.iter().position(|column| column.member == *member)).collect();
+    Ok((left, places))
 }
 
 /// The queries of one proposal.
@@ -332,6 +364,8 @@ fn nothing(survey: &Survey, config: &Config, source: &SourceTable) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
+    use strait::mask::MaskRules;
+
     use super::*;
 
     fn config(tables: &str) -> Config {
@@ -355,6 +389,33 @@ mod tests {
         assert!(said(Survey::default(), "*,!shop.*").contains("STRAIT_TABLES leaves out"));
         assert!(said(Survey { controls: 1, ..Survey::default() }, "*").contains("only control records"));
         assert!(said(Survey { deletes: 2, ..Survey::default() }, "*").contains("only 2 deletes"));
+    }
+
+    #[test]
+    fn masked_columns_are_proposed_as_they_will_come() {
+        let output = "column_name,data_type,numeric_precision,numeric_scale,key_position\n\
+                      card,bigint,,,\nid,bigint,,,1\nborn,date,,,\nnote,text,,,\n";
+        let with = |mask: &str| {
+            let mask = MaskRules::parse(mask).unwrap();
+            of_catalogue(&Config { mask, ..config("*") }, &orders(), Engine::MySql, output)
+        };
+        let script = with("shop.orders.CARD=drop,shop.orders.id=hash,*.*.born=redact").unwrap();
+        for line in [
+            "  -- STRAIT_MASK: hash",
+            "  `id` STRING NOT NULL,",
+            "  `born` STRING,",
+            "  PRIMARY KEY (`id`) NOT ENFORCED",
+        ] {
+            assert!(script.lines().any(|given| given == line), "{line} in\n{script}");
+        }
+        assert!(!script.contains("card"), "{script}");
+        for action in ["drop", "redact"] {
+            let error = with(&format!("shop.orders.id={action}")).unwrap_err().to_string();
+            assert!(
+                error.contains("the key column id of replica.shop_orders") && error.contains("use hash"),
+                "{error}"
+            );
+        }
     }
 
     #[test]

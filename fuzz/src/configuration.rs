@@ -23,6 +23,8 @@ pub const WORDS: &[&str] = &[
     "CREDENTIALS_SECRET=",
     "CREDENTIALS=",
     "MASK_KEY_SECRET=",
+    "shop.users.email=hash",
+    "=drop",
     "BIGQUERY_REST_URL=",
     "BIGQUERY_GRPC_URL=",
     "\n",

@@ -17,6 +17,7 @@ mod configuration;
 mod definition;
 mod event;
 mod independent_json;
+mod mask;
 mod message;
 mod names;
 mod position;
@@ -33,9 +34,10 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     Target { name: "event", check: event::check, words: event::WORDS },
     Target { name: "message", check: message::check, words: message::WORDS },
+    Target { name: "mask", check: mask::check, words: mask::WORDS },
     Target { name: "position", check: position::check, words: position::WORDS },
     Target { name: "configuration", check: configuration::check, words: configuration::WORDS },
     Target { name: "names", check: names::check, words: names::WORDS },

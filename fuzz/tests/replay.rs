@@ -118,6 +118,11 @@ fn message() {
 }
 
 #[test]
+fn mask() {
+    replay("mask");
+}
+
+#[test]
 fn position() {
     replay("position");
 }
@@ -139,6 +144,6 @@ fn definition() {
 
 #[test]
 fn every_target_is_replayed() {
-    let replayed = ["event", "message", "position", "configuration", "names", "definition"];
+    let replayed = ["event", "message", "mask", "position", "configuration", "names", "definition"];
     assert_eq!(strait_fuzz::names(), replayed);
 }

@@ -1,11 +1,12 @@
 //! The configuration of both functions: environment variables, read once at cold start into one typed struct.
 //! Every problem is reported at once, by name, with what was expected. It must never echo a credential or the id of a
-//! secret, neither in an error nor in `Debug`, and never take a setting for granted that this version does not honour.
+//! secret, neither in an error nor in `Debug`, and never pass over a setting that it cannot read.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
+use crate::mask::MaskRules;
 use crate::names::{self, SourceTable, TableName};
 
 /// One environment variable: its name, its default, its meaning. The README's table is checked against these.
@@ -165,30 +166,6 @@ pub enum DroppedColumns {
     Keep,
     /// It is dropped as well, where Strait made the table.
     Drop,
-}
-
-/// What masking does to a column's value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MaskAction {
-    /// The column never leaves AWS.
-    Drop,
-    /// HMAC-SHA-256 under the mask key.
-    Hash,
-    /// A fixed text.
-    Redact,
-}
-
-/// One entry of `STRAIT_MASK`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MaskRule {
-    /// The source schema.
-    pub schema: String,
-    /// The source table.
-    pub table: String,
-    /// The source column; may contain dots.
-    pub column: String,
-    /// What is done to its values.
-    pub action: MaskAction,
 }
 
 /// Where the Google credential comes from.
@@ -440,9 +417,9 @@ pub struct Config {
     pub dropped_columns: DroppedColumns,
     /// Partition expiry of the log, in days.
     pub log_retention_days: u32,
-    /// Columns masked before anything leaves AWS. Always empty in this version, which refuses a mask.
-    pub mask: Vec<MaskRule>,
-    /// Secrets Manager id of the key for hashed columns.
+    /// Columns masked before anything leaves AWS.
+    pub mask: MaskRules,
+    /// Secrets Manager id of the key for hashed columns; set if one is hashed.
     pub mask_key_secret: Option<String>,
     /// Cap per merge job, in bytes.
     pub max_bytes_billed: Option<i64>,
@@ -543,11 +520,14 @@ impl Config {
             word(text, &[("keep", DroppedColumns::Keep), ("drop", DroppedColumns::Drop)])
         });
         let log_retention_days = reader.required(&LOG_RETENTION_DAYS, retention_days);
-        let mask = reader.optional(&MASK, mask);
+        let mask = reader.optional(&MASK, MaskRules::parse).unwrap_or_default();
         let max_bytes_billed = reader.optional(&MAX_BYTES_BILLED, max_bytes_billed);
         let credentials_secret = reader.optional(&CREDENTIALS_SECRET, secret_id);
         let inline_credentials = reader.optional(&CREDENTIALS, inline_credentials);
         let mask_key_secret = reader.optional(&MASK_KEY_SECRET, secret_id);
+        if mask.need_key() && !reader.is_set(&MASK_KEY_SECRET) {
+            reader.problem(&MASK_KEY_SECRET, format!("is required, because {} hashes a column", MASK.name));
+        }
         let rest_url = reader.required(&REST_URL, Url::parse);
         let grpc_url = reader.required(&GRPC_URL, Url::parse);
         reader.credentials_fit_urls(rest_url.as_ref(), grpc_url.as_ref());
@@ -572,7 +552,7 @@ impl Config {
                 absent_columns: absent_columns?,
                 dropped_columns: dropped_columns?,
                 log_retention_days: log_retention_days?,
-                mask: mask.unwrap_or_default(),
+                mask,
                 mask_key_secret,
                 max_bytes_billed,
                 credentials,
@@ -754,30 +734,6 @@ fn max_bytes_billed(text: &str) -> Result<i64, String> {
         Ok(bytes) if bytes > 0 => Ok(bytes),
         _ => Err(format!("{} is not a number of bytes from 1 to {}", shown(text), i64::MAX)),
     }
-}
-
-fn mask(text: &str) -> Result<Vec<MaskRule>, String> {
-    for (index, entry) in text.split(',').enumerate() {
-        if mask_rule(entry.trim()).is_none() {
-            return Err(format!("entry {} is not `schema.table.column=drop|hash|redact`", index.saturating_add(1)));
-        }
-    }
-    // Accepting it would let values leave AWS that someone believes to be masked.
-    Err("masking is not supported by this version; unset it, or exclude the tables".to_owned())
-}
-
-fn mask_rule(entry: &str) -> Option<MaskRule> {
-    let (column_path, action) = entry.rsplit_once('=')?;
-    let action = match action {
-        "drop" => MaskAction::Drop,
-        "hash" => MaskAction::Hash,
-        "redact" => MaskAction::Redact,
-        _ => return None,
-    };
-    let mut parts = column_path.splitn(3, '.');
-    let (schema, table, column) = (parts.next()?, parts.next()?, parts.next()?);
-    let is_named = !schema.is_empty() && !table.is_empty() && !column.is_empty();
-    is_named.then(|| MaskRule { schema: schema.to_owned(), table: table.to_owned(), column: column.to_owned(), action })
 }
 
 /// Never echoed: a credential pasted into the wrong variable would end in a log.

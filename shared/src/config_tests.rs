@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use super::*;
+use crate::mask::MaskAction;
 
 const EXTERNAL: &str = r#"{"type":"external_account","audience":"//iam.googleapis.com/x","credential_source":{}}"#;
 
@@ -76,10 +77,17 @@ fn an_empty_value_counts_as_not_set() {
 }
 
 #[test]
-fn what_this_version_does_not_honour_is_refused() {
-    assert!(problem_of("STRAIT_MASK", "shop.users.email=hash").contains("not supported"));
+fn a_mask_that_cannot_be_read_or_has_no_key_is_refused() {
     assert!(problem_of("STRAIT_MASK", "shop.users.email=scramble").contains("entry 1"));
     assert!(problem_of("STRAIT_MASK", "shop.users.a.b=drop,users.email=drop").contains("entry 2"));
+    let hashed = ("STRAIT_MASK", "shop.users.name=drop,shop.users.email=hash");
+    let error = with(&[hashed]).unwrap_err();
+    let [Problem { name, text }] = error.problems.as_slice() else { panic!("{error}") };
+    assert_eq!(name, "STRAIT_MASK_KEY_SECRET");
+    assert!(text.contains("STRAIT_MASK hashes"), "{error}");
+    let config = with(&[hashed, ("STRAIT_MASK_KEY_SECRET", "strait/mask-key")]).unwrap();
+    assert_eq!(config.mask.action("shop", "users", "email"), Some(MaskAction::Hash));
+    assert!(!with(&[("STRAIT_MASK", "shop.users.email=redact")]).unwrap().mask.is_empty());
 }
 
 #[test]

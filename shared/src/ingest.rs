@@ -1,8 +1,10 @@
 //! One invocation of `ingest`: the event's records are decoded and appended to the log, or noted as kept out of it, and
 //! every record of which neither was acknowledged is given back by name.
-//! It must never answer for a record that BigQuery did not acknowledge, and never hold a partition up for one bad record.
+//! It must never answer for a record that BigQuery did not acknowledge, and never hold a partition up for one bad record,
+//! unless it must not leave AWS: then it is given back until Lambda hands it to the on-failure destination.
 
 use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
@@ -15,9 +17,11 @@ use crate::bigquery::retry::Backoff;
 use crate::bigquery::table_spec::TableSpec;
 use crate::bigquery::{Error, ErrorKind};
 use crate::config::{Config, TableFilter};
-use crate::kafka::{self, EventError};
+use crate::kafka::{self, EventError, MskEvent};
 use crate::lambda::{Invocation, InvocationError};
-use crate::log::{EncodedRow, KEPT_OUT, KeptOutRange, LOG, LogBatch, Tally, kept_out_table};
+use crate::log::{EncodedRow, ItemIdentity, KEPT_OUT, KeptOutRange, LOG, LogBatch, Tally, kept_out_table};
+use crate::mask::masker::NoMaskKey;
+use crate::mask::{MaskKey, Masker, UnknownColumn};
 use crate::names::TableName;
 use crate::telemetry::{self, Metric, Unit};
 
@@ -31,6 +35,13 @@ pub struct Response {
     /// To be delivered again.
     #[serde(rename = "batchItemFailures")]
     pub batch_item_failures: Vec<ItemFailure>,
+}
+
+impl Response {
+    fn giving_back(items: BTreeSet<ItemIdentifier>) -> Self {
+        let failures = items.into_iter().map(|item_identifier| ItemFailure { item_identifier });
+        Self { batch_item_failures: failures.collect() }
+    }
 }
 
 /// A record to be delivered again.
@@ -50,12 +61,20 @@ pub struct ItemIdentifier {
     pub offset: i64,
 }
 
+impl ItemIdentifier {
+    fn of(item: &ItemIdentity) -> Self {
+        Self { partition: item.group.to_string(), offset: item.offset }
+    }
+}
+
 /// `ingest`, set up once per cold start.
 pub struct IngestHandler {
     log: Destination,
     kept_out: Destination,
     retention_days: u32,
     filter: TableFilter,
+    /// None where nothing is masked.
+    masker: Option<Mutex<Masker>>,
     appends: AppendClient,
     tables: BigQuery,
     /// One table is created after the other: both may lack the same dataset, which is then asked for once.
@@ -109,18 +128,25 @@ impl Appended {
 }
 
 impl IngestHandler {
-    /// For the configured log, with its two ways to BigQuery.
-    #[must_use]
-    pub fn new(config: &Config, connections: Connections) -> Self {
-        Self {
+    /// For the configured log, with its two ways to BigQuery and the key of hashed columns.
+    ///
+    /// # Errors
+    /// When a column is to be hashed and there is no key.
+    pub fn new(config: &Config, connections: Connections, mask_key: Option<MaskKey>) -> Result<Self, NoMaskKey> {
+        let masker = match config.mask.is_empty() {
+            true => None,
+            false => Some(Mutex::new(Masker::new(config.mask.clone(), mask_key)?)),
+        };
+        Ok(Self {
             log: Destination::new(&config.project, config.log_table.clone(), &LOG),
             kept_out: Destination::new(&config.project, kept_out_table(&config.log_table), &KEPT_OUT),
             retention_days: config.log_retention_days,
             filter: config.tables.clone(),
+            masker,
             appends: connections.appends,
             tables: connections.rest,
             creating: tokio::sync::Mutex::new(()),
-        }
+        })
     }
 
     /// One invocation.
@@ -131,7 +157,7 @@ impl IngestHandler {
         let started = Instant::now();
         let event = kafka::decode_event(body).map_err(|error| not_an_event(&error))?;
         let ingested_at = micros(SystemTime::now());
-        let batch = LogBatch::from_event(&event, &self.filter, ingested_at);
+        let batch = self.batch(&event, ingested_at);
         let decoded = Instant::now();
         let ((appended, refused), noted) = tokio::join!(
             self.append_to_log(&batch.rows, invocation.deadline),
@@ -141,9 +167,19 @@ impl IngestHandler {
             Figures { bytes_in: body.len(), refused, decode_time: decoded - started, append_time: decoded.elapsed() };
         let mut given_back = given_back(&batch.rows, &appended.outcomes);
         given_back.extend(not_noted(&batch.kept_out, &noted.outcomes));
+        let unwritten = given_back.len();
+        given_back.extend(batch.withheld.iter().map(ItemIdentifier::of));
         self.report(invocation, &batch.tally, [&appended, &noted], &figures, given_back.len());
-        if given_back.is_empty() {
-            return Ok(Response::default());
+        if !batch.withheld.is_empty() {
+            tracing::warn!(
+                request_id = %invocation.request_id,
+                records = in_words(&batch.withheld),
+                "records could not be decoded, so not masked either: the log has their identity and the reason, and their \
+                 bytes stay in AWS, with the event source's on-failure destination"
+            );
+        }
+        if unwritten == 0 {
+            return Ok(Response::giving_back(given_back));
         }
         let is_nothing_written = appended.written() == 0 && noted.written() == 0;
         // The first table of which something is missing; a row that was refused to the end leaves no failure behind.
@@ -157,16 +193,30 @@ impl IngestHandler {
         }
         tracing::warn!(
             table = %table,
-            given_back = given_back.len(),
+            given_back = unwritten,
             cause = InvocationError::from(failure).message(),
             "some records could not be written; Lambda delivers them again"
         );
-        Ok(Response {
-            batch_item_failures: given_back
-                .into_iter()
-                .map(|item_identifier| ItemFailure { item_identifier })
-                .collect(),
-        })
+        Ok(Response::giving_back(given_back))
+    }
+
+    /// The event's rows, with what is masked masked.
+    fn batch(&self, event: &MskEvent<'_>, ingested_at: i64) -> LogBatch {
+        let Some(masker) = &self.masker else {
+            return LogBatch::from_event(event, &self.filter, ingested_at);
+        };
+        // What a panic in another invocation left behind is a memory of names; the rules are never written to.
+        let mut masker = masker.lock().unwrap_or_else(PoisonError::into_inner);
+        let batch = LogBatch::masked(event, &self.filter, Some(&mut masker), ingested_at);
+        for UnknownColumn { table, path } in masker.take_unknown() {
+            tracing::warn!(
+                table = %table,
+                mask = path,
+                "STRAIT_MASK names a column that the table does not have, so that it masks nothing: it is misspelt, or was \
+                 dropped or renamed at the source, and under its new name leaves as it is"
+            );
+        }
+        batch
     }
 
     /// The invocation's one log line and its metrics.
@@ -192,6 +242,7 @@ impl IngestHandler {
             controls = tally.controls,
             poison,
             refused = figures.refused,
+            withheld = tally.withheld,
             flagged = tally.flagged,
             dms_own = tally.dms_own,
             excluded = tally.excluded,
@@ -362,7 +413,7 @@ fn given_back(rows: &[EncodedRow], outcomes: &[RowOutcome]) -> BTreeSet<ItemIden
     rows.iter()
         .zip(outcomes)
         .filter(|(_, outcome)| **outcome != RowOutcome::Written)
-        .map(|(row, _)| ItemIdentifier { partition: row.item.group.to_string(), offset: row.item.offset })
+        .map(|(row, _)| ItemIdentifier::of(&row.item))
         .collect()
 }
 
@@ -372,6 +423,18 @@ fn not_noted(ranges: &[KeptOutRange], outcomes: &[RowOutcome]) -> impl Iterator<
     open.flat_map(|(range, _)| {
         (range.first..=range.last).map(|offset| ItemIdentifier { partition: range.group.to_string(), offset })
     })
+}
+
+/// The first records of a list, by what Kafka calls them.
+fn in_words(records: &[ItemIdentity]) -> String {
+    /// A batch can hold thousands; the log table has them all.
+    const AT_MOST: usize = 20;
+    let mut words: Vec<String> =
+        records.iter().take(AT_MOST).map(|record| format!("{}@{}", record.group, record.offset)).collect();
+    if let Some(more) = records.len().checked_sub(AT_MOST).filter(|more| *more > 0) {
+        words.push(format!("and {more} more"));
+    }
+    words.join(", ")
 }
 
 fn not_an_event(error: &EventError) -> InvocationError {

@@ -21,12 +21,17 @@ struct Bench {
 }
 
 async fn bench(faults: impl IntoIterator<Item = AppendFault>) -> Bench {
+    bench_with(faults, "").await
+}
+
+async fn bench_with(faults: impl IntoIterator<Item = AppendFault>, mask: &str) -> Bench {
     let write = FakeWrite::start(faults).await;
     let rest = FakeRest::start([]).await;
     let vars = [
         ("STRAIT_PROJECT", "demo-project"),
         ("STRAIT_LOG_RETENTION_DAYS", "7"),
         ("STRAIT_TABLES", "!shop.secrets"),
+        ("STRAIT_MASK", mask),
         ("STRAIT_BIGQUERY_REST_URL", rest.url.as_str()),
         ("STRAIT_BIGQUERY_GRPC_URL", write.url.as_str()),
     ];
@@ -36,7 +41,7 @@ async fn bench(faults: impl IntoIterator<Item = AppendFault>) -> Bench {
         rest: BigQuery::new(&rest.url, "demo-project", "EU", Arc::new(NoToken)).await.unwrap(),
         appends: AppendClient::new(&write.url, Arc::new(NoToken)).unwrap(),
     };
-    let handler = IngestHandler::new(&config, connections);
+    let handler = IngestHandler::new(&config, connections, None).unwrap();
     Bench { write, rest, handler }
 }
 
@@ -314,4 +319,54 @@ proptest::proptest! {
             proptest::prop_assert!(!poison.is_empty());
         }
     }
+}
+
+/// An event of these values, offsets from 1.
+fn event_of_values(values: &[&str]) -> Vec<u8> {
+    let records = values.iter().zip(1_i64..).map(|(value, offset)| {
+        json!({"topic": "changes", "partition": 0, "offset": offset, "timestamp": 1, "timestampType": "CREATE_TIME",
+               "headers": [], "key": STANDARD.encode("PLANTED"), "value": STANDARD.encode(value)})
+    });
+    let records: Vec<_> = records.collect();
+    json!({"eventSource": "aws:kafka", "records": {"changes-0": records}}).to_string().into_bytes()
+}
+
+#[tokio::test]
+async fn what_cannot_be_masked_is_given_back_and_only_its_identity_leaves() {
+    let bench = bench_with([], "shop.orders.name=redact").await;
+    let insert = |data: &str| {
+        format!(
+            r#"{{"data":{data},"metadata":{{"record-type":"data","operation":"insert","schema-name":"shop","table-name":"orders"}}}}"#
+        )
+    };
+    let values = [insert(r#"{"id":1,"name":"PLANTED"}"#), "PLANTED".to_owned(), insert(r#"{"name\ud83d":"PLANTED"}"#)];
+    let values: Vec<&str> = values.iter().map(String::as_str).collect();
+    let response = bench.handler.handle(&event_of_values(&values), &until(far())).await.unwrap();
+    assert_eq!(serde_json::to_value(response).unwrap(), failed(&[("changes-0", 2), ("changes-0", 3)]));
+    let rows = log_rows(&bench);
+    assert_eq!(offsets(&bench), [1, 2, 3]);
+    assert_eq!(rows[0].data.as_deref(), Some(r#"{"id":1,"name":"redacted"}"#));
+    assert_eq!((&rows[1].data, &rows[2].data), (&None, &None));
+    let sent = bench.write.written_bytes().concat();
+    assert!(!String::from_utf8_lossy(&sent).contains("PLANTED"));
+}
+
+#[tokio::test]
+async fn a_masked_row_that_is_refused_stays_masked_as_poison() {
+    // The fake refuses a row whose bytes hold BAD.
+    let bench = bench_with([], "shop.orders.name=redact").await;
+    let value = r#"{"data":{"id":1,"name":"PLANTED","note":"BAD"},"metadata":{"record-type":"data","operation":"insert","schema-name":"shop","table-name":"orders"}}"#;
+    let response = bench.handler.handle(&event_of_values(&[value]), &until(far())).await;
+    let rows = log_rows(&bench);
+    let sent = format!("{rows:?}{response:?}");
+    assert!(!sent.contains("PLANTED"), "{sent}");
+}
+
+#[test]
+fn a_long_list_of_records_is_cut() {
+    let item = |offset| ItemIdentity { group: Arc::from("changes-0"), offset };
+    let items: Vec<ItemIdentity> = (0..22).map(item).collect();
+    assert_eq!(in_words(&items[..2]), "changes-0@0, changes-0@1");
+    assert!(in_words(&items).ends_with("changes-0@19, and 2 more"));
+    assert!(in_words(&items[..20]).ends_with("changes-0@19"));
 }

@@ -1,6 +1,7 @@
 //! JSON as text: what has to be known of a text that is stored as it was received, without building a value of it.
 //! It must never re-render anything: a number keeps its digits, a member its place; only escaped surrogate pairs are
-//! written out as UTF-8, because BigQuery's `JSON_VALUE` turns each half of an escaped pair into U+FFFD.
+//! written out as UTF-8, because BigQuery's `JSON_VALUE` turns each half of an escaped pair into U+FFFD, and members that
+//! somebody asks to be edited are.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -220,6 +221,188 @@ impl<'a> Walk<'a> {
 /// Half of a pair.
 struct LoneSurrogate;
 
+/// What is done to a member of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Edit {
+    /// It stays to the letter.
+    Keep,
+    /// It goes, with one of the commas beside it.
+    Remove,
+    /// Its value becomes this JSON text; its name stays to the letter.
+    Replace(String),
+}
+
+/// Why an object's members could not be edited. Nothing of the text is in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum EditError {
+    /// A member's name holds half a surrogate pair, so that it cannot be told which member it is.
+    #[error("lone surrogate in a column's name")]
+    UnreadableName,
+    /// The text is no JSON object.
+    #[error("not a JSON object")]
+    NotAnObject,
+}
+
+/// Edits the top-level members of a JSON object in one pass: `edit` is asked about every one, duplicates included, with its
+/// name unescaped and its value as it stands there. All that is not edited stays to the letter, white space included. The
+/// text has to be valid JSON.
+///
+/// # Errors
+/// When a member's name cannot be read, or the text is no object; the caller must then take nothing for edited.
+pub fn edit_members<'a>(text: &'a str, mut edit: impl FnMut(&str, &'a str) -> Edit) -> Result<Cow<'a, str>, EditError> {
+    let mut members = Members::of(text)?;
+    let mut written = String::new();
+    // Everything before is in `written`, unless it was removed.
+    let mut copied_to = 0_usize;
+    let mut is_edited = false;
+    // The end of the member before; what stands between it and a removed one goes with that one.
+    let mut previous_end = None;
+    let mut is_first_kept_to_come = true;
+    while let Some(member) = members.next_member()? {
+        if is_edited && is_first_kept_to_come {
+            // What was removed before took no comma with it: this one follows the brace.
+            copied_to = member.start;
+        }
+        let value = text.get(member.value_start..member.end).ok_or(EditError::NotAnObject)?;
+        match edit(&member.name, value) {
+            Edit::Keep => is_first_kept_to_come = false,
+            Edit::Replace(replacement) => {
+                written.push_str(text.get(copied_to..member.value_start).unwrap_or_default());
+                written.push_str(&replacement);
+                copied_to = member.end;
+                is_edited = true;
+                is_first_kept_to_come = false;
+            }
+            Edit::Remove => {
+                let from = match previous_end {
+                    Some(end) if !is_first_kept_to_come => end,
+                    _ => member.start,
+                };
+                written.push_str(text.get(copied_to..from).unwrap_or_default());
+                copied_to = member.end;
+                is_edited = true;
+            }
+        }
+        previous_end = Some(member.end);
+    }
+    if !is_edited {
+        return Ok(Cow::Borrowed(text));
+    }
+    written.push_str(text.get(copied_to..).unwrap_or_default());
+    Ok(Cow::Owned(written))
+}
+
+/// A member of an object, by its places in the text.
+struct Member<'a> {
+    name: Cow<'a, str>,
+    /// Where its name begins, with the quote.
+    start: usize,
+    value_start: usize,
+    /// Behind its value.
+    end: usize,
+}
+
+/// The top-level members of an object, one after the other.
+struct Members<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Members<'a> {
+    fn of(text: &'a str) -> Result<Self, EditError> {
+        let mut members = Self { text, at: 0 };
+        members.skip_white_space();
+        members.take(b'{')?;
+        Ok(members)
+    }
+
+    fn next_member(&mut self) -> Result<Option<Member<'a>>, EditError> {
+        self.skip_white_space();
+        match self.byte() {
+            Some(b'}') => return Ok(None),
+            Some(b',') => {
+                self.at = self.at.saturating_add(1);
+                self.skip_white_space();
+            }
+            _ => {}
+        }
+        let start = self.at;
+        self.skip_string()?;
+        let quoted = self.text.get(start..self.at).ok_or(EditError::NotAnObject)?;
+        let name = unquoted(quoted).ok_or(EditError::UnreadableName)?;
+        self.skip_white_space();
+        self.take(b':')?;
+        self.skip_white_space();
+        let value_start = self.at;
+        self.skip_value()?;
+        Ok(Some(Member { name, start, value_start, end: self.at }))
+    }
+
+    fn byte(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn take(&mut self, wanted: u8) -> Result<(), EditError> {
+        if self.byte() != Some(wanted) {
+            return Err(EditError::NotAnObject);
+        }
+        self.at = self.at.saturating_add(1);
+        Ok(())
+    }
+
+    fn skip_white_space(&mut self) {
+        while self.byte().is_some_and(|byte| byte.is_ascii_whitespace()) {
+            self.at = self.at.saturating_add(1);
+        }
+    }
+
+    /// From the opening quote to behind the closing one.
+    fn skip_string(&mut self) -> Result<(), EditError> {
+        self.take(b'"')?;
+        let mut bytes = self.text.get(self.at..).unwrap_or_default().bytes();
+        let length = bytes.len();
+        skip_string(&mut bytes);
+        self.at = self.at.saturating_add(length.saturating_sub(bytes.len()));
+        Ok(())
+    }
+
+    fn skip_value(&mut self) -> Result<(), EditError> {
+        let start = self.at;
+        let mut depth = 0_usize;
+        while let Some(byte) = self.byte() {
+            match byte {
+                b'"' => {
+                    self.skip_string()?;
+                    if depth == 0 {
+                        return Ok(());
+                    }
+                    continue;
+                }
+                b'{' | b'[' => depth = depth.saturating_add(1),
+                b'}' | b']' if depth > 0 => {
+                    depth = depth.saturating_sub(1);
+                    if depth == 0 {
+                        self.at = self.at.saturating_add(1);
+                        return Ok(());
+                    }
+                }
+                b',' | b'}' if depth == 0 => break,
+                byte if depth == 0 && byte.is_ascii_whitespace() => break,
+                _ => {}
+            }
+            self.at = self.at.saturating_add(1);
+        }
+        if self.at == start { Err(EditError::NotAnObject) } else { Ok(()) }
+    }
+}
+
+/// The text of a JSON string with its quotes, borrowed when it has no escapes; None when UTF-8 cannot hold it.
+pub(crate) fn unquoted(quoted: &str) -> Option<Cow<'_, str>> {
+    let inner = quoted.strip_prefix('"')?.strip_suffix('"')?;
+    let is_escaped = memchr::memchr(b'\\', inner.as_bytes()).is_some();
+    if is_escaped { serde_json::from_str(quoted).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inner)) }
+}
+
 /// Why a text is not JSON, without a word of the text: `serde_json`'s own message can quote what it read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JsonFault {
@@ -245,9 +428,7 @@ impl fmt::Display for JsonFault {
 
 /// The text of a JSON string, borrowed when it has no escapes; None when the value is no string, or none that UTF-8 can hold.
 pub(crate) fn string_value(raw: &RawValue) -> Option<Cow<'_, str>> {
-    let inner = raw.get().strip_prefix('"')?.strip_suffix('"')?;
-    let is_escaped = memchr::memchr(b'\\', inner.as_bytes()).is_some();
-    if is_escaped { serde_json::from_str(raw.get()).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inner)) }
+    unquoted(raw.get())
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use tower::util::MapRequestLayer;
 
 use crate::bigquery;
 use crate::config::Config;
+use crate::mask::masker::NoMaskKey;
 use crate::secrets::SecretError;
 use crate::telemetry;
 
@@ -110,6 +111,12 @@ impl From<bigquery::Error> for InvocationError {
 impl From<SecretError> for InvocationError {
     fn from(error: SecretError) -> Self {
         Self::new(error.error_type(), error.to_string())
+    }
+}
+
+impl From<NoMaskKey> for InvocationError {
+    fn from(error: NoMaskKey) -> Self {
+        Self::new("Configuration", error.to_string())
     }
 }
 

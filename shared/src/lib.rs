@@ -1,5 +1,5 @@
 //! What Strait's functions stand on, in the order in which a change passes through it:
-//! [`kafka`] and [`dms`] decode it, [`position`] orders it, [`log`] appends it, [`merge`] applies it.
+//! [`kafka`] and [`dms`] decode it, [`mask`] takes out what must not leave AWS, [`position`] orders it, [`log`] appends it, [`merge`] applies it.
 //! [`bigquery`] is the only module that talks to Google, [`secrets`] the only one that talks to AWS.
 
 pub mod bigquery;
@@ -10,6 +10,7 @@ pub mod json_text;
 pub mod kafka;
 pub mod lambda;
 pub mod log;
+pub mod mask;
 pub mod merge;
 pub mod names;
 pub mod position;

@@ -9,6 +9,10 @@ use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 
+use crate::config::Config;
+use crate::lambda::InvocationError;
+use crate::mask::MaskKey;
+
 /// A cold start has ten seconds; Secrets Manager answers in well under one.
 const TIMEOUT: Duration = Duration::from_secs(8);
 
@@ -84,6 +88,22 @@ async fn fetch_with(loader: ConfigLoader, id: &str) -> Result<String, SecretErro
         }
         Err(error) => Err(SecretError::Unreachable { id: id.to_owned(), source: Box::new(error) }),
     }
+}
+
+/// The key of hashed columns, if one is hashed.
+///
+/// # Errors
+/// When the secret cannot be read or is no key; the text names the variable, and never the key.
+pub async fn mask_key(config: &Config) -> Result<Option<MaskKey>, InvocationError> {
+    const VARIABLE: &str = "STRAIT_MASK_KEY_SECRET";
+    let Some(id) = config.mask_key_secret.as_deref().filter(|_| config.mask.need_key()) else {
+        return Ok(None);
+    };
+    let text =
+        fetch(id).await.map_err(|error| InvocationError::new(error.error_type(), format!("{VARIABLE}: {error}")))?;
+    let key = MaskKey::from_secret(&text)
+        .map_err(|error| InvocationError::new("MaskKey", format!("{VARIABLE}: the secret {id} {error}")))?;
+    Ok(Some(key))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What the end-to-end tests stand on: [`history`] writes what DMS would send, [`pipeline`] runs the built functions on it against an
-//! embedded BigQuery, [`case`] plays a whole case of a history with every redelivery. Nothing here may compute an expected row: those
-//! are written by hand in the tests.
+//! embedded BigQuery, [`secrets_manager`] gives them secrets, [`case`] plays a whole case of a history with every redelivery. Nothing here
+//! may compute an expected row: those are written by hand in the tests.
 //!
 //! One embedded BigQuery serves all tests of a binary; each test has datasets and function processes of its own, so that tests run
 //! side by side. This is made for `cargo test`: a runner that gives each test a process of its own starts an embedded BigQuery for
@@ -20,6 +20,7 @@ pub mod history;
 pub mod pipeline;
 pub mod programs;
 pub mod schedules;
+pub mod secrets_manager;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};

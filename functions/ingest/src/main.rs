@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use strait::bigquery::connect::connect;
 use strait::ingest::IngestHandler;
 use strait::lambda::InvocationError;
+use strait::secrets::mask_key;
 use strait::{lambda, telemetry};
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -32,6 +33,6 @@ async fn serve() -> anyhow::Result<ExitCode> {
 /// The handler, or what keeps the function from starting.
 async fn set_up() -> Result<IngestHandler, InvocationError> {
     let config = lambda::read_config()?;
-    let connections = connect(&config).await?;
-    Ok(IngestHandler::new(&config, connections))
+    let (connections, mask_key) = tokio::join!(connect(&config), mask_key(&config));
+    Ok(IngestHandler::new(&config, connections?, mask_key?)?)
 }

@@ -3,6 +3,7 @@
 //! A credential that is refused is asked for once more, read anew: a secret is rotated while a process lives for hours.
 //! No token and no part of a credential may reach a log line or an error text.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -23,7 +24,7 @@ pub trait TokenSource: Send + Sync {
     /// `Credentials` when none can be obtained, `Unreachable` when the token service cannot be reached.
     async fn token(&self) -> Result<Option<String>, Error>;
 
-    /// Forgets the token at hand, because BigQuery refused it; the next call fetches one.
+    /// Forgets the token at hand, because BigQuery refused it; the next call fetches one, with the credential read anew.
     fn invalidate(&self);
 }
 
@@ -56,11 +57,13 @@ const FEDERATED_SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 /// A way to obtain one new token, with the length of its life.
 #[async_trait]
 trait FetchToken: Send + Sync {
-    async fn fetch(&self) -> Result<(String, Duration), Error>;
+    /// `is_after_refusal`: BigQuery has refused a token since the last one was obtained.
+    async fn fetch(&self, is_after_refusal: bool) -> Result<(String, Duration), Error>;
 }
 
 struct CachedToken {
     token: String,
+    obtained: SystemTime,
     expires: SystemTime,
 }
 
@@ -69,18 +72,31 @@ struct TokenCache<F> {
     fetch: F,
     clock: fn() -> SystemTime,
     cached: Mutex<Option<CachedToken>>,
+    is_refused: AtomicBool,
     /// Callers that find no token wait for the one fetch that is under way.
     fetching: tokio::sync::Mutex<()>,
 }
 
 impl<F: FetchToken> TokenCache<F> {
+    fn new(fetch: F, clock: fn() -> SystemTime) -> Self {
+        Self {
+            fetch,
+            clock,
+            cached: Mutex::new(None),
+            is_refused: AtomicBool::new(false),
+            fetching: tokio::sync::Mutex::new(()),
+        }
+    }
+
     fn cached(&self) -> MutexGuard<'_, Option<CachedToken>> {
         self.cached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn valid(&self) -> Option<String> {
         let now = (self.clock)();
-        self.cached().as_ref().filter(|cached| now + MARGIN < cached.expires).map(|cached| cached.token.clone())
+        // By a clock that was set back a token would seem to live for longer than it does.
+        let is_valid = |cached: &&CachedToken| cached.obtained <= now && now + MARGIN < cached.expires;
+        self.cached().as_ref().filter(is_valid).map(|cached| cached.token.clone())
     }
 
     async fn token(&self) -> Result<Option<String>, Error> {
@@ -93,12 +109,14 @@ impl<F: FetchToken> TokenCache<F> {
         }
         // Counted from before the fetch: the token is not younger than that.
         let asked = (self.clock)();
-        let (token, lifetime) = self.fetch.fetch().await?;
-        *self.cached() = Some(CachedToken { token: token.clone(), expires: asked + lifetime });
+        let (token, lifetime) = self.fetch.fetch(self.is_refused.load(Ordering::SeqCst)).await?;
+        self.is_refused.store(false, Ordering::SeqCst);
+        *self.cached() = Some(CachedToken { token: token.clone(), obtained: asked, expires: asked + lifetime });
         Ok(Some(token))
     }
 
     fn invalidate(&self) {
+        self.is_refused.store(true, Ordering::SeqCst);
         *self.cached() = None;
     }
 }
@@ -131,18 +149,22 @@ struct GoogleFetch {
 
 #[async_trait]
 impl FetchToken for GoogleFetch {
-    async fn fetch(&self) -> Result<(String, Duration), Error> {
-        let credential = self.credential().clone();
-        match credential.fetch().await {
+    async fn fetch(&self, is_after_refusal: bool) -> Result<(String, Duration), Error> {
+        let mut credential = self.credential().clone();
+        // A service account's token is signed here, with any key: that the key was rotated only BigQuery says.
+        let newer = if is_after_refusal { self.read_anew().await? } else { None };
+        let is_newest = newer.is_some();
+        credential = newer.unwrap_or(credential);
+        let token = match credential.fetch().await {
             // Rotated, perhaps. The library also calls it a refusal when an answer breaks off or is a proxy's page.
-            Err(error) if error.kind() == ErrorKind::Credentials => {
-                let credential = self.read_anew().await?.unwrap_or(credential);
-                let token = credential.fetch().await?;
-                *self.credential() = credential;
-                Ok(token)
+            Err(error) if error.kind() == ErrorKind::Credentials && !is_newest => {
+                credential = self.read_anew().await?.unwrap_or(credential);
+                credential.fetch().await?
             }
-            other => other,
-        }
+            other => other?,
+        };
+        *self.credential() = credential;
+        Ok(token)
     }
 }
 
@@ -202,8 +224,14 @@ impl Credential {
             Ok(Err(error)) if error.is_transient() => {
                 Err(Error::new(ErrorKind::Unreachable, "token", "Google's token service"))
             }
-            Ok(Err(_)) => Err(Error::new(ErrorKind::Credentials, "token", "Google's token service")
-                .with_detail("it refused the credential")),
+            Ok(Err(_)) => Err(match self.credential_type {
+                CredentialType::ServiceAccount => Error::new(ErrorKind::Credentials, "token", "the credential JSON")
+                    .with_detail("its private key cannot be read"),
+                CredentialType::ExternalAccount => {
+                    Error::new(ErrorKind::Credentials, "token", "Google's token service")
+                        .with_detail("it refused the credential")
+                }
+            }),
             Err(_) => Err(Error::new(ErrorKind::Timeout, "token", "Google's token service")),
         }
     }
@@ -234,14 +262,19 @@ impl GoogleCredentials {
 
     fn new(json: &str, store: Option<Box<dyn CredentialStore>>) -> Result<Self, Error> {
         let credential = Mutex::new(Credential::from_json(json)?);
-        Ok(Self {
-            cache: TokenCache {
-                fetch: GoogleFetch { credential, store },
-                clock: SystemTime::now,
-                cached: Mutex::new(None),
-                fetching: tokio::sync::Mutex::new(()),
-            },
-        })
+        Ok(Self { cache: TokenCache::new(GoogleFetch { credential, store }, SystemTime::now) })
+    }
+
+    /// What can be told of the credential without calling anybody: of a service account's whether its key can sign.
+    ///
+    /// # Errors
+    /// `Credentials`.
+    pub async fn check(&self) -> Result<(), Error> {
+        let credential_type = self.cache.fetch.credential().credential_type;
+        match credential_type {
+            CredentialType::ServiceAccount => self.cache.token().await.map(|_| ()),
+            CredentialType::ExternalAccount => Ok(()),
+        }
     }
 }
 
@@ -291,7 +324,7 @@ impl Authenticator for RestAuthenticator {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)] // A test may fail by panicking.
 mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::atomic::AtomicU64;
 
     use axum::http::StatusCode;
 
@@ -307,7 +340,7 @@ mod tests {
 
     #[async_trait]
     impl FetchToken for Counting {
-        async fn fetch(&self) -> Result<(String, Duration), Error> {
+        async fn fetch(&self, _: bool) -> Result<(String, Duration), Error> {
             Ok((format!("token {}", self.0.fetch_add(1, Ordering::SeqCst)), DEFAULT_LIFETIME))
         }
     }
@@ -315,12 +348,7 @@ mod tests {
     #[tokio::test]
     async fn a_token_is_kept_until_shortly_before_its_end_by_the_wall_clock() {
         SECONDS.store(1_000_000, Ordering::SeqCst);
-        let cache = TokenCache {
-            fetch: Counting(AtomicU64::new(0)),
-            clock,
-            cached: Mutex::new(None),
-            fetching: tokio::sync::Mutex::new(()),
-        };
+        let cache = TokenCache::new(Counting(AtomicU64::new(0)), clock);
         assert_eq!(cache.token().await.unwrap().unwrap(), "token 0");
         SECONDS.store(1_003_299, Ordering::SeqCst);
         assert_eq!(cache.token().await.unwrap().unwrap(), "token 0");
@@ -329,6 +357,91 @@ mod tests {
         assert_eq!(cache.token().await.unwrap().unwrap(), "token 1");
         cache.invalidate();
         assert_eq!(cache.token().await.unwrap().unwrap(), "token 2");
+        // The clock jumps an hour ahead, and back again.
+        SECONDS.store(1_006_900, Ordering::SeqCst);
+        assert_eq!(cache.token().await.unwrap().unwrap(), "token 3");
+        SECONDS.store(1_003_300, Ordering::SeqCst);
+        assert_eq!(cache.token().await.unwrap().unwrap(), "token 4");
+        SECONDS.store(1_003_301, Ordering::SeqCst);
+        assert_eq!(cache.token().await.unwrap().unwrap(), "token 4");
+    }
+
+    /// A new RSA key as Google's JSON has it, by openssl; its public half.
+    fn service_account(key_id: &str) -> (String, Vec<u8>) {
+        let openssl = |arguments: &[&str], input: &[u8]| {
+            use std::io::Write as _;
+            let mut child = std::process::Command::new("openssl")
+                .args(arguments)
+                .stdin(std::process::Stdio::piped())
+                .stdout(std::process::Stdio::piped())
+                .stderr(std::process::Stdio::null())
+                .spawn()
+                .unwrap();
+            child.stdin.take().unwrap().write_all(input).unwrap();
+            child.wait_with_output().unwrap().stdout
+        };
+        let private = openssl(&["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"], b"");
+        let public = openssl(&["rsa", "-RSAPublicKey_out", "-outform", "DER"], &private);
+        let json = serde_json::json!({
+            "type": "service_account", "client_email": "strait@demo.iam.gserviceaccount.com", "project_id": "demo",
+            "private_key_id": key_id, "private_key": String::from_utf8(private).unwrap(),
+        });
+        (json.to_string(), public)
+    }
+
+    /// Whether a token is a JWT that this key has signed, as Google would look at it.
+    fn is_signed_by(token: &str, public: &[u8]) -> bool {
+        use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
+        let (signed, signature) = token.rsplit_once('.').unwrap();
+        let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).unwrap();
+        let key = ring::signature::UnparsedPublicKey::new(&ring::signature::RSA_PKCS1_2048_8192_SHA256, public);
+        key.verify(signed.as_bytes(), &signature).is_ok()
+    }
+
+    struct Store(Arc<Mutex<Vec<String>>>);
+
+    #[async_trait]
+    impl CredentialStore for Store {
+        async fn read(&self) -> Option<String> {
+            self.0.lock().unwrap().pop()
+        }
+    }
+
+    /// Its token is signed here, so that only BigQuery's refusal tells that the key was rotated.
+    #[tokio::test]
+    async fn a_service_accounts_rotated_key_is_read_again_when_bigquery_refuses_the_token() {
+        crate::lambda::install_tls();
+        let ((old, old_public), (new, new_public)) = (service_account("old"), service_account("new"));
+        let store = Arc::new(Mutex::new(vec![new]));
+        let credentials = GoogleCredentials::from_store(&old, Store(Arc::clone(&store))).unwrap();
+        credentials.check().await.unwrap();
+        let first = credentials.token().await.unwrap().unwrap();
+        assert!(is_signed_by(&first, &old_public) && !is_signed_by(&first, &new_public));
+        assert_eq!(credentials.token().await.unwrap().unwrap(), first);
+        assert_eq!(store.lock().unwrap().len(), 1, "read without a reason");
+        credentials.invalidate();
+        let second = credentials.token().await.unwrap().unwrap();
+        assert!(is_signed_by(&second, &new_public));
+        // The store cannot be read just now: the key at hand goes on.
+        credentials.invalidate();
+        let third = credentials.token().await.unwrap().unwrap();
+        assert!(is_signed_by(&third, &new_public));
+    }
+
+    #[tokio::test]
+    async fn a_key_that_cannot_sign_is_told_at_the_start_without_being_quoted() {
+        crate::lambda::install_tls();
+        let (json, _) = service_account("1");
+        let broken = json.replace("-----BEGIN PRIVATE KEY-----\\n", "-----BEGIN PRIVATE KEY-----\\nPLANTED");
+        assert_ne!(json, broken);
+        let error = GoogleCredentials::from_json(&broken).unwrap().check().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Credentials);
+        let text = format!("{error} {error:?}");
+        assert!(text.contains("private key cannot be read") && !text.contains("PLANTED"), "{text}");
+        let lacking = r#"{"type":"service_account","private_key":"PLANTED"}"#;
+        let error = GoogleCredentials::from_json(lacking).unwrap().check().await.unwrap_err();
+        let text = format!("{error} {error:?}");
+        assert!(text.contains("a field is missing") && !text.contains("PLANTED"), "{text}");
     }
 
     #[test]

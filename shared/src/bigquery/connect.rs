@@ -59,15 +59,26 @@ async fn token_source(config: &Config) -> Result<Arc<dyn TokenSource>, Invocatio
     match &config.credentials {
         CredentialSource::None => Ok(Arc::new(NoToken)),
         CredentialSource::Inline(json) => {
-            Ok(Arc::new(GoogleCredentials::from_json(json).map_err(|error| in_variable(&error, "STRAIT_CREDENTIALS"))?))
+            let variable = "STRAIT_CREDENTIALS";
+            checked(GoogleCredentials::from_json(json), variable).await
         }
         CredentialSource::Secret(id) => {
             let json = secrets::fetch(id).await?;
             let variable = "STRAIT_CREDENTIALS_SECRET";
-            let credentials = GoogleCredentials::from_store(&json, Secret(id.clone()));
-            Ok(Arc::new(credentials.map_err(|error| in_variable(&error, variable))?))
+            checked(GoogleCredentials::from_store(&json, Secret(id.clone())), variable).await
         }
     }
+}
+
+/// What is wrong with a credential on the face of it keeps the function from starting, rather than every invocation from working.
+async fn checked(
+    credentials: Result<GoogleCredentials, Error>,
+    variable: &str,
+) -> Result<Arc<dyn TokenSource>, InvocationError> {
+    let wrong = |error: Error| in_variable(&error, variable);
+    let credentials = credentials.map_err(wrong)?;
+    credentials.check().await.map_err(wrong)?;
+    Ok(Arc::new(credentials))
 }
 
 /// The secret of this id, which may be rotated while the process lives.

@@ -488,6 +488,10 @@ impl RestState {
                     }
                 }
             }
+            ("GET", ["projects", _, "datasets", dataset]) => match self.datasets.contains(*dataset) {
+                true => (200, json!({"datasetReference": {"datasetId": dataset}}).to_string()),
+                false => (404, google_error(404, "notFound", "Not found: Dataset")),
+            },
             ("GET", ["projects", _, "datasets", dataset, "tables", table]) => {
                 match self.tables.get(&format!("{dataset}.{table}")) {
                     Some(table) => (200, table.to_string()),

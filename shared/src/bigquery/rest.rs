@@ -115,7 +115,28 @@ impl BigQuery {
                 self.client.dataset().create(Dataset::new(&self.project, dataset).location(&self.location)).await
             })
             .await;
-        existing_is_fine(result)
+        match existing_is_fine(result) {
+            // Whoever has roles on the datasets alone may not create one: BigQuery says so of one that exists, too.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                if self.dataset_exists(dataset, deadline).await { Ok(Ensured::Existed) } else { Err(error) }
+            }
+            other => other,
+        }
+    }
+
+    /// Whether a dataset can be seen.
+    async fn dataset_exists(&self, dataset: &str, deadline: Instant) -> bool {
+        let path = format!("/datasets/{dataset}");
+        let call = Call {
+            name: "datasets.get",
+            target: dataset,
+            method: Method::GET,
+            path: &path,
+            query: &[],
+            body: None,
+            etag: None,
+        };
+        self.call::<serde::de::IgnoredAny>(deadline, call).await.is_ok()
     }
 
     /// Creates one of Strait's own tables, and its dataset, unless they exist.

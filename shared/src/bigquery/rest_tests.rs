@@ -35,6 +35,18 @@ async fn a_missing_table_is_made_with_its_dataset_and_an_existing_one_left_alone
     assert_eq!(server.tables()["cdc.log"], made);
 }
 
+/// Roles on the two datasets only: BigQuery then refuses to create a dataset, whether it exists or not.
+#[tokio::test]
+async fn a_dataset_that_exists_needs_no_permission_to_create_one() {
+    let denied = || RestFault::google(Method::POST, "/datasets", 403, "accessDenied");
+    let server = FakeRest::start([denied(), denied()]).await;
+    server.add_dataset("replica");
+    let client = client(&server).await;
+    assert_eq!(client.ensure_dataset("replica", far()).await.unwrap(), Ensured::Existed);
+    let error = client.ensure_dataset("other", far()).await.unwrap_err();
+    assert_eq!((error.kind(), error.call()), (ErrorKind::PermissionDenied, "datasets.insert"));
+}
+
 #[tokio::test]
 async fn a_creation_whose_answer_is_lost_is_found_to_have_happened() {
     for fault in [

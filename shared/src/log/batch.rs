@@ -1,6 +1,8 @@
 //! From one Kafka event to rows of the log, and the figures about it. Every record ends in exactly one of four ways: a
 //! row of its own operation, a row of the operation `poison`, or kept out, as DMS's own or as excluded by configuration.
 //! Nothing is dropped without being counted and its offset noted, and no record keeps another one out of the log.
+//! While anything is masked, a record that cannot be decoded is withheld: its row says only which record it is and why, and
+//! its bytes must not be in it.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -11,10 +13,11 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use crate::config::TableFilter;
 use crate::dms::{self, Change, Control, DecodeError, Kind, Message, Metadata, Operation};
-use crate::json_text::{self, Surrogates};
+use crate::json_text::{self, EditError, Surrogates};
 use crate::kafka::{KafkaRecord, MskEvent, Payload};
 use crate::log::kept_out::{KeptOutRange, KeptOutReason};
 use crate::log::row::LogRow;
+use crate::mask::{MaskedImage, Masker};
 use crate::position::Position;
 
 /// The largest value that is put into a row. BigQuery's Storage Write API takes 10 MB a request and so a row; the rest
@@ -73,6 +76,8 @@ pub struct Tally {
     pub excluded: u64,
     /// Of `poison`, those without a value.
     pub tombstones: u64,
+    /// Of `poison`, those whose bytes stay in AWS because they could not be masked.
+    pub withheld: u64,
     /// Of the changes and control records, those that are logged with an error, for the merge to quarantine.
     pub flagged: u64,
     /// Bytes of the values after base64.
@@ -91,21 +96,33 @@ pub struct LogBatch {
     pub rows: Vec<EncodedRow>,
     /// Every other record's offset, those that follow each other as one range.
     pub kept_out: Vec<KeptOutRange>,
+    /// The records whose bytes are not in their rows because they could not be masked: to be given back, so that Lambda
+    /// keeps them in AWS.
+    pub withheld: Vec<ItemIdentity>,
     /// What became of all records.
     pub tally: Tally,
 }
 
 impl LogBatch {
-    /// Decodes every record of an event. `ingested_at` (microseconds since the Unix epoch) is the same for all of them.
+    /// Decodes every record of an event, of a configuration that masks nothing. `ingested_at` (microseconds since the Unix
+    /// epoch) is the same for all of them.
     #[must_use]
     pub fn from_event(event: &MskEvent<'_>, filter: &TableFilter, ingested_at: i64) -> Self {
+        Self::masked(event, filter, None, ingested_at)
+    }
+
+    /// As [`Self::from_event`], with what `masker` masks masked.
+    #[must_use]
+    pub fn masked(event: &MskEvent<'_>, filter: &TableFilter, masker: Option<&mut Masker>, ingested_at: i64) -> Self {
         let mut builder = Builder {
             filter,
+            masker,
             ingested_at,
             topic: Arc::from(""),
             batch: Self {
                 rows: Vec::with_capacity(event.records.len()),
                 kept_out: Vec::new(),
+                withheld: Vec::new(),
                 tally: Tally::default(),
             },
         };
@@ -119,6 +136,7 @@ impl LogBatch {
 
 struct Builder<'f> {
     filter: &'f TableFilter,
+    masker: Option<&'f mut Masker>,
     ingested_at: i64,
     /// The last record's: nearly always the next one's too.
     topic: Arc<str>,
@@ -133,37 +151,37 @@ impl Builder<'_> {
             Payload::Base64(text) => text.as_ref(),
             Payload::Absent => {
                 count(&mut self.batch.tally.tombstones);
-                return self.poison(record, UNKNOWN, None, "the record has no value");
+                return self.poison(record, UNKNOWN, Value::None, "the record has no value");
             }
             Payload::NotText => {
-                return self.poison(record, UNKNOWN, None, "the record's value is not text");
+                return self.poison(record, UNKNOWN, Value::NotKept, "the record's value is not text");
             }
         };
         decoded.clear();
         if !decode_base64(base64, decoded) {
             let reason = "the record's value is not base64";
-            return self.poison(record, UNKNOWN, Some(base64), reason);
+            return self.poison(record, UNKNOWN, Value::Text(base64), reason);
         }
         let tally = &mut self.batch.tally;
         tally.bytes_in = tally.bytes_in.saturating_add(length(decoded));
         if decoded.is_empty() {
-            return self.poison(record, UNKNOWN, Some(""), "the record's value is empty");
+            return self.poison(record, UNKNOWN, Value::Text(""), "the record's value is empty");
         }
         if decoded.len() > MAX_VALUE_BYTES {
             let reason =
                 format!("the record's value has {} bytes, more than a row of BigQuery can hold", decoded.len());
-            return self.poison(record, UNKNOWN, None, &reason);
+            return self.poison(record, UNKNOWN, Value::NotKept, &reason);
         }
         let Ok(text) = std::str::from_utf8(decoded) else {
-            return self.poison(record, UNKNOWN, Some(base64), "not UTF-8");
+            return self.poison(record, UNKNOWN, Value::Text(base64), "not UTF-8");
         };
         match dms::decode_message(text) {
-            Ok(message) => self.message(record, &message),
+            Ok(message) => self.message(record, &message, text),
             Err(DecodeError { kind, table }) => {
                 let table = table.as_ref().map_or(UNKNOWN, |table| (table.schema.as_str(), table.table.as_str()));
                 // A broken record of an excluded table is still of an excluded table: its content must not be logged.
                 if !self.is_kept_out(record, table.0, table.1, None) {
-                    self.poison(record, table, Some(text), &kind.to_string());
+                    self.poison(record, table, Value::Text(text), &kind.to_string());
                 }
             }
         }
@@ -216,18 +234,39 @@ impl Builder<'_> {
         Arc::clone(&self.topic)
     }
 
-    fn message(&mut self, record: &KafkaRecord<'_>, message: &Message<'_>) {
+    fn message(&mut self, record: &KafkaRecord<'_>, message: &Message<'_>, text: &str) {
         let metadata = &message.metadata;
         if self.is_kept_out(record, &metadata.schema, &metadata.table, metadata.emitted_at) {
             return;
         }
-        match &message.kind {
+        let outcome = match &message.kind {
             Kind::Change(change) => self.change(record, metadata, change),
             Kind::Control(control) => self.control(record, metadata, control),
+        };
+        if let Err(error) = outcome {
+            let table = (metadata.schema.as_ref(), metadata.table.as_ref());
+            self.poison(record, table, Value::Text(text), &error.to_string());
         }
     }
 
-    fn change(&mut self, record: &KafkaRecord<'_>, metadata: &Metadata<'_>, change: &Change<'_>) {
+    /// # Errors
+    /// When it cannot be masked; then nothing of it has been taken.
+    fn change(
+        &mut self,
+        record: &KafkaRecord<'_>,
+        metadata: &Metadata<'_>,
+        change: &Change<'_>,
+    ) -> Result<(), EditError> {
+        let masked = match &mut self.masker {
+            Some(masker) => Some(masker.change(&metadata.schema, &metadata.table, change)?),
+            None => None,
+        };
+        let (data, before) = match &masked {
+            Some(masked) => {
+                (Image::masked(&masked.data, ""), masked.before.as_ref().map(|image| Image::masked(image, OF_BEFORE)))
+            }
+            None => (Image::of(change.data, ""), change.before.map(|text| Image::of(text, OF_BEFORE))),
+        };
         let tally = &mut self.batch.tally;
         count(match change.operation {
             Operation::Load => &mut tally.loads,
@@ -237,8 +276,6 @@ impl Builder<'_> {
         });
         tally.newest_committed_at = tally.newest_committed_at.max(metadata.committed_at);
 
-        let data = Image::of(change.data, "");
-        let before = change.before.map(|text| Image::of(text, " of the before-image"));
         let error = data.error.as_deref().or_else(|| before.as_ref()?.error.as_deref());
         let position = Position::of_change(metadata, change.operation, record.offset);
         self.row(
@@ -252,11 +289,23 @@ impl Builder<'_> {
                 error,
             },
         );
+        Ok(())
     }
 
-    fn control(&mut self, record: &KafkaRecord<'_>, metadata: &Metadata<'_>, control: &Control<'_>) {
+    /// # Errors
+    /// As [`Self::change`].
+    fn control(
+        &mut self,
+        record: &KafkaRecord<'_>,
+        metadata: &Metadata<'_>,
+        control: &Control<'_>,
+    ) -> Result<(), EditError> {
+        let definition = match (&mut self.masker, control.definition) {
+            (Some(masker), Some(text)) => Some(masker.definition(&metadata.schema, &metadata.table, text)?),
+            (_, definition) => definition.map(Cow::Borrowed),
+        };
+        let definition = definition.as_deref().map(Image::of_control);
         count(&mut self.batch.tally.controls);
-        let definition = control.definition.map(Image::of_control);
         let position = Position::of_control(metadata, record.offset);
         self.row(
             record,
@@ -269,6 +318,7 @@ impl Builder<'_> {
                 error: definition.as_ref().and_then(|image| image.error.as_deref()),
             },
         );
+        Ok(())
     }
 
     fn row(&mut self, record: &KafkaRecord<'_>, metadata: &Metadata<'_>, content: Content<'_>) {
@@ -302,10 +352,23 @@ impl Builder<'_> {
         &mut self,
         record: &KafkaRecord<'_>,
         (source_schema, source_table): (&str, &str),
-        data: Option<&str>,
+        value: Value<'_>,
         reason: &str,
     ) {
         count(&mut self.batch.tally.poison);
+        // What could not be read may hold what has to be masked, whatever table it is of.
+        let is_withheld = self.masker.is_some() && !matches!(value, Value::None | Value::Text(""));
+        let withheld = format!("{reason}; its bytes stay in AWS, because STRAIT_MASK is set");
+        let (data, reason) = match value {
+            _ if is_withheld => (None, withheld.as_str()),
+            Value::Text(text) => (Some(text), reason),
+            Value::None | Value::NotKept => (None, reason),
+        };
+        if is_withheld {
+            count(&mut self.batch.tally.withheld);
+            let item = ItemIdentity { group: Arc::clone(&record.group), offset: record.offset };
+            self.batch.withheld.push(item);
+        }
         let fits = data.is_none_or(|data| data.len() <= MAX_VALUE_BYTES);
         let reason = if fits { Cow::Borrowed(reason) } else { Cow::Owned(format!("{reason}; too large to be kept")) };
         self.push(
@@ -357,6 +420,20 @@ fn decode_base64(text: &str, decoded: &mut Vec<u8>) -> bool {
 /// Schema and table of a record that does not say.
 const UNKNOWN: (&str, &str) = ("", "");
 
+/// Which image an error is about.
+const OF_BEFORE: &str = " of the before-image";
+
+/// The value of a record that could not be decoded.
+#[derive(Clone, Copy)]
+enum Value<'a> {
+    /// There is none.
+    None,
+    /// As text, or as base64.
+    Text(&'a str),
+    /// There is one that no row can hold.
+    NotKept,
+}
+
 /// What a record says, as far as the row differs by the kind of record.
 struct Content<'a> {
     operation: &'a str,
@@ -386,6 +463,15 @@ impl<'a> Image<'a> {
                 }),
             },
         }
+    }
+
+    /// One that was masked.
+    fn masked(image: &'a MaskedImage<'_>, of_what: &str) -> Self {
+        let mut this = Self::of(&image.text, of_what);
+        if let Some(column) = &image.unhashed {
+            this.error = Some(format!("lone surrogate in column \"{column}\"{of_what}"));
+        }
+        this
     }
 
     /// Its members are no columns.

@@ -134,6 +134,7 @@ fn every_record_is_counted_once() {
             dms_own: 2,
             excluded: 4,
             tombstones: 0,
+            withheld: 0,
             flagged: 0,
             bytes_in: u64::try_from(bytes_in).unwrap(),
             bytes_out: u64::try_from(bytes_out).unwrap(),
@@ -346,4 +347,87 @@ proptest! {
             prop_assert!(kept.as_bytes() == value || &decoded == value);
         }
     }
+}
+
+const MASK_KEY: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+fn masked(mask: &str, values: &[String]) -> LogBatch {
+    let key = crate::mask::MaskKey::from_secret(MASK_KEY).unwrap();
+    let mut masker = Masker::new(crate::mask::MaskRules::parse(mask).unwrap(), Some(key)).unwrap();
+    let event = event_of(values);
+    let event = kafka::decode_event(event.as_bytes()).unwrap();
+    LogBatch::masked(&event, &everything(), Some(&mut masker), INGESTED_AT)
+}
+
+/// Every record of an event in which each value holds the word, in whatever is wrong with it.
+#[test]
+fn no_masked_value_and_no_undecodable_byte_is_in_a_row() {
+    let with_before = |data: &str, before: &str| {
+        change("update", "users", data).replacen(
+            "},\"metadata\"",
+            &format!("}},\"before-image\":{before},\"metadata\""),
+            1,
+        )
+    };
+    let values = [
+        change("load", "users", r#"{"id":1,"email":"PLANTED","card":41119999}"#),
+        change(
+            "insert",
+            "users",
+            r#"{"id":"PLANTED","EMAIL":"PLANTED","c\u0061rd":"PLANTED","note":{"email":"stays"}}"#,
+        ),
+        with_before(
+            r#"{"id":2,"BI_id":"PLANTED","email":{"deep":["PLANTED"]}}"#,
+            r#"{"id":"PLANTED","email":"PLANTED"}"#,
+        ),
+        change("delete", "users", r#"{"id":"PLANTED","email":"PLANTED","email":"PLANTED"}"#),
+        // Half a pair: in a hashed value, in a redacted one, and beside them.
+        change("insert", "users", r#"{"id":"PLANTED\ud83d","email":"PLANTED"}"#),
+        change("insert", "users", r#"{"id":1,"email":"PLANTED\ud83d"}"#),
+        change("insert", "users", r#"{"id":1,"email":"PLANTED","note":"\ud83d"}"#),
+        // A name that cannot be read could be any column's.
+        change("insert", "users", r#"{"id":1,"email\ud83d":"PLANTED"}"#),
+        // What cannot be decoded, of whatever table.
+        change("upsert", "users", r#"{"email":"PLANTED"}"#),
+        change("upsert", "orders", r#"{"email":"PLANTED"}"#),
+        change("insert", "users", &format!(r#"{{"a":{}"PLANTED"{}}}"#, "[".repeat(200), "]".repeat(200))),
+        "PLANTED".to_owned(),
+        format!("{}\u{7f}PLANTED", change("insert", "users", "{}")),
+        String::new(),
+    ];
+    let batch = masked("shop.users.id=hash,shop.users.email=redact,shop.users.card=drop", &values);
+    for row in &batch.rows {
+        let text = String::from_utf8_lossy(&row.bytes);
+        assert!(!text.contains("PLANTED") && !text.contains("41119999") && !text.contains("UExBTlRF"), "{text}");
+    }
+    let rows: Vec<Mirror> = batch.rows.iter().map(row_of).collect();
+    assert_eq!(rows.len(), values.len(), "every record has its row");
+    let hash = |value: &str| crate::mask::MaskKey::from_secret(MASK_KEY).unwrap().hash(value).unwrap();
+    let (one, planted) = (hash("1"), hash("\"PLANTED\""));
+    assert_eq!(rows[0].data.as_deref(), Some(format!(r#"{{"id":"{one}","email":"redacted"}}"#).as_str()));
+    let expected = format!(r#"{{"id":"{planted}","EMAIL":"redacted","note":{{"email":"stays"}}}}"#);
+    assert_eq!(rows[1].data.as_deref(), Some(expected.as_str()));
+    assert_eq!(rows[2].before.as_deref(), Some(format!(r#"{{"id":"{planted}","email":"redacted"}}"#).as_str()));
+    let lone_in_id = "lone surrogate in column \"id\"";
+    let errors: Vec<Option<&str>> = rows[4..7].iter().map(|row| row.error.as_deref()).collect();
+    assert_eq!(errors, [Some(lone_in_id), None, Some("lone surrogate in column \"note\"")]);
+
+    let withheld: Vec<i64> = batch.withheld.iter().map(|item| item.offset).collect();
+    assert_eq!(withheld, [107, 108, 109, 110, 111, 112]);
+    for row in &rows[7..13] {
+        assert_eq!((row.operation.as_deref(), &row.data, &row.before), (Some("poison"), &None, &None));
+        assert!(row.error.as_deref().unwrap().ends_with("its bytes stay in AWS, because STRAIT_MASK is set"));
+    }
+    // Without bytes there are none to be kept.
+    assert_eq!(rows[13].error.as_deref(), Some("the record's value is empty"));
+    assert_eq!((batch.tally.poison, batch.tally.withheld, batch.tally.records), (7, 6, 14));
+    assert_eq!(batch.tally.inserts, 4, "what is withheld is no insert");
+}
+
+#[test]
+fn masks_of_other_tables_change_no_row() {
+    let values =
+        [change("insert", "orders", r#"{"email":"\ud83d\ude00","card": 1.50}"#), change("load", "orders", "{}")];
+    let plain = batch_of(&event_of(&values), &everything());
+    assert_eq!(masked("shop.users.email=hash,other.orders.card=drop", &values), plain);
 }

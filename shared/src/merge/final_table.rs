@@ -3,6 +3,7 @@
 
 use crate::bigquery::table_resource::{Clustering, Field, PrimaryKey, Table, TableConstraints};
 use crate::config::Deletes;
+use crate::mask::MaskRules;
 use crate::names::{self, NameError, SourceTable, TableName, quote_column};
 
 use super::definition::{SourceColumn, SourceDefinition};
@@ -159,6 +160,34 @@ pub enum FinalTableProblem {
         /// The column.
         column: String,
     },
+    /// Rows cannot be told apart by what a mask leaves of a key column.
+    #[error(
+        "STRAIT_MASK has {action} for the key column {column} of {final_table}, after which its rows cannot be told apart; use hash"
+    )]
+    MaskedKey {
+        /// The final table.
+        final_table: TableName,
+        /// The column's name in the source.
+        column: String,
+        /// What the mask does.
+        action: &'static str,
+    },
+    /// A column cannot hold what a mask makes of its values.
+    #[error(
+        "STRAIT_MASK has {action} for column {column} of {final_table}, whose type {column_type} cannot hold what that makes of \
+         a value: the table is from before the mask. Reload it in DMS, after which it is altered if Strait made it, or create it \
+         anew with a STRING"
+    )]
+    MaskedType {
+        /// The final table.
+        final_table: TableName,
+        /// The column.
+        column: String,
+        /// What the mask does.
+        action: &'static str,
+        /// The column's type.
+        column_type: String,
+    },
     /// It would be one of Strait's own tables.
     #[error(
         "{final_table} is one of Strait's own tables; set STRAIT_FINAL_TABLE so that no source table is named like it"
@@ -289,6 +318,25 @@ impl FinalTable {
         Ok(table)
     }
 
+    /// Whether its columns can hold what the masks make of the source's values, and its rows still be told apart.
+    pub fn check_masks(&self, source: &SourceTable, masks: &MaskRules) -> Result<(), FinalTableProblem> {
+        check_masked_key(&self.name, source, self.key().map(|column| column.member.as_str()), masks)?;
+        for column in &self.columns {
+            let Some(action) = masks.action(&source.schema, &source.table, &column.member) else {
+                continue;
+            };
+            if !column.column_type.holds_masked(action) {
+                return Err(FinalTableProblem::MaskedType {
+                    final_table: self.name.clone(),
+                    column: column.name.clone(),
+                    action: action.as_str(),
+                    column_type: column.column_type.sql(),
+                });
+            }
+        }
+        Ok(())
+    }
+
     /// Takes the source's columns that the table lacks, after those that it has: theirs are the names that stay.
     fn take_added_columns(&mut self, definition: &SourceDefinition) {
         let has = |member: &str| self.columns.iter().any(|column| column.member == member);
@@ -328,6 +376,26 @@ impl FinalTable {
     pub fn key(&self) -> impl Iterator<Item = &FinalColumn> {
         self.columns.iter().filter(|column| column.is_key)
     }
+}
+
+/// A key column may be hashed, for equal values stay equal, and nothing else.
+pub fn check_masked_key<'k>(
+    final_table: &TableName,
+    source: &SourceTable,
+    key: impl IntoIterator<Item = &'k str>,
+    masks: &MaskRules,
+) -> Result<(), FinalTableProblem> {
+    for column in key {
+        let action = masks.action(&source.schema, &source.table, column);
+        if let Some(action) = action.filter(|action| !action.keeps_values_apart()) {
+            return Err(FinalTableProblem::MaskedKey {
+                final_table: final_table.clone(),
+                column: column.to_owned(),
+                action: action.as_str(),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// The table by which a final table is created from the source's definition, and the source columns whose type is not

@@ -14,7 +14,9 @@ use super::answer::{Asked, Word};
 use super::coverage::REACH_BACK_US;
 use super::definition::{ControlRecord, SourceDefinition, SourceHistory};
 use super::epoch::Epochs;
-use super::final_table::{FinalTable, FinalTableProblem, is_made_by_strait, is_self_describing, member_of, new_table};
+use super::final_table::{
+    FinalTable, FinalTableProblem, check_masked_key, is_made_by_strait, is_self_describing, member_of, new_table,
+};
 use super::ledger::{LedgerState, Outcome};
 use super::offsets;
 use super::run::{Run, TABLES_AT_ONCE, TableError, describe};
@@ -271,6 +273,7 @@ impl Run<'_> {
         let config = &self.handler.config;
         let bigquery = &self.handler.bigquery;
         let name = config.final_table.name_of(source);
+        check_masked_key(&name, source, definition.primary_key.iter().map(String::as_str), &config.mask)?;
         let (table, unknown) = new_table(&config.project, &name, source, definition, config.deletes)?;
         if !unknown.is_empty() {
             tracing::warn!(table = %source, columns = unknown.join(", "), "types that are not known become STRING");
@@ -489,6 +492,7 @@ impl Run<'_> {
         let config = &self.handler.config;
         let name = config.final_table.name_of(source);
         let table = FinalTable::existing(name, source, table, definition, config.deletes)?;
+        table.check_masks(source, &config.mask)?;
         if !table.missing_columns.is_empty() {
             let sql = statement::add_columns(&config.project, &table.name, &table.missing_columns)?;
             self.run_alter(source, &sql).await?;

@@ -145,7 +145,7 @@ impl Stage {
         .into();
         variables.extend(own.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let config = Config::from_vars(variables).unwrap();
-        let ingest = IngestHandler::new(&config, connect(&config).await.unwrap());
+        let ingest = IngestHandler::new(&config, connect(&config).await.unwrap(), None).unwrap();
         let connections = connect(&config).await.unwrap();
         let merge = MergeHandler::new(config, connections);
         let functions = Functions::InProcess { ingest: Box::new(ingest), merge: Box::new(merge) };

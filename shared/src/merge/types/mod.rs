@@ -9,6 +9,7 @@ mod zone;
 pub use zone::Zone;
 
 use crate::bigquery::table_resource::Field;
+use crate::mask::MaskAction;
 use crate::names::string_literal;
 
 use super::definition::SourceColumn;
@@ -141,6 +142,17 @@ impl ColumnType {
     /// Whether rows can be told apart by it: BigQuery groups by neither FLOAT64 nor JSON.
     pub fn can_be_key(self) -> bool {
         !matches!(self, Self::Float64 | Self::Json)
+    }
+
+    /// Whether it can hold what a mask makes of a value: 64 hexadecimal digits, which are 32 bytes, or a word.
+    pub const fn holds_masked(self, action: MaskAction) -> bool {
+        match (action, self) {
+            (MaskAction::Drop, _) | (_, Self::String) | (MaskAction::Hash, Self::Bytes) => true,
+            (MaskAction::Hash, Self::StringUpTo(most)) => most >= 64,
+            (MaskAction::Hash, Self::BytesUpTo(most)) => most >= 32,
+            (MaskAction::Redact, Self::StringUpTo(most)) => most >= 8,
+            _ => false,
+        }
     }
 
     /// The type of a column as BigQuery's REST API describes it; `None` for one that a merge cannot write.
@@ -282,6 +294,29 @@ mod tests {
         }
         let unknown = Field { description: Some("strait_zone=Berlin'".into()), ..ColumnType::Timestamp.field("c") };
         assert_eq!(ColumnType::from_field(&unknown), None);
+    }
+
+    #[test]
+    fn a_masked_value_fits_a_text_that_is_long_enough() {
+        use ColumnType::{Bytes, BytesUpTo, Date, Int64, Json, String, StringUpTo};
+        let holding = |action: MaskAction| {
+            let all = [
+                String,
+                StringUpTo(64),
+                StringUpTo(63),
+                StringUpTo(7),
+                Bytes,
+                BytesUpTo(32),
+                BytesUpTo(31),
+                Int64,
+                Date,
+                Json,
+            ];
+            all.into_iter().filter(|column_type| column_type.holds_masked(action)).collect::<Vec<_>>()
+        };
+        assert_eq!(holding(MaskAction::Hash), [String, StringUpTo(64), Bytes, BytesUpTo(32)]);
+        assert_eq!(holding(MaskAction::Redact), [String, StringUpTo(64), StringUpTo(63)]);
+        assert_eq!(holding(MaskAction::Drop).len(), 10);
     }
 
     #[test]
