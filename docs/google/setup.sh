@@ -6,7 +6,7 @@
 #   ./setup.sh PROJECT LOCATION ROLE_ARN [ROLE_ARN…]     set up; LOCATION as STRAIT_LOCATION: US, EU, europe-west3
 #   ./setup.sh --remove PROJECT                          remove all but the datasets and what is in them
 #
-# ROLE_ARN is an IAM role's, as `sam deploy` prints it: arn:aws:iam::123456789012:role/strait-IngestRole-1A2B3C
+# ROLE_ARN is an IAM role's, as `sam deploy` prints it: arn:aws:iam::123456789012:role/strait-ingest
 # Names other than the defaults, by environment: POOL, PROVIDER, ACCOUNT, LOG_DATASET, REPLICA_DATASET.
 set -euo pipefail
 
