@@ -8,7 +8,7 @@
 //!   delivered is the longest such beginning.
 //! - A row that the source never lost does not vanish again.
 //! - Of a row of which a record is in quarantine, because the log no longer says what became of it, nothing is guessed: it is as it should be,
-//!   or not there.
+//!   or not there, or marked as deleted.
 //! - After a reload and the changes behind it, all of the table equals the source.
 
 use std::collections::BTreeSet;
@@ -111,7 +111,7 @@ impl<'h> Oracle<'h> {
             && let Some(expected) = self.expected(key)
         {
             let (expected, was_there) = expected;
-            if row.is_none() && !marked && self.unsure.contains(&key) {
+            if row.is_none() && self.unsure.contains(&key) {
                 return Ok(());
             }
             if row != expected {
