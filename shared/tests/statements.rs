@@ -154,7 +154,7 @@ fn steps() -> Vec<(&'static str, Step)> {
     let description = strait::names::column_description("it's", &[column("a.b")], None);
     vec![
         ("describe", Step::Describe { column: column("at"), description: description.clone() }),
-        ("rename", Step::Rename { column: column("at"), to: column("select2") }),
+        ("rename", Step::Rename { column: column("at"), to: column("select2"), description: None }),
         ("drop", Step::Drop { column: column("at") }),
         ("widen", Step::Widen { column: column("line"), to: ColumnType::Float64 }),
         ("add", Step::Add { columns: vec![added("added", ColumnType::Date), added("more", ColumnType::String)] }),

@@ -499,7 +499,7 @@ mod tests {
             assert!(matches!(read, Err(DefinitionError::Malformed(_))), "{control}: {read:?}");
         }
         let control = r#"{"table-def":{"columns":{"id":{"type":"INT64"}}},"old-table-def":[{"a":{"type":"INT8"}},[]]}"#;
-        let record = ControlRecord::new(0, ("t".to_owned(), 0, 0), "rename-column", control).unwrap();
-        assert!(record.before.is_none());
+        let history = history_of(&[("rename-column", control)]);
+        assert_eq!((history.earlier().len(), history.renames()), (0, &[][..]));
     }
 }

@@ -218,12 +218,12 @@ pub fn query(project: &str, fold: &TableName, table: &FinalTable) -> Result<Opti
         return Ok(None);
     };
     let fold = fold.quoted(project)?;
-    let mut same_key = Vec::new();
+    let (mut same_key, mut key) = (Vec::new(), Vec::new());
     for (place, column) in table.columns.iter().enumerate().filter(|(_, column)| column.is_key) {
         let name = quote_column(&column.name)?;
         same_key.push(format!("`_strait_old`.{name} = `_strait_new`.{}", value_column(place)));
+        key.push(name);
     }
-    same_key.extend(table.partition_filter(Some("`_strait_old`"))?);
     let value = table.columns.iter().position(|column| by.is_by(&column.name)).map(value_column);
     let new = value.map_or_else(String::new, |value| {
         format!("\nUNION ALL\nSELECT {value} FROM {fold} WHERE `flaw_reason` IS NULL")
@@ -231,13 +231,15 @@ pub fn query(project: &str, fold: &TableName, table: &FinalTable) -> Result<Opti
     Ok(Some(format!(
         "SELECT DISTINCT {begin} AS `begin`\n\
          FROM (\n\
-         SELECT `_strait_old`.{column} AS `value`\n\
-         FROM {target} `_strait_old` JOIN (SELECT * FROM {fold} WHERE `flaw_reason` IS NULL) `_strait_new`\n\
-         ON {on}{new}\n\
+         SELECT `_strait_old`.`_strait_value` AS `value`\n\
+         FROM (SELECT {key}, {column} AS `_strait_value` FROM {target}{filter}) `_strait_old`\n\
+         JOIN (SELECT * FROM {fold} WHERE `flaw_reason` IS NULL) `_strait_new` ON {on}{new}\n\
          )",
         begin = by.begin_sql(values, "`value`"),
+        key = key.join(", "),
         column = quote_column(&by.column)?,
         target = table.name.quoted(project)?,
+        filter = table.partition_filter(None)?.map_or_else(String::new, |filter| format!(" WHERE {filter}")),
         on = same_key.join(" AND "),
     )))
 }

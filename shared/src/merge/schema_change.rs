@@ -77,6 +77,8 @@ pub enum Step {
         column: String,
         /// Its new name.
         to: String,
+        /// The description that it has. Google does not say that it keeps it.
+        description: Option<String>,
     },
     /// Drops a column.
     Drop {
@@ -158,7 +160,7 @@ impl Step {
     pub fn in_short(&self) -> String {
         match self {
             Self::Describe { column, .. } => format!("describe {column}"),
-            Self::Rename { column, to } => format!("rename {column} to {to}"),
+            Self::Rename { column, to, .. } => format!("rename {column} to {to}"),
             Self::Drop { column } => format!("drop {column}"),
             Self::Widen { column, to } => format!("make {column} {}", to.sql()),
             Self::Add { columns } => {
@@ -206,8 +208,12 @@ impl Step {
         let alter = |action: String| vec![format!("ALTER TABLE {target} {action}")];
         Ok(match self {
             Self::Describe { column, description } => vec![describe(&target, column, description)?],
-            Self::Rename { column, to } => {
-                alter(format!("RENAME COLUMN {} TO {}", quote_column(column)?, quote_column(to)?))
+            Self::Rename { column, to, description } => {
+                let mut statements = alter(format!("RENAME COLUMN {} TO {}", quote_column(column)?, quote_column(to)?));
+                if let Some(description) = description {
+                    statements.push(describe(&target, to, description)?);
+                }
+                statements
             }
             Self::Drop { column } => alter(format!("DROP COLUMN IF EXISTS {}", quote_column(column)?)),
             Self::Widen { column, to } => {
@@ -447,7 +453,11 @@ impl Altered<'_> {
                         field.name, self.name, field.name, field.name, wanted, self.name
                     ));
                 } else {
-                    steps.push(Step::Rename { column: field.name.clone(), to: wanted });
+                    steps.push(Step::Rename {
+                        column: field.name.clone(),
+                        to: wanted,
+                        description: field.description.clone(),
+                    });
                 }
             }
         }
@@ -480,7 +490,7 @@ impl Altered<'_> {
         let (mut columns, mut perhaps_renamed) = (Vec::new(), Vec::new());
         for (column, name) in added.into_iter().zip(names) {
             if self.may_be_renamed(column) {
-                perhaps_renamed.push(format!("`{name}` {}", made_type(column).sql()));
+                perhaps_renamed.push((column.name.clone(), made_type(column)));
                 continue;
             }
             let former = self.former_names(&column.name);
@@ -489,27 +499,33 @@ impl Altered<'_> {
             let description = (!is_plain).then(|| names::column_description(&column.name, &former, since_us));
             columns.push(Added { column: name, to: made_type(column), description });
         }
-        if !perhaps_renamed.is_empty() {
+        if let Some((new, _)) = perhaps_renamed.first() {
+            let lacks: Vec<String> =
+                perhaps_renamed.iter().map(|(name, to)| format!("`{name}` {}", to.sql())).collect();
+            let has: Vec<String> = self.left_behind().into_iter().map(|(column, _)| format!("`{column}`")).collect();
+            let (old, member) = self.left_behind().into_iter().next().unwrap_or_default();
             for_a_person.push(format!(
                 "the source renamed a column, and what it was called before cannot be known: the definition from before is no longer in the log, and DMS \
-                 does not say it. {name} lacks {}, and of {} the source has none. For one that was renamed run ALTER TABLE `{name}` RENAME COLUMN … TO …, \
-                 for one that is new ALTER TABLE `{name}` ADD COLUMN …; until then their values wait in the log",
-                perhaps_renamed.join(", "),
-                self.left_behind().join(", "),
+                 does not say it. {name} lacks {}, and of {} the source has none. For one that was renamed run ALTER TABLE `{name}` ALTER COLUMN `{old}` SET \
+                 OPTIONS (description = {}), after which it is renamed by itself and reads records of both shapes; for one that is new ALTER TABLE \
+                 `{name}` ADD COLUMN …; until then their values wait in the log",
+                lacks.join(", "),
+                has.join(", "),
+                string_literal(&names::column_description(new, &[member], None)),
                 name = self.name,
             ));
         }
         if columns.is_empty() { Vec::new() } else { vec![Step::Add { columns }] }
     }
 
-    /// Columns that the source has no more, as far as could be renamed.
-    fn left_behind(&self) -> Vec<String> {
+    /// Columns that the source has no more, as far as could be renamed, with their members.
+    fn left_behind(&self) -> Vec<(String, String)> {
         let columns = self.columns.iter().filter(|(field, member)| {
             self.defines(member).is_none()
                 && !self.is_fixed(&field.name)
                 && !self.history.earlier().any(|earlier| earlier.has(member))
         });
-        columns.map(|(field, _)| format!("`{}`", field.name)).collect()
+        columns.map(|(field, member)| (field.name.clone(), member.clone())).collect()
     }
 
     /// Whether a column that the table lacks may be one that it has, under the name from before a rename.
@@ -727,7 +743,9 @@ pub(super) fn for_the_owner(name: &TableName, source: &SourceTable, history: &So
     )];
     for (old, new) in history.renames() {
         said.push(format!(
-            "for the column {old} that is {new} now: ALTER TABLE `{name}` RENAME COLUMN `{old}` TO `{new}`"
+            "for the column {old} that is {new} now: ALTER TABLE `{name}` RENAME COLUMN `{old}` TO `{new}`, then ALTER TABLE `{name}` ALTER COLUMN `{new}` SET \
+             OPTIONS (description = {}), by which records of the old shape are read",
+            string_literal(&names::column_description(new, std::slice::from_ref(old), None))
         ));
     }
     for column in history.newest().into_iter().flat_map(|newest| &newest.columns) {
@@ -1070,7 +1088,7 @@ mod tests {
             Step::Describe { column, description } => {
                 put.push((column.clone(), Some(Field { description: Some(description.clone()), ..field(column) })));
             }
-            Step::Rename { column, to } => {
+            Step::Rename { column, to, .. } => {
                 put.push((column.clone(), Some(Field { name: to.clone(), ..field(column) })))
             }
             Step::Drop { column } => put.push((column.clone(), None)),
@@ -1295,12 +1313,17 @@ mod tests {
         let renamed = history([("rename-column", control(&json!({"id": {"type": "INT64"}, "b": {"type": "INT32"}})))]);
         let (steps, for_a_person) = all_steps(&mut table, &renamed, DroppedColumns::Keep);
         let said = for_a_person.concat();
-        assert!(steps.is_empty() && said.contains("RENAME COLUMN") && said.contains("`b` INT64"), "{said}");
+        assert!(steps.is_empty() && said.contains("`b` INT64"), "{said}");
+        let answer = r#"ALTER COLUMN `a` SET OPTIONS (description = 'Source column: "b", formerly ["a"]')"#;
+        assert!(said.contains(answer), "{said}");
         assert!(said.contains("of `a` the source has none"), "{said}");
         // A person's answer.
         let field = table.schema.fields.iter_mut().find(|field| field.name == "a").unwrap();
-        field.name = "b".into();
-        assert_eq!(all_steps(&mut table, &renamed, DroppedColumns::Keep), (Vec::new(), Vec::new()));
+        field.description = Some(names::column_description("b", &["a".to_owned()], None));
+        assert_eq!(
+            all_steps(&mut table, &renamed, DroppedColumns::Keep),
+            (vec!["rename a to b".to_owned()], Vec::new())
+        );
         // What is added afterwards is new.
         let added = history([
             ("rename-column", control(&json!({"id": {"type": "INT64"}, "b": {"type": "INT32"}}))),

@@ -30,6 +30,10 @@ FROM `split`
 SELECT *, CASE WHEN `error` IS NOT NULL AND `operation` <> 'delete' THEN -1 WHEN `c0` IS NULL OR `is_old_key` AND (CASE WHEN REGEXP_CONTAINS(`v0`, r'^-?[0-9]+(\.0*)?$') THEN SAFE_CAST(REGEXP_EXTRACT(`v0`, r'^[^.]+') AS INT64) WHEN REGEXP_CONTAINS(`v0`, r'^-?[0-9](\.[0-9]{1,14})?[eE][+]?[0-9]{1,2}$') AND MOD(SAFE_CAST(`v0` AS NUMERIC), 1) = 0 AND ABS(SAFE_CAST(`v0` AS NUMERIC)) < 1000000000000000 THEN SAFE_CAST(SAFE_CAST(`v0` AS NUMERIC) AS INT64) WHEN `v0` IN ('true', 't') THEN 1 WHEN `v0` IN ('false', 'f') THEN 0 END) IS NULL THEN 0 WHEN `v1` IS NOT NULL AND `c1` IS NULL AND `operation` <> 'delete' THEN 1 WHEN `v2` IS NOT NULL AND `c2` IS NULL AND `operation` <> 'delete' THEN 2 WHEN `v3` IS NOT NULL AND `c3` IS NULL AND `operation` <> 'delete' THEN 3 WHEN `v4` IS NOT NULL AND `c4` IS NULL AND `operation` <> 'delete' THEN 4 END AS `flaw`
 FROM `typed`
 ),
+`sent_in_turn` AS (
+SELECT *, MAX(`position`) OVER (PARTITION BY `flaw` IS NULL, `c0` ORDER BY UNIX_MICROS(`sent`) RANGE BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS `earlier_position`, MAX(`committed_at`) OVER (PARTITION BY `flaw` IS NULL, `c0` ORDER BY UNIX_MICROS(`sent`) RANGE BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS `earlier_committed`
+FROM `checked`
+),
 `ranked` AS (
 SELECT *,
 COUNTIF(`is_new` AND NOT `is_old_key`) OVER (PARTITION BY `flaw` IS NULL, `c0`) AS `key_records`,
@@ -39,11 +43,11 @@ MAX(IF(`is_new`, NULL, `position`)) OVER (PARTITION BY `flaw` IS NULL, `c0`) AS 
 MAX(`position`) OVER (PARTITION BY `flaw` IS NULL, `c0`) AS `key_position`,
 MAX(IF(`is_new` AND NOT `is_old_key` AND `position` > '', `committed_at`, NULL)) OVER (PARTITION BY `flaw` IS NULL, `c0`) AS `raised_committed`,
 MAX(IF(`is_new` AND NOT `is_old_key` AND `position` > '', `sent`, NULL)) OVER (PARTITION BY `flaw` IS NULL, `c0`) AS `raised_emitted`,
-COUNTIF(FALSE) OVER (PARTITION BY `flaw` IS NULL, `c0`) AS `anew`,
-MIN(IF(FALSE, `sent`, NULL)) OVER (PARTITION BY `flaw` IS NULL, `c0`) AS `anew_from`,
+COUNTIF(`is_new` AND (`position` < `earlier_position` AND (REGEXP_CONTAINS(`position`, r'^[0-9]+-1-t') AND REGEXP_CONTAINS(`earlier_position`, r'^[0-9]+-2-') OR REGEXP_CONTAINS(`position`, r'^[0-9]+-2-m') AND UNIX_MICROS(`committed_at`) > UNIX_MICROS(`earlier_committed`) + 2000000 OR REGEXP_CONTAINS(`position`, r'^[0-9]+-2-p') AND UNIX_MICROS(`committed_at`) > UNIX_MICROS(`earlier_committed`) + 86400000000))) OVER (PARTITION BY `flaw` IS NULL, `c0`) AS `anew`,
+MIN(IF(`is_new` AND (`position` < `earlier_position` AND (REGEXP_CONTAINS(`position`, r'^[0-9]+-1-t') AND REGEXP_CONTAINS(`earlier_position`, r'^[0-9]+-2-') OR REGEXP_CONTAINS(`position`, r'^[0-9]+-2-m') AND UNIX_MICROS(`committed_at`) > UNIX_MICROS(`earlier_committed`) + 2000000 OR REGEXP_CONTAINS(`position`, r'^[0-9]+-2-p') AND UNIX_MICROS(`committed_at`) > UNIX_MICROS(`earlier_committed`) + 86400000000)), `sent`, NULL)) OVER (PARTITION BY `flaw` IS NULL, `c0`) AS `anew_from`,
 FALSE AS `key_beyond_log`,
 FIRST_VALUE(`deleted`) OVER (PARTITION BY `flaw` IS NULL, `c0` ORDER BY `position` DESC, `deleted`, `kafka_offset` DESC ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS `key_deleted`
-FROM `checked`
+FROM `sent_in_turn`
 WHERE TRUE
 QUALIFY IF(`flaw` IS NULL, `key_newest` IS NOT NULL AND ROW_NUMBER() OVER (PARTITION BY `flaw` IS NULL, `c0` ORDER BY `deleted`, `position` DESC, `kafka_offset` DESC) = 1, `is_new` AND NOT `is_old_key`)
 )

@@ -57,7 +57,7 @@ impl Final {
     fn apply(&mut self, step: &Step, now: &BTreeMap<String, usize>) -> Result<(), String> {
         match step {
             Step::Describe { column, description } => self.field(column)?.description = Some(description.clone()),
-            Step::Rename { column, to } => self.rename(column, to)?,
+            Step::Rename { column, to, .. } => self.rename(column, to)?,
             Step::Drop { column } => {
                 self.field(column)?;
                 self.table.schema.fields.retain(|field| field.name != *column);
