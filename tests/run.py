@@ -7,7 +7,7 @@
 
 `cargo test` runs the binaries one after the other. An end-to-end binary waits for its one embedded BigQuery, a process that uses one
 core, so that on two cores half the machine would stand idle. cargo-nextest runs each test in a process of its own, and each
-would start an embedded BigQuery for itself. Exit status 0 only if every test passed.
+would start an embedded BigQuery for itself. A binary that fails is run once more, alone; exit status 0 only if every one passed by then.
 """
 
 import argparse
@@ -44,14 +44,19 @@ def binaries(profile):
     return found
 
 
+def report(binary, seconds, output):
+    # Whole, so that the binaries' lines stay together.
+    print(f"\n     Running {binary[0]}\n{output}     {binary[0]}: {seconds:.0f} s", flush=True)
+
+
 def run(binary, threads):
-    name, executable, package = binary
+    _, executable, package = binary
     environment = {**os.environ, "RUST_TEST_THREADS": str(threads), "CARGO": cargo()[0], "CARGO_MANIFEST_DIR": str(package)}
     started = time.monotonic()
     process = subprocess.run(
         [executable], cwd=package, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
-    return name, process.returncode, time.monotonic() - started, process.stdout.decode(errors="replace")
+    return binary, process.returncode, time.monotonic() - started, process.stdout.decode(errors="replace")
 
 
 def main():
@@ -74,21 +79,25 @@ def main():
     red = []
     with concurrent.futures.ThreadPoolExecutor(asked.jobs) as pool:
         for done in concurrent.futures.as_completed([pool.submit(run, binary, asked.threads) for binary in chosen]):
-            name, status, seconds, output = done.result()
-            times[name] = round(seconds, 1)
-            # Whole, so that the binaries' lines stay together.
-            print(f"\n     Running {name}\n{output}     {name}: {seconds:.0f} s", flush=True)
+            binary, status, seconds, output = done.result()
+            times[binary[0]] = round(seconds, 1)
+            # Its sums do not count yet: it is run once more.
+            report(binary, seconds, output.replace("\ntest result:", "\nfirst result:") if status else output)
             if status:
-                red.append(name)
+                red.append(binary)
+    # Some tests are about time limits, and a machine that is busy with another binary can starve them. What is red alone, is red.
+    alone = [(binary, run(binary, asked.threads)) for binary in red]
+    for binary, (_, _, seconds, output) in alone:
+        report(binary, seconds, output)
     TIMES.write_text(json.dumps(times, indent=1, sort_keys=True))
 
     slowest = sorted(((times[name], name) for name, *_ in chosen), reverse=True)[:10]
     print(f"\nbuilt in {built - started:.0f} s, ran {len(chosen)} test binaries in {time.monotonic() - built:.0f} s; the slowest:")
     for seconds, name in slowest:
         print(f"  {seconds:6.0f} s  {name}")
-    for name in sorted(red):
-        print(f"FAILED: {name}")
-    sys.exit(bool(red))
+    for (name, *_), (_, status, _, _) in alone:
+        print(f"FAILED: {name}" if status else f"WARNING: {name} failed beside others and passed alone")
+    sys.exit(any(status for _, (_, status, _, _) in alone))
 
 
 if __name__ == "__main__":
