@@ -96,7 +96,7 @@ AWS_METRICS = {
 # What a person has to be told of.
 NEEDED_ALARMS = {
     "records-stalled", "ingest-lag", "unmerged-age", "poison", "quarantine", "failed-merges", "log-expiry", "dead-letters",
-    "dropped-records", "merge-dead-letters", "ingest-throttles", "ingest-errors", "merge-errors", "merge-missing",
+    "dropped-records", "loads-without-start", "merge-dead-letters", "ingest-throttles", "ingest-errors", "merge-errors", "merge-missing",
     "polling-errors", "waiting-tables", "offset-holes", "bytes-billed",
 }  # fmt: skip
 
