@@ -507,7 +507,7 @@ impl Altered<'_> {
             for_a_person.push(format!(
                 "the source renamed a column, and what it was called before cannot be known: the definition from before is no longer in the log, and DMS \
                  does not say it. {name} lacks {}, and of {} the source has none. For one that was renamed run ALTER TABLE `{name}` ALTER COLUMN `{old}` SET \
-                 OPTIONS (description = {}), after which it is renamed by itself and reads records of both shapes; for one that is new ALTER TABLE \
+                 OPTIONS (description = {}), after which it reads records of both shapes, and is renamed once a definition says its name; for one that is new ALTER TABLE \
                  `{name}` ADD COLUMN …; until then their values wait in the log",
                 lacks.join(", "),
                 has.join(", "),
