@@ -125,7 +125,6 @@ pub async fn measure_tables(
 /// An embedded BigQuery with a log in it, and the two functions.
 struct Stage {
     bigquery: Arc<EmbeddedBigQuery>,
-    http: reqwest::Client,
     merge: Function,
     process: Process,
     /// What its datasets begin with.
@@ -190,9 +189,8 @@ impl Stage {
         answer(&ingest, msk::event(&definitions)).await?;
         let merge = start("merge").await?;
         let process = Process::of(merge.process_id())?;
-        let http = reqwest::Client::builder().no_proxy().timeout(TIMEOUT).build()?;
         let bigquery = Arc::clone(bigquery);
-        Ok(Self { bigquery, http, merge, process, prefix, next: u64::try_from(tables.len())? })
+        Ok(Self { bigquery, merge, process, prefix, next: u64::try_from(tables.len())? })
     }
 
     /// Every table that the embedded BigQuery holds makes its every statement slower.
