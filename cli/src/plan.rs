@@ -98,7 +98,7 @@ fn sql(planned: &Planned, with_sql: bool) -> Vec<String> {
 
 fn reads(reads: &Reads) -> String {
     match reads {
-        Reads::Bytes(bytes) => format!("reads {}", size(*bytes)),
+        Reads::Bytes(bytes) => format!("reads {}, by BigQuery's dry run", size(*bytes)),
         Reads::AtMost(bytes) => format!(
             "reads at most {}, the whole final table; the range of keys and the partitions that the fold finds leave less",
             size(*bytes)

@@ -343,11 +343,12 @@ impl Run<'_> {
 /// What is new of a table, and how much of the log that wants.
 fn in_words(begun: &Begun, news: &News, standing: &Standing) -> Vec<String> {
     let mut why = Vec::new();
-    let counted = |count: i64, what: &str| (count > 0).then(|| format!("{count} {what}"));
+    let counted =
+        |count: i64, what: &str| (count > 0).then(|| format!("{count} {what}{}", if count == 1 { "" } else { "s" }));
     let counts: Vec<String> = [
-        counted(news.changes, "changes"),
-        counted(news.definitions, "definitions"),
-        counted(news.alterations, "alterations"),
+        counted(news.changes, "change"),
+        counted(news.definitions, "definition"),
+        counted(news.alterations, "alteration"),
     ]
     .into_iter()
     .flatten()
