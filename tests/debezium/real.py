@@ -258,7 +258,7 @@ def ask_setup(engine):
 
 
 RECOMMENDED = {
-    "mysql": {"bigint.unsigned.handling.mode": "precise"},
+    "mysql": {"bigint.unsigned.handling.mode": "precise", "enable.time.adjuster": "false"},
     "postgresql": {"interval.handling.mode": "string"},
 }
 # By name: for which engines, and what beside the recommended settings.

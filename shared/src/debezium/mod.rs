@@ -31,6 +31,10 @@ pub const WITHOUT_SCHEMA: &str = "the record has no schema, so that dates, times
 /// What the log says of a change that leaves out values that did not change (PostgreSQL's TOAST); they are absent in `data`.
 pub const UNAVAILABLE: &str = "values that did not change were not sent (unavailable.value.placeholder)";
 
+/// What the log says of such a change that makes a row: what is left out is in another row, under its former key.
+pub const INCOMPLETE: &str = "values that did not change were not sent with a row's new key (unavailable.value.placeholder), so the row cannot be \
+                              completed: set the table's REPLICA IDENTITY to FULL and let the row be sent again";
+
 /// One record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event<'a> {

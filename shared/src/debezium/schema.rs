@@ -101,14 +101,16 @@ impl TableSchema {
     #[must_use]
     pub fn definition(&self, key: &[String], may_be_partial: bool) -> String {
         let columns = self.columns.iter().map(|column| (column.name.as_str(), column.dms_type, column.is_nullable));
-        definition(columns, key, may_be_partial)
+        definition(columns, key, "record", may_be_partial)
     }
 }
 
-/// A definition as the `control` object of a control record has it. Written by hand, because the columns' order is the source's.
+/// A definition as the `control` object of a control record has it, and beside it what Debezium read it from: a `record`'s own schema or a
+/// `statement`. Written by hand, because the columns' order is the source's.
 pub(super) fn definition<'a>(
     columns: impl Iterator<Item = (&'a str, DmsType, bool)>,
     key: &[String],
+    read_from: &'static str,
     may_be_partial: bool,
 ) -> String {
     let mut text = String::from(r#"{"table-def":{"columns":{"#);
@@ -124,7 +126,7 @@ pub(super) fn definition<'a>(
         // Writing to a String does not fail.
         let _ = write!(text, "{}:{column}", Value::from(name));
     }
-    let _ = write!(text, r#"}},"primary-key":{}}},"captured-by":"debezium""#, Value::from(key));
+    let _ = write!(text, r#"}},"primary-key":{}}},"debezium-read-from":"{read_from}""#, Value::from(key));
     if may_be_partial {
         text.push_str(r#","partial-images":true"#);
     }

@@ -145,7 +145,7 @@ impl Table {
         let columns = self.columns.iter().map(|FromObject(column)| {
             (column.name.as_str(), column.dms_type(), column.optional.unwrap_or(true))
         });
-        definition(columns, &self.primary_key_column_names.unwrap_or_default(), false)
+        definition(columns, &self.primary_key_column_names.unwrap_or_default(), "statement", false)
     }
 }
 

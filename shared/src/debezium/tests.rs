@@ -342,7 +342,7 @@ fn a_schema_is_a_definition_in_dmss_words() {
             },
             "primary-key": ["id"],
         },
-        "captured-by": "debezium",
+        "debezium-read-from": "record",
         "partial-images": true,
     });
     assert_eq!(serde_json::from_str::<Value>(&definition).unwrap(), expected);
@@ -375,7 +375,7 @@ fn schemas_are_read_once_and_written_once() {
     let (first, second) = (fields("string"), fields("int64"));
     let table = ("shop", "orders");
     let mut schemas = Schemas::default();
-    let mut described = |schemas: &mut Schemas, text: &str, key: Option<&str>| schemas.describe(table, text, key, false).unwrap();
+    let described = |schemas: &mut Schemas, text: &str, key: Option<&str>| schemas.describe(table, text, key, false).unwrap();
     let one = described(&mut schemas, &first, Some(r#"{"id":1}"#));
     assert!(!one.is_written && one.definition.as_ref().unwrap().text().contains(r#""primary-key":["id"]"#));
     assert!(!described(&mut schemas, &first, Some(r#"{"id":2}"#)).is_written, "not acknowledged yet");
@@ -437,7 +437,7 @@ fn the_schema_change_topic_is_read_in_dmss_words() {
             },
             "primary-key": ["id"],
         },
-        "captured-by": "debezium",
+        "debezium-read-from": "statement",
     });
     let [TableChange { table, operation: "create-table", definition: Some(definition) }] = created.as_slice() else {
         panic!("{created:?}");

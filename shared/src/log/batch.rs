@@ -15,7 +15,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use crate::config::TableFilter;
 use crate::debezium::{
-    self, ChangeEvent, Definition, Described, Event, Schemas, Snapshot, Source, TableChange, UNAVAILABLE, WITHOUT_SCHEMA,
+    self, ChangeEvent, Definition, Described, Event, INCOMPLETE, Schemas, Snapshot, Source, TableChange, UNAVAILABLE, WITHOUT_SCHEMA,
 };
 use crate::dms::{self, Change, Control, DecodeError, Kind, Message, Metadata, Operation, Record};
 use crate::json_text::{self, EditError, Surrogates};
@@ -657,8 +657,10 @@ impl<'a> Images<'a> {
                 .map_err(|error| error.to_string())?;
             if let Some(fault) = image.fault {
                 error = Some(fault.to_string());
-            } else if image.is_partial && operation != Operation::Delete {
+            } else if image.is_partial && operation == Operation::Update {
                 error.get_or_insert_with(|| UNAVAILABLE.to_owned());
+            } else if image.is_partial && operation != Operation::Delete {
+                error.get_or_insert_with(|| INCOMPLETE.to_owned());
             }
             Ok(image.text)
         };
