@@ -213,7 +213,9 @@ pub fn decode(text: &str) -> Result<Record<'_>, DecodeError> {
     let envelope = members(text, &ENVELOPE)?.ok_or(DecodeErrorKind::NotAnObject)?;
     let ([metadata, data, before, control], others) = envelope.split();
     let Some(metadata) = metadata else {
-        return debezium::event(text, others).map(Record::Debezium).map_err(|(kind, table)| DecodeError { kind, table });
+        return debezium::event(text, others)
+            .map(Record::Debezium)
+            .map_err(|(kind, table)| DecodeError { kind, table });
     };
     let metadata = Some(metadata).filter(|raw| raw.get() != "null").ok_or(DecodeErrorKind::Missing("metadata"))?;
     let fields = members(metadata.get(), &METADATA)?.ok_or(DecodeErrorKind::MemberNotAnObject("metadata"))?;
@@ -420,7 +422,8 @@ impl<'de, const N: usize> Visitor<'de> for MembersVisitor<N> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut members = Members { values: [None; N], is_twice: [false; N], names: &self.wanted.names };
         while let Some(place) = map.next_key_seed(PlaceOf(self.wanted.place))? {
-            let slots = place.and_then(|place| Some((members.values.get_mut(place)?, members.is_twice.get_mut(place)?)));
+            let slots =
+                place.and_then(|place| Some((members.values.get_mut(place)?, members.is_twice.get_mut(place)?)));
             match slots {
                 Some((slot, is_twice)) => {
                     let value: &'de RawValue = map.next_value()?;
@@ -458,7 +461,10 @@ impl Visitor<'_> for PlaceOf {
     }
 }
 
-pub(crate) fn object_member<'a>(name: &'static str, raw: Option<&'a RawValue>) -> Result<Option<&'a str>, DecodeErrorKind> {
+pub(crate) fn object_member<'a>(
+    name: &'static str,
+    raw: Option<&'a RawValue>,
+) -> Result<Option<&'a str>, DecodeErrorKind> {
     match raw.map(RawValue::get) {
         None | Some("null") => Ok(None),
         Some(text) if text.starts_with('{') => Ok(Some(text)),
@@ -466,7 +472,10 @@ pub(crate) fn object_member<'a>(name: &'static str, raw: Option<&'a RawValue>) -
     }
 }
 
-pub(crate) fn text_member<'a>(name: &'static str, raw: Option<&'a RawValue>) -> Result<Option<Cow<'a, str>>, DecodeErrorKind> {
+pub(crate) fn text_member<'a>(
+    name: &'static str,
+    raw: Option<&'a RawValue>,
+) -> Result<Option<Cow<'a, str>>, DecodeErrorKind> {
     match raw {
         None => Ok(None),
         Some(raw) if raw.get() == "null" => Ok(None),

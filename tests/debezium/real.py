@@ -169,7 +169,9 @@ class PostgreSql:
 
 
 def types_of(engine):
-    return {"mysql": ask.MYSQL, "postgresql": ask.POSTGRESQL}[engine]
+    types = {"mysql": ask.MYSQL, "postgresql": ask.POSTGRESQL}[engine]
+    # The embedded BIGNUMERIC, which a numeric without a precision becomes, has 20 digits before the point.
+    return [column[:4] + ([("0.611111", None), ("12345678901234567890.654321", None)],) if column[0] == "numeric" else column for column in types]
 
 
 def literal(value):

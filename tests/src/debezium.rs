@@ -99,11 +99,17 @@ impl Captured {
             return None;
         }
         let key: Value = self.key.iter().map(|column| (column.clone(), image[column].clone())).collect();
-        Some(self.with_schema(|| {
-            let fields: Vec<&Value> =
-                self.fields.iter().filter(|field| self.key.iter().any(|key| field["field"] == key.as_str())).collect();
-            json!({"type": "struct", "fields": fields, "optional": false, "name": "dbz.Key"})
-        }, &key))
+        Some(self.with_schema(
+            || {
+                let fields: Vec<&Value> = self
+                    .fields
+                    .iter()
+                    .filter(|field| self.key.iter().any(|key| field["field"] == key.as_str()))
+                    .collect();
+                json!({"type": "struct", "fields": fields, "optional": false, "name": "dbz.Key"})
+            },
+            &key,
+        ))
     }
 
     fn with_schema(&self, schema: impl Fn() -> Value, payload: &Value) -> String {

@@ -54,7 +54,11 @@ fn a_mysql_history_ends_equal_to_the_source_beside_one_of_dms() {
             ("body", "LONGTEXT", None, None),
         ];
         let mut records = vec![
-            Record::raw("dbz", Some("{}"), Some(r#"{"source":{"connector":"mysql"},"ts_ms":1,"databaseName":"","ddl":"SET x","tableChanges":[]}"#)),
+            Record::raw(
+                "dbz",
+                Some("{}"),
+                Some(r#"{"source":{"connector":"mysql"},"ts_ms":1,"databaseName":"","ddl":"SET x","tableChanges":[]}"#),
+            ),
             captured.statement("CREATE", "CREATE TABLE orders …", &columns),
             captured.read("first", &row(1, 150, "a")),
             captured.read("true", &row(2, -250, "b")),
@@ -113,9 +117,16 @@ fn a_mysql_history_ends_equal_to_the_source_beside_one_of_dms() {
         ];
         pipeline.assert_rows(&table, &rows).await;
         assert_eq!(pipeline.logged().await.get("poison"), None);
-        let kept_out = format!("SELECT reason, SUM(last_offset - first_offset + 1) FROM `{}_kept_out` GROUP BY reason", pipeline.log());
+        let kept_out = format!(
+            "SELECT reason, SUM(last_offset - first_offset + 1) FROM `{}_kept_out` GROUP BY reason",
+            pipeline.log()
+        );
         let kept_out = pipeline.texts(&kept_out).await;
-        assert!(kept_out.iter().any(|row| row.starts_with("tombstone|")) && kept_out.iter().any(|row| row.starts_with("debezium|")), "{kept_out:?}");
+        assert!(
+            kept_out.iter().any(|row| row.starts_with("tombstone|"))
+                && kept_out.iter().any(|row| row.starts_with("debezium|")),
+            "{kept_out:?}"
+        );
     });
 }
 
@@ -134,7 +145,11 @@ fn a_postgresql_history_describes_itself_and_leaves_what_was_not_sent_as_it_is()
             captured.update(&Value::Null, &placeholder(1, 101), 10),
             captured.update(&Value::Null, &placeholder(1, 102), 20),
         ];
-        records.extend(captured.key_change(&json!({"id": 2, "price": null, "at": null, "body": null}), &row(22, 200, "short"), 30));
+        records.extend(captured.key_change(
+            &json!({"id": 2, "price": null, "at": null, "body": null}),
+            &row(22, 200, "short"),
+            30,
+        ));
         deliver(&pipeline, &mut topics, &records).await;
         let merged = pipeline.merge().await;
         assert_eq!(of(&merged, &table).quarantined, 0, "{merged:?}");
@@ -211,9 +226,7 @@ fn a_table_that_is_read_again_loses_what_the_snapshot_did_not_bring() {
         .await;
         pipeline.merge().await;
         pipeline.merge().await;
-        pipeline
-            .assert_rows(&table, &[&["1", "1.11", AT, "a"], &["3", "3", AT, "c"], &["4", "4", AT, "d"]])
-            .await;
+        pipeline.assert_rows(&table, &[&["1", "1.11", AT, "a"], &["3", "3", AT, "c"], &["4", "4", AT, "d"]]).await;
     });
 }
 
@@ -239,7 +252,8 @@ fn what_cannot_be_told_is_quarantined_and_never_wrong() {
         let merged = pipeline.merge().await;
         assert_eq!(of(&merged, &table).quarantined, 2, "{merged:?}");
         pipeline.assert_rows(&table, &[&["1", "1", AT, "a"]]).await;
-        let reasons = pipeline.texts(&format!("SELECT DISTINCT reason FROM `{}`", pipeline.quarantine())).await.concat();
+        let reasons =
+            pipeline.texts(&format!("SELECT DISTINCT reason FROM `{}`", pipeline.quarantine())).await.concat();
         assert!(reasons.contains("value.converter.schemas.enable"), "{reasons}");
         let poison = format!("SELECT error FROM `{}` WHERE operation = 'poison'", pipeline.log());
         assert!(pipeline.texts(&poison).await.concat().contains("ExtractNewRecordState"));
@@ -265,7 +279,10 @@ fn nothing_masked_is_in_what_leaves() {
             records.extend(captured.delete(&secret(2), 40));
             deliver(&pipeline, &mut topics, &records).await;
             // What cannot be decoded stays in AWS.
-            let broken = produce(&mut topics, &[Record::raw("dbz.x", None, Some(r#"{"schema":{},"payload":{"body":"PLANTED"}}"#))]);
+            let broken = produce(
+                &mut topics,
+                &[Record::raw("dbz.x", None, Some(r#"{"schema":{},"payload":{"body":"PLANTED"}}"#))],
+            );
             let outcome = pipeline.invoke_ingest(msk::event(&broken)).await;
             assert_ne!(answer(&outcome), strait_tests::pipeline::NOTHING_FAILED);
             let merged = pipeline.merge().await;
@@ -277,6 +294,9 @@ fn nothing_masked_is_in_what_leaves() {
             left.push_str(&pipeline.texts(&format!("SELECT * FROM `{name}`")).await.concat());
         }
         left.push_str(&pipeline.logs());
-        assert!(!left.contains("PLANTED") && !left.contains("UExBTlRFRA") && !left.contains("504C414E544544"), "{left}");
+        assert!(
+            !left.contains("PLANTED") && !left.contains("UExBTlRFRA") && !left.contains("504C414E544544"),
+            "{left}"
+        );
     });
 }

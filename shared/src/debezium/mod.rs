@@ -206,7 +206,20 @@ const PAYLOAD: Wanted<15> = Wanted { names: NAMES, place };
 
 const SOURCE: Wanted<14> = Wanted {
     names: [
-        "connector", "ts_ms", "ts_us", "snapshot", "db", "schema", "table", "file", "pos", "row", "lsn", "txId", "gtid", "server",
+        "connector",
+        "ts_ms",
+        "ts_us",
+        "snapshot",
+        "db",
+        "schema",
+        "table",
+        "file",
+        "pos",
+        "row",
+        "lsn",
+        "txId",
+        "gtid",
+        "server",
     ],
     place: |name| {
         Some(match name {
@@ -245,21 +258,33 @@ pub(crate) type Envelope<'a> = Members<'a, 15>;
 ///
 /// # Errors
 /// The reason, without a word of the text.
-pub(crate) fn event<'a>(
-    text: &'a str,
-    top: Envelope<'a>,
-) -> Result<Event<'a>, (DecodeErrorKind, Option<SourceTable>)> {
+pub(crate) fn event<'a>(text: &'a str, top: Envelope<'a>) -> Result<Event<'a>, (DecodeErrorKind, Option<SourceTable>)> {
     let unplaced = |kind: DecodeErrorKind| (kind, None);
     let schema = top.values[0].map(RawValue::get).filter(|schema| schema.starts_with('{'));
     let body = match top.values[1] {
         Some(payload) if payload.get() == "null" && top.values[2].is_none() => return Ok(Event::Tombstone),
-        Some(payload) if payload.get().starts_with('{') && top.values[2].is_none() => {
-            members(payload.get(), &PAYLOAD).map_err(unplaced)?.ok_or_else(|| unplaced(EventFault::NoEnvelope.into()))?
-        }
+        Some(payload) if payload.get().starts_with('{') && top.values[2].is_none() => members(payload.get(), &PAYLOAD)
+            .map_err(unplaced)?
+            .ok_or_else(|| unplaced(EventFault::NoEnvelope.into()))?,
         _ => top,
     };
-    let [_, _, op, before, after, source, ts_ms, ts_us, transaction, table_changes, ddl, status, id, event_count, message] =
-        body.values;
+    let [
+        _,
+        _,
+        op,
+        before,
+        after,
+        source,
+        ts_ms,
+        ts_us,
+        transaction,
+        table_changes,
+        ddl,
+        status,
+        id,
+        event_count,
+        message,
+    ] = body.values;
     let is_there = |raw: Option<&RawValue>| raw.is_some_and(|raw| raw.get() != "null");
     let emitted_at = microseconds(ts_us, ts_ms);
     if table_changes.is_some() && source.is_some() {
@@ -268,7 +293,8 @@ pub(crate) fn event<'a>(
         }
         let changes = table_changes.map(RawValue::get).filter(|changes| *changes != "null").unwrap_or("[]");
         let ddl = ddl.and_then(json_text::string_value).unwrap_or_default();
-        let tables = table_change::table_changes(changes, &ddl).map_err(|error| unplaced(EventFault::from(error).into()))?;
+        let tables =
+            table_change::table_changes(changes, &ddl).map_err(|error| unplaced(EventFault::from(error).into()))?;
         return Ok(Event::Tables { tables, emitted_at });
     }
     let Some(op) = op.filter(|_| is_there(source)) else {
@@ -282,7 +308,8 @@ pub(crate) fn event<'a>(
     }
     let fields = source.map(RawValue::get).unwrap_or_default();
     let source = Source::read(fields, transaction, emitted_at).map_err(|(kind, table)| (kind, table))?;
-    let table = || Some(SourceTable { schema: source.schema.clone().into_owned(), table: source.table.clone().into_owned() });
+    let table =
+        || Some(SourceTable { schema: source.schema.clone().into_owned(), table: source.table.clone().into_owned() });
     let placed = |kind: DecodeErrorKind| (kind, table());
     if !json_text::is_within_depth(text) {
         return Err(placed(DecodeErrorKind::TooDeep));
@@ -367,9 +394,9 @@ impl<'a> Source<'a> {
             let file = dms::text_member("file", file).map_err(of_table)?;
             let file = file.as_deref().and_then(binlog_number);
             let (position, row) = (number("pos", pos)?, number("row", row)?.unwrap_or(0));
-            file.zip(position).filter(|(file, position)| *file < TOO_LARGE && *position < TOO_LARGE).map(
-                |(file, position)| Place::Binlog { file, position, row },
-            )
+            file.zip(position)
+                .filter(|(file, position)| *file < TOO_LARGE && *position < TOO_LARGE)
+                .map(|(file, position)| Place::Binlog { file, position, row })
         };
         let snapshot = match snapshot.map(RawValue::get) {
             None | Some("null" | "false" | "\"false\"") => Snapshot::No,

@@ -73,7 +73,12 @@ impl TableSchema {
     fn of_row(row: &ConnectSchema) -> Option<Self> {
         let columns = row.fields.iter().map(|field| {
             let (encoding, dms_type) = field.meaning();
-            Some(Column { name: field.field.clone()?, encoding, dms_type, is_nullable: field.optional.unwrap_or(false) })
+            Some(Column {
+                name: field.field.clone()?,
+                encoding,
+                dms_type,
+                is_nullable: field.optional.unwrap_or(false),
+            })
         });
         Some(Self { columns: columns.collect::<Option<_>>()? })
     }
@@ -184,9 +189,9 @@ impl ConnectSchema {
             "io.debezium.data.geometry.Geometry"
             | "io.debezium.data.geometry.Geography"
             | "io.debezium.data.geometry.Point" => (Encoding::Geometry, plain("BLOB")),
-            "io.debezium.data.FloatVector" | "io.debezium.data.DoubleVector" | "io.debezium.data.SparseDoubleVector" => {
-                self.without_semantics()
-            }
+            "io.debezium.data.FloatVector"
+            | "io.debezium.data.DoubleVector"
+            | "io.debezium.data.SparseDoubleVector" => self.without_semantics(),
             _ if name.starts_with("io.debezium.") || name.starts_with("org.apache.kafka.connect.data.") => {
                 (Encoding::Unknown(name.to_owned()), plain("STRING"))
             }

@@ -75,9 +75,11 @@ impl Schemas {
         key: Option<&str>,
         may_be_partial: bool,
     ) -> Option<Described> {
-        let is_known = self.tables.get(schema).and_then(|tables| tables.get(table)).is_some_and(|known| {
-            *known.text == *text && is_key_of(key, known.key.as_deref())
-        });
+        let is_known = self
+            .tables
+            .get(schema)
+            .and_then(|tables| tables.get(table))
+            .is_some_and(|known| *known.text == *text && is_key_of(key, known.key.as_deref()));
         if !is_known {
             self.read((schema, table), text, key, may_be_partial)?;
         }
@@ -93,7 +95,13 @@ impl Schemas {
         })
     }
 
-    fn read(&mut self, (schema, table): (&str, &str), text: &str, key: Option<&str>, may_be_partial: bool) -> Option<()> {
+    fn read(
+        &mut self,
+        (schema, table): (&str, &str),
+        text: &str,
+        key: Option<&str>,
+        may_be_partial: bool,
+    ) -> Option<()> {
         let read = TableSchema::of_event(text)?;
         let key = key_columns(key).filter(|key| key.iter().all(|column| read.has(column)));
         let definition = key.as_ref().map(|key| Arc::from(read.definition(key, may_be_partial)));

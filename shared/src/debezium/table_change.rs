@@ -142,9 +142,10 @@ fn renames_a_column(ddl: &str) -> bool {
 impl Table {
     fn definition(mut self) -> String {
         self.columns.sort_by_key(|FromObject(column)| column.position);
-        let columns = self.columns.iter().map(|FromObject(column)| {
-            (column.name.as_str(), column.dms_type(), column.optional.unwrap_or(true))
-        });
+        let columns = self
+            .columns
+            .iter()
+            .map(|FromObject(column)| (column.name.as_str(), column.dms_type(), column.optional.unwrap_or(true)));
         definition(columns, &self.primary_key_column_names.unwrap_or_default(), "statement", false)
     }
 }

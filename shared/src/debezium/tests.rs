@@ -1,4 +1,10 @@
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 use super::schema::TableSchema;
 use super::value::{Decoded, Encoding, PLACEHOLDER, Unit, ValueFault};
@@ -48,7 +54,10 @@ fn an_envelope_is_read_with_and_without_its_schema() {
         let source = &change.source;
         assert_eq!((&*source.schema, &*source.table), ("shop", "orders"));
         assert_eq!(source.place, Some(Place::Binlog { file: 4, position: 1792, row: 2 }));
-        assert_eq!((source.committed_at, source.emitted_at), (Some(1_714_557_599_000_123), Some(1_714_557_600_000_002)));
+        assert_eq!(
+            (source.committed_at, source.emitted_at),
+            (Some(1_714_557_599_000_123), Some(1_714_557_600_000_002))
+        );
         assert_eq!(source.transaction_id.as_deref(), Some("0-1-7"), "kept, and no order");
         assert!(!source.may_be_partial);
     }
@@ -127,7 +136,10 @@ fn what_is_no_event_is_refused_with_the_reason() {
         (source("\"pos\":1792", "\"pos\":1,\"pos\":2"), "duplicate member `pos`"),
         (source("\"pos\":1792", "\"pos\":99999999999"), "`source` has no place"),
         (envelope("c", "null", "{},\"after\":{}", MYSQL_SOURCE), "duplicate member `after`"),
-        (r#"{"tableChanges":[{"type":"HUSH"}],"source":{}}"#.to_owned(), "`tableChanges` is not of the documented form"),
+        (
+            r#"{"tableChanges":[{"type":"HUSH"}],"source":{}}"#.to_owned(),
+            "`tableChanges` is not of the documented form",
+        ),
     ] {
         let error = refused(&text);
         assert!(error.to_string().starts_with(reason), "{error}: {text}");
@@ -160,7 +172,9 @@ fn decoded(encoding: &Encoding, value: &str) -> String {
 
 #[test]
 fn values_become_what_dms_would_have_sent() {
-    use Encoding::{Bits, Bytes, Days, Decimal, Duration, Geometry, IsoWithZ, Json, List, Plain, Text, Time, Timestamp};
+    use Encoding::{
+        Bits, Bytes, Days, Decimal, Duration, Geometry, IsoWithZ, Json, List, Plain, Text, Time, Timestamp,
+    };
     use Encoding::{Members, VariableScale, Wrapped};
     use Unit::{Microseconds, Milliseconds, Nanoseconds};
     for (encoding, value, expected) in [
@@ -353,8 +367,17 @@ fn a_schema_is_a_definition_in_dmss_words() {
         normalised.text,
         r#"{"id":7,"price":0.05,"rounded":700,"any":null,"at":"1970-01-01T00:00:00Z","big":18446744073709551615,"days":["1970-01-02"],"h":{"a":"b"},"odd":7,"own":"x","new":1}"#
     );
-    assert_eq!(normalised.fault.unwrap().to_string(), "column \"odd\": the semantic type io.debezium.time.Fortnight is not known");
-    for none in ["{}", "[]", "7", r#"{"type":"struct","fields":[]}"#, r#"{"type":"struct","fields":[{"type":"int32","field":"after"}]}"#] {
+    assert_eq!(
+        normalised.fault.unwrap().to_string(),
+        "column \"odd\": the semantic type io.debezium.time.Fortnight is not known"
+    );
+    for none in [
+        "{}",
+        "[]",
+        "7",
+        r#"{"type":"struct","fields":[]}"#,
+        r#"{"type":"struct","fields":[{"type":"int32","field":"after"}]}"#,
+    ] {
         assert_eq!(TableSchema::of_event(none), None, "{none}");
     }
 }
@@ -371,11 +394,14 @@ fn of_the_image_before_a_change_what_changed_is_kept() {
 
 #[test]
 fn schemas_are_read_once_and_written_once() {
-    let fields = |kind: &str| schema_of(&json!([{"type": "int32", "optional": false, "field": "id"}, {"type": kind, "field": "a"}]));
+    let fields = |kind: &str| {
+        schema_of(&json!([{"type": "int32", "optional": false, "field": "id"}, {"type": kind, "field": "a"}]))
+    };
     let (first, second) = (fields("string"), fields("int64"));
     let table = ("shop", "orders");
     let mut schemas = Schemas::default();
-    let described = |schemas: &mut Schemas, text: &str, key: Option<&str>| schemas.describe(table, text, key, false).unwrap();
+    let described =
+        |schemas: &mut Schemas, text: &str, key: Option<&str>| schemas.describe(table, text, key, false).unwrap();
     let one = described(&mut schemas, &first, Some(r#"{"id":1}"#));
     assert!(!one.is_written && one.definition.as_ref().unwrap().text().contains(r#""primary-key":["id"]"#));
     assert!(!described(&mut schemas, &first, Some(r#"{"id":2}"#)).is_written, "not acknowledged yet");
@@ -420,9 +446,7 @@ fn the_schema_change_topic_is_read_in_dmss_words() {
         column("note", "VARCHAR", Some(50), None, 6),
         column("odd", "HYPERCUBE", None, None, 7),
     ]);
-    let change = |kind: &str, id: &str, columns: &Value| {
-        json!([{"type": kind, "id": id, "table": {"defaultCharsetName": "latin1", "primaryKeyColumnNames": ["id"], "columns": columns}}])
-    };
+    let change = |kind: &str, id: &str, columns: &Value| json!([{"type": kind, "id": id, "table": {"defaultCharsetName": "latin1", "primaryKeyColumnNames": ["id"], "columns": columns}}]);
     let created = tables(&change("CREATE", r#""shop"."or""ders""#, &columns), "CREATE TABLE …");
     let expected = json!({
         "table-def": {
@@ -444,7 +468,8 @@ fn the_schema_change_topic_is_read_in_dmss_words() {
     };
     assert_eq!((table.schema.as_str(), table.table.as_str()), ("shop", "or\"ders"));
     assert_eq!(serde_json::from_str::<Value>(definition).unwrap(), expected);
-    let order: Vec<usize> = ["\"id\"", "\"price\"", "\"flag\"", "\"odd\""].iter().map(|name| definition.find(name).unwrap()).collect();
+    let order: Vec<usize> =
+        ["\"id\"", "\"price\"", "\"flag\"", "\"odd\""].iter().map(|name| definition.find(name).unwrap()).collect();
     assert!(order.is_sorted(), "{definition}");
 
     let operation = |ddl: &str| tables(&change("ALTER", r#""shop"."orders""#, &columns), ddl)[0].operation;

@@ -228,11 +228,11 @@ impl Encoding {
             Self::Json => is_text(value) || unquoted(value).is_some_and(|text| is_placeholder_map(&text)),
             Self::Bytes => bytes(value).is_ok_and(|bytes| bytes == PLACEHOLDER.as_bytes()),
             Self::List(items) => match items.as_ref() {
-                Self::Plain => serde_json::from_str::<Vec<f64>>(value).is_ok_and(|items| {
-                    items.into_iter().eq(PLACEHOLDER.bytes().map(f64::from))
-                }),
+                Self::Plain => serde_json::from_str::<Vec<f64>>(value)
+                    .is_ok_and(|items| items.into_iter().eq(PLACEHOLDER.bytes().map(f64::from))),
                 _ => serde_json::from_str::<[&RawValue; 1]>(value).is_ok_and(|[item]| {
-                    items.is_placeholder(item.get()) || unquoted(item.get()).is_some_and(|text| text == PLACEHOLDER_UUID)
+                    items.is_placeholder(item.get())
+                        || unquoted(item.get()).is_some_and(|text| text == PLACEHOLDER_UUID)
                 }),
             },
             Self::Members(..) => is_placeholder_map(value),

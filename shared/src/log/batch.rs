@@ -15,7 +15,8 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use crate::config::TableFilter;
 use crate::debezium::{
-    self, ChangeEvent, Definition, Described, Event, INCOMPLETE, Schemas, Snapshot, Source, TableChange, UNAVAILABLE, WITHOUT_SCHEMA,
+    self, ChangeEvent, Definition, Described, Event, INCOMPLETE, Schemas, Snapshot, Source, TableChange, UNAVAILABLE,
+    WITHOUT_SCHEMA,
 };
 use crate::dms::{self, Change, Control, DecodeError, Kind, Message, Metadata, Operation, Record};
 use crate::json_text::{self, EditError, Surrogates};
@@ -282,7 +283,11 @@ impl Builder<'_> {
 
     fn tombstone(&mut self, record: &KafkaRecord<'_>) {
         count(&mut self.batch.tally.debezium_tombstones);
-        self.keep_out(record, KeptOutReason::Tombstone, record.timestamp_ms.and_then(|millis| millis.checked_mul(1000)));
+        self.keep_out(
+            record,
+            KeptOutReason::Tombstone,
+            record.timestamp_ms.and_then(|millis| millis.checked_mul(1000)),
+        );
     }
 
     /// A record of Debezium's.
