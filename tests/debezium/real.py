@@ -201,7 +201,7 @@ class Workload:
         self.database.sql(
             *(ask_setup(self.database.name)),
             f"CREATE TABLE every_type (id BIGINT PRIMARY KEY, {columns})",
-            f"CREATE TABLE changes (region VARCHAR(10), id INT, name VARCHAR(50), price DECIMAL(10,2), body {text}, PRIMARY KEY (region, id))",
+            f"CREATE TABLE changes (region VARCHAR(10), id INT, name VARCHAR(50) DEFAULT 'none', price DECIMAL(10,2), body {text}, PRIMARY KEY (region, id))",
             "CREATE TABLE keyless (a INT, b VARCHAR(10))",
             "INSERT INTO changes VALUES ('eu', 1, 'one', 1.50, NULL), ('eu', 2, 'two', 2.50, 'b'), ('us', 1, 'three', NULL, 'c')",
             "INSERT INTO keyless VALUES (1, 'x'), (1, 'x'), (2, NULL)",
@@ -224,7 +224,7 @@ class Workload:
             "INSERT INTO keyless VALUES (3, 'y'), (3, 'y'), (4, 'z')",
             "ALTER TABLE changes ADD COLUMN added BIGINT",
             "UPDATE changes SET added = 7 WHERE region = 'us'",
-            "INSERT INTO changes VALUES ('us', 3, 'new', NULL, NULL, 8)",
+            "INSERT INTO changes VALUES ('us', 3, NULL, NULL, NULL, 8)",
             f"UPDATE every_type SET c0 = {self.row(0)[0]} WHERE id = {self.most}",
             "INSERT INTO changes VALUES ('zz', 99, 'last', NULL, NULL, NULL)",
         )
@@ -260,8 +260,8 @@ def ask_setup(engine):
 
 
 RECOMMENDED = {
-    "mysql": {"bigint.unsigned.handling.mode": "precise", "enable.time.adjuster": "false"},
-    "postgresql": {"interval.handling.mode": "string"},
+    "mysql": {"bigint.unsigned.handling.mode": "precise", "enable.time.adjuster": "false", "converter.replace.null.with.default": "false"},
+    "postgresql": {"interval.handling.mode": "string", "converter.replace.null.with.default": "false"},
 }
 # By name: for which engines, and what beside the recommended settings.
 VARIANTS = {

@@ -425,6 +425,68 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
     use super::*;
 
+    /// A definition with the key `id` and these columns, as Debezium reads it from one or the other.
+    fn captured(read_from: &str, columns: &[&str]) -> String {
+        let columns: Vec<String> = ["id"]
+            .iter()
+            .chain(columns)
+            .map(|name| format!(r#""{name}":{{"type":"INT32","nullable":true}}"#))
+            .collect();
+        format!(
+            r#"{{"table-def":{{"columns":{{{}}},"primary-key":["id"]}},"debezium-read-from":"{read_from}"}}"#,
+            columns.join(",")
+        )
+    }
+
+    fn history_of(records: &[(&str, String)]) -> SourceHistory {
+        let mut definitions = Definitions::default();
+        for (place, (operation, control)) in (0i64..).zip(records) {
+            definitions.take(ControlRecord::new(place, ("t".into(), 0, place), operation, control).unwrap());
+        }
+        // As the ledger keeps them.
+        Definitions::from_entry(definitions.to_entry().as_deref()).unwrap().history().unwrap()
+    }
+
+    #[test]
+    fn a_statements_definition_holds_over_what_records_say_of_themselves() {
+        let history = history_of(&[
+            ("create-table", captured("statement", &["a"])),
+            ("create-table", captured("record", &["other"])),
+            (DEFINE_TABLE, captured("record", &["a", "b"])),
+        ]);
+        assert!(history.newest().unwrap().has("a") && !history.newest().unwrap().has("b"));
+        let history =
+            history_of(&[(DEFINE_TABLE, captured("record", &["a"])), (DEFINE_TABLE, captured("record", &["a", "b"]))]);
+        assert!(history.newest().unwrap().has("b") && history.unknown_rename().is_none());
+        assert_eq!(history.newest().unwrap().primary_key, ["id"]);
+    }
+
+    #[test]
+    fn between_two_records_a_rename_cannot_be_told_from_another_column() {
+        let history =
+            history_of(&[(DEFINE_TABLE, captured("record", &["a"])), (DEFINE_TABLE, captured("record", &["b"]))]);
+        assert!(history.unknown_rename().is_some_and(|renamed| renamed.has("b")));
+        assert!(history.renames().is_empty() && history.earlier().len() == 0);
+        // One that went alone, or came alone, is clear.
+        for columns in [["a"].as_slice(), &["a", "b", "c"]] {
+            let history = history_of(&[
+                (DEFINE_TABLE, captured("record", &["a", "b"])),
+                (DEFINE_TABLE, captured("record", columns)),
+            ]);
+            assert!(history.unknown_rename().is_none());
+        }
+    }
+
+    #[test]
+    fn whether_images_may_be_partial_is_remembered() {
+        let control = captured("record", &["a"])
+            .replace("\"debezium-read-from\"", "\"partial-images\":true,\"debezium-read-from\"");
+        let mut definitions = Definitions::default();
+        assert!(!definitions.have_partial_images());
+        definitions.take(ControlRecord::new(1, ("t".into(), 0, 1), DEFINE_TABLE, &control).unwrap());
+        assert!(Definitions::from_entry(definitions.to_entry().as_deref()).unwrap().have_partial_images());
+    }
+
     #[test]
     fn columns_keep_the_sources_order() {
         let definition = SourceDefinition::from_control(

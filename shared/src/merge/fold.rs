@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{AbsentColumns, Deletes};
-use crate::debezium::UNAVAILABLE;
+use crate::debezium::{UNAVAILABLE, WITHOUT_SCHEMA};
 use crate::names::{NameError, SourceTable, TableName, fingerprint, member_path_literal, string_literal};
 use crate::position::NO_EPOCH;
 
@@ -403,8 +403,11 @@ impl Parts {
             key_texts: Vec::new(),
             key_changed: Vec::new(),
             typed: Vec::new(),
-            // Of a delete only the key counts.
-            flaws: vec![format!("WHEN {cannot_be_applied} AND `operation` <> 'delete' THEN -1")],
+            // Of a delete only the key counts, unless that cannot be told either.
+            flaws: vec![format!(
+                "WHEN {cannot_be_applied} AND (`operation` <> 'delete' OR `error` = {}) THEN -1",
+                string_literal(WITHOUT_SCHEMA)
+            )],
             keys: Vec::new(),
             carried: Vec::new(),
             values: Vec::new(),
