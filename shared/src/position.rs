@@ -14,6 +14,9 @@
 //! | 2 | MySQL without transaction details | `m`, binlog file, position, `~`, emission time, Kafka offset | `0000-2-m0000002171-0036912135-~00001714557600123456-00000000000000000042` |
 //! | 2 | PostgreSQL | `p`, LSN, record of the transaction | `0000-2-p000000027C007178-00000000000000000001` |
 //!
+//! Debezium's positions are of the same text: of MySQL the event's own place in the binlog, which lies between the start of its transaction
+//! and that of the next, and the event's row in the place of the record; of PostgreSQL the change's own LSN.
+//!
 //! Times are microseconds since the Unix epoch, 0 where unknown or earlier.
 //!
 //! - A loaded row comes before every change: the load copies a state, and any change that DMS sends is at least as new.
@@ -26,6 +29,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::debezium::Place;
 use crate::dms::{Metadata, Operation};
 
 /// The epoch of every position in the log.
@@ -79,6 +83,20 @@ impl Position {
     #[must_use]
     pub fn of_control(metadata: &Metadata<'_>, kafka_offset: i64) -> Self {
         Self(Layout::Emission(Emission::of(metadata, kafka_offset)).text())
+    }
+
+    /// The position of a change that Debezium captured. `order` is the change's among those of one place in PostgreSQL's log, where several
+    /// rows can be written at once; None where it is not known, and then the Kafka record alone tells such changes apart.
+    #[must_use]
+    pub fn of_place(place: Place, order: Option<u64>, metadata: &Metadata<'_>, kafka_offset: i64) -> Self {
+        let layout = match place {
+            Place::Binlog { file, position, row } => Layout::MySql { file, position, record: Record::Numbered(row) },
+            Place::Lsn(lsn) => {
+                let unnumbered = || Record::Unnumbered(Emission::of(metadata, kafka_offset));
+                Layout::PostgreSql { lsn, record: order.map_or_else(unnumbered, Record::Numbered) }
+            }
+        };
+        Self(layout.text())
     }
 
     /// The text, as it stands in the log.

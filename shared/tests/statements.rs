@@ -333,6 +333,7 @@ fn statements() -> BTreeMap<String, String> {
     for (name, final_table, key_range) in [
         ("by_hand", made_by_hand(), Some(("it's", "z"))),
         ("keyless", keyless(), None),
+        ("partial_images", FinalTable { has_partial_images: true, ..every_type(Deletes::Hard) }, None),
         ("partitioned", partitioned(), Some(("2026-01-01", "2026-01-31"))),
         ("names_reused", names_reused(), None),
     ]
@@ -364,7 +365,7 @@ fn statements() -> BTreeMap<String, String> {
             project: PROJECT,
             fold: &fold_name,
             table: &final_table,
-            absent: AbsentColumns::Null,
+            absent: fold::absent_of(AbsentColumns::Null, &final_table),
             deletes: Deletes::Hard,
             partitions: found.as_deref(),
             is_again: false,

@@ -5,7 +5,7 @@ pub mod kept_out;
 pub mod row;
 pub mod table;
 
-pub use batch::{EncodedRow, ItemIdentity, LogBatch, Tally};
+pub use batch::{DEFINE_TABLE, EncodedRow, ItemIdentity, LogBatch, TRUNCATE, Tally};
 pub use kept_out::{KeptOutRange, KeptOutReason};
 pub use row::LogRow;
 pub use table::{KEPT_OUT, LOG, kept_out_table};

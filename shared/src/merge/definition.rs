@@ -7,6 +7,7 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::json_text::FromObject;
+use crate::log::DEFINE_TABLE;
 
 /// A source table as DMS describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,13 +141,32 @@ pub struct ControlRecord {
     /// The table before, where the record says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     before: Option<SourceDefinition>,
+    /// What Debezium read the definition from; `None` where DMS sent it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    read_from: Option<ReadFrom>,
+    /// Whether changes may leave out values that did not change.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    has_partial_images: bool,
+}
+
+/// What Debezium read a definition from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ReadFrom {
+    /// A change's own schema, whose types are Kafka Connect's: what the connector's settings leave of the source's.
+    Record,
+    /// A statement, with the source's own types.
+    Statement,
 }
 
 /// `control` of a record, with the definition from before the change.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 struct Alteration {
-    #[serde(rename = "old-table-def")]
     old_table_def: Option<FromObject<TableDef>>,
+    debezium_read_from: Option<ReadFrom>,
+    #[serde(default)]
+    partial_images: bool,
 }
 
 impl ControlRecord {
@@ -162,13 +182,30 @@ impl ControlRecord {
     ) -> Result<Self, DefinitionError> {
         // Under which of its two names DMS sends a renamed table is not known, so the record's definition is nobody's.
         if operation == "rename-table" {
-            return Ok(Self { sent_us, kafka, operation: operation.to_owned(), definition: None, before: None });
+            return Ok(Self {
+                sent_us,
+                kafka,
+                operation: operation.to_owned(),
+                definition: None,
+                before: None,
+                read_from: None,
+                has_partial_images: false,
+            });
         }
         let definition = SourceDefinition::from_control(control)?;
-        let before = serde_json::from_str::<Alteration>(control).ok().and_then(|control| control.old_table_def);
-        let before = before
+        let Alteration { old_table_def, debezium_read_from: read_from, partial_images: has_partial_images } =
+            serde_json::from_str(control).unwrap_or_default();
+        let before = old_table_def
             .map(|FromObject(before)| SourceDefinition { columns: before.columns.0, primary_key: before.primary_key });
-        Ok(Self { sent_us, kafka, operation: operation.to_owned(), definition: Some(definition), before })
+        Ok(Self {
+            sent_us,
+            kafka,
+            operation: operation.to_owned(),
+            definition: Some(definition),
+            before,
+            read_from,
+            has_partial_images,
+        })
     }
 }
 
@@ -212,16 +249,25 @@ impl Definitions {
         while self.records.len() > RECORDS_KEPT {
             // A load sends the definition once more; else the oldest goes.
             let again = self.records.iter().zip(self.records.iter().skip(1)).position(|(before, record)| {
-                record.operation == "create-table" && record.definition == before.definition
+                matches!(record.operation.as_str(), "create-table" | DEFINE_TABLE)
+                    && record.definition == before.definition
             });
             self.records.remove(again.map_or(0, |place| place.saturating_add(1)));
         }
     }
 
-    /// What they come to; `None` if there are none.
+    /// Whether changes of the table may leave out values that did not change.
+    pub fn have_partial_images(&self) -> bool {
+        self.records.iter().any(|record| record.has_partial_images)
+    }
+
+    /// What they come to; `None` if there are none. Where Debezium's statements are known, its records' own schemas say nothing more, and
+    /// their types are what the connector's settings made of the source's.
     pub fn history(&self) -> Option<SourceHistory> {
         let mut history = SourceHistory::default();
-        for record in &self.records {
+        let has_statements = self.records.iter().any(|record| record.read_from == Some(ReadFrom::Statement));
+        for record in self.records.iter().filter(|record| !has_statements || record.read_from != Some(ReadFrom::Record))
+        {
             history.take(record);
         }
         (!self.records.is_empty()).then_some(history)
@@ -248,6 +294,13 @@ impl SourceHistory {
             return;
         };
         self.is_renamed_away = false;
+        // Between two records' schemas nobody says whether a column was renamed, or one went and another came. It is as if what was
+        // before were not known.
+        let is_unclear = record.read_from == Some(ReadFrom::Record)
+            && self.newest().is_some_and(|before| has_other_columns(before, &definition));
+        if is_unclear {
+            self.states.clear();
+        }
         let newest = self.newest().cloned();
         let known = record.before.as_ref().or(newest.as_ref());
         let is_rename = record.operation == "rename-column";
@@ -259,7 +312,7 @@ impl SourceHistory {
                 self.swapped.extend(swapped.into_iter().map(|(one, other)| (record.sent_us, one, other)));
             }
             None => {
-                self.unknown_rename = is_rename.then(|| definition.clone());
+                self.unknown_rename = (is_rename || is_unclear).then(|| definition.clone());
                 self.has_unknown_retype |= matches!(record.operation.as_str(), "column-type-change" | "change-columns");
             }
             Some(_) => {}
@@ -336,6 +389,12 @@ impl SourceHistory {
     }
 }
 
+/// Whether columns went and others came.
+fn has_other_columns(before: &SourceDefinition, after: &SourceDefinition) -> bool {
+    before.columns.iter().any(|column| !after.has(&column.name))
+        && after.columns.iter().any(|column| !before.has(&column.name))
+}
+
 /// Columns that took each other's names: a rename leaves a column in its place, so both names are there before and after, and each at the
 /// other's place.
 fn swapped_columns(before: &SourceDefinition, after: &SourceDefinition) -> Vec<(String, String)> {
@@ -365,6 +424,68 @@ fn renamed_columns(before: &SourceDefinition, after: &SourceDefinition) -> Vec<(
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
     use super::*;
+
+    /// A definition with the key `id` and these columns, as Debezium reads it from one or the other.
+    fn captured(read_from: &str, columns: &[&str]) -> String {
+        let columns: Vec<String> = ["id"]
+            .iter()
+            .chain(columns)
+            .map(|name| format!(r#""{name}":{{"type":"INT32","nullable":true}}"#))
+            .collect();
+        format!(
+            r#"{{"table-def":{{"columns":{{{}}},"primary-key":["id"]}},"debezium-read-from":"{read_from}"}}"#,
+            columns.join(",")
+        )
+    }
+
+    fn history_of(records: &[(&str, String)]) -> SourceHistory {
+        let mut definitions = Definitions::default();
+        for (place, (operation, control)) in (0i64..).zip(records) {
+            definitions.take(ControlRecord::new(place, ("t".into(), 0, place), operation, control).unwrap());
+        }
+        // As the ledger keeps them.
+        Definitions::from_entry(definitions.to_entry().as_deref()).unwrap().history().unwrap()
+    }
+
+    #[test]
+    fn a_statements_definition_holds_over_what_records_say_of_themselves() {
+        let history = history_of(&[
+            ("create-table", captured("statement", &["a"])),
+            ("create-table", captured("record", &["other"])),
+            (DEFINE_TABLE, captured("record", &["a", "b"])),
+        ]);
+        assert!(history.newest().unwrap().has("a") && !history.newest().unwrap().has("b"));
+        let history =
+            history_of(&[(DEFINE_TABLE, captured("record", &["a"])), (DEFINE_TABLE, captured("record", &["a", "b"]))]);
+        assert!(history.newest().unwrap().has("b") && history.unknown_rename().is_none());
+        assert_eq!(history.newest().unwrap().primary_key, ["id"]);
+    }
+
+    #[test]
+    fn between_two_records_a_rename_cannot_be_told_from_another_column() {
+        let history =
+            history_of(&[(DEFINE_TABLE, captured("record", &["a"])), (DEFINE_TABLE, captured("record", &["b"]))]);
+        assert!(history.unknown_rename().is_some_and(|renamed| renamed.has("b")));
+        assert!(history.renames().is_empty() && history.earlier().len() == 0);
+        // One that went alone, or came alone, is clear.
+        for columns in [["a"].as_slice(), &["a", "b", "c"]] {
+            let history = history_of(&[
+                (DEFINE_TABLE, captured("record", &["a", "b"])),
+                (DEFINE_TABLE, captured("record", columns)),
+            ]);
+            assert!(history.unknown_rename().is_none());
+        }
+    }
+
+    #[test]
+    fn whether_images_may_be_partial_is_remembered() {
+        let control = captured("record", &["a"])
+            .replace("\"debezium-read-from\"", "\"partial-images\":true,\"debezium-read-from\"");
+        let mut definitions = Definitions::default();
+        assert!(!definitions.have_partial_images());
+        definitions.take(ControlRecord::new(1, ("t".into(), 0, 1), DEFINE_TABLE, &control).unwrap());
+        assert!(Definitions::from_entry(definitions.to_entry().as_deref()).unwrap().have_partial_images());
+    }
 
     #[test]
     fn columns_keep_the_sources_order() {

@@ -212,6 +212,14 @@ impl Epochs {
         }
     }
 
+    /// A position of the log as the final table has it if it is of the newest epoch.
+    pub fn in_newest(&self, position: &str) -> String {
+        match (self.boundaries.last(), position.strip_prefix(NO_EPOCH)) {
+            (Some(newest), Some(rest)) => format!("{}{rest}", Self::prefix(*newest)),
+            _ => position.to_owned(),
+        }
+    }
+
     /// The SQL of a log row's position with its epoch.
     pub fn position_sql(&self) -> String {
         if self.boundaries.is_empty() {

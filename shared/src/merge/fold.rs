@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{AbsentColumns, Deletes};
+use crate::debezium::{UNAVAILABLE, WITHOUT_SCHEMA};
 use crate::names::{NameError, SourceTable, TableName, fingerprint, member_path_literal, string_literal};
 use crate::position::NO_EPOCH;
 
@@ -46,7 +47,7 @@ pub struct FoldRequest<'a> {
     pub covered: &'a Coverage,
     /// Whether, and from where, records that are merged already are read again, because a key may be late.
     pub look_back: LookBack,
-    /// What a column missing from an image means.
+    /// What a column missing from an image means; where images may be partial, see [`Self::is_absent_unchanged`].
     pub absent: AbsentColumns,
     /// What a delete does.
     pub deletes: Deletes,
@@ -58,6 +59,19 @@ pub struct FoldRequest<'a> {
     pub expired_before_us: Option<i64>,
     /// The copy of the log's rows from which they are read; `None`: they are read from the log.
     pub share: Option<Share<'a>>,
+}
+
+impl FoldRequest<'_> {
+    /// Whether a column that an image lacks may keep its value: by configuration in any image, else in those that say so themselves
+    /// (PostgreSQL's TOAST by Debezium).
+    fn is_absent_unchanged(&self) -> bool {
+        absent_of(self.absent, self.table) == AbsentColumns::Unchanged
+    }
+}
+
+/// What a column missing from an image of a table may mean.
+pub fn absent_of(configured: AbsentColumns, table: &FinalTable) -> AbsentColumns {
+    if table.has_partial_images { AbsentColumns::Unchanged } else { configured }
 }
 
 /// How much of the log before the window a fold reads.
@@ -183,7 +197,8 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
         },
     );
     // Where images may be partial, an update after a delete makes no row before the insert between them has come.
-    let (ends, key_is_deleted) = match request.absent {
+    let absent = absent_of(request.absent, table);
+    let (ends, key_is_deleted) = match absent {
         AbsentColumns::Null => (String::new(), "`key_deleted`"),
         AbsentColumns::Unchanged => (
             format!(
@@ -196,7 +211,7 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
         ),
     };
     // A row takes its newest image alone, unless images may be partial: then an older one may hold what it lacks.
-    let (unknown_of_key, unknown) = match request.absent {
+    let (unknown_of_key, unknown) = match absent {
         AbsentColumns::Null => {
             (String::new(), "`unknown_members` AS `unknown`, CAST(NULL AS STRING) AS `unknown_too`".to_owned())
         }
@@ -284,8 +299,8 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
         rows = request.share.map_or(log, |share| share.delta).quoted(project)?,
         partition = request.share.map_or_else(String::new, |share| format!("{} AND ", share.condition())),
         position = if table.is_keyless { keyless_position(request.epochs) } else { request.epochs.position_sql() },
-        data = readable("`data`"),
-        before = readable("`before`"),
+        data = readable("`data`", request.is_absent_unchanged()),
+        before = readable("`before`", request.is_absent_unchanged()),
         is_new = parts.is_new,
         bounds = parts.bounds,
         schema = string_literal(&source.schema),
@@ -388,8 +403,13 @@ struct Parts {
 
 impl Parts {
     fn of(request: &FoldRequest<'_>) -> Self {
-        let FoldRequest { table, absent, deletes, .. } = *request;
+        let FoldRequest { table, deletes, .. } = *request;
+        let absent = absent_of(request.absent, table);
         let (is_new, bounds) = window(request);
+        let cannot_be_applied = match absent {
+            AbsentColumns::Null => "`error` IS NOT NULL".to_owned(),
+            AbsentColumns::Unchanged => format!("COALESCE(`error`, {0}) <> {0}", string_literal(UNAVAILABLE)),
+        };
         let mut parts = Self {
             is_new,
             bounds,
@@ -397,8 +417,11 @@ impl Parts {
             key_texts: Vec::new(),
             key_changed: Vec::new(),
             typed: Vec::new(),
-            // Of a delete only the key counts.
-            flaws: vec!["WHEN `error` IS NOT NULL AND `operation` <> 'delete' THEN -1".to_owned()],
+            // Of a delete only the key counts, unless that cannot be told either.
+            flaws: vec![format!(
+                "WHEN {cannot_be_applied} AND (`operation` <> 'delete' OR `error` = {}) THEN -1",
+                string_literal(WITHOUT_SCHEMA)
+            )],
             keys: Vec::new(),
             carried: Vec::new(),
             values: Vec::new(),
@@ -449,7 +472,15 @@ impl Parts {
                     AbsentColumns::Null => parts.values.push(value),
                     AbsentColumns::Unchanged => {
                         let is_present = format!("`present{place}`");
-                        parts.texts.push(format!("{} AS {is_present}", is_present_in_image(column)));
+                        let in_image = is_present_in_image(column);
+                        // Where it is not configured, an image says itself whether it is partial.
+                        let is_known = match request.absent {
+                            AbsentColumns::Unchanged => in_image,
+                            AbsentColumns::Null => {
+                                format!("(COALESCE(`error`, '') <> {} OR {in_image})", string_literal(UNAVAILABLE))
+                            }
+                        };
+                        parts.texts.push(format!("{is_known} AS {is_present}"));
                         absent_beside_key.push(format!("NOT {is_present}"));
                         parts.carry_partial(place, column_type, deletes);
                     }
@@ -524,9 +555,13 @@ pub(super) fn window(request: &FoldRequest<'_>) -> (String, String) {
 }
 
 /// An image that can be read. One with an error holds half of a surrogate pair, which the embedded BigQuery refuses and
-/// BigQuery replaces; its members are needed only for its key, so every such escape is replaced beforehand.
-fn readable(image: &str) -> String {
-    format!(r"IF(`error` IS NULL, {image}, REGEXP_REPLACE({image}, r'\\u[dD][89a-fA-F][0-9a-fA-F]{{2}}', r'\\uFFFD'))")
+/// BigQuery replaces; its members are needed only for its key, so every such escape is replaced beforehand. One that is only partial has none.
+fn readable(image: &str, may_be_partial: bool) -> String {
+    let is_whole = match may_be_partial {
+        false => "`error` IS NULL".to_owned(),
+        true => format!("COALESCE(`error`, {0}) = {0}", string_literal(UNAVAILABLE)),
+    };
+    format!(r"IF({is_whole}, {image}, REGEXP_REPLACE({image}, r'\\u[dD][89a-fA-F][0-9a-fA-F]{{2}}', r'\\uFFFD'))")
 }
 
 /// The text of one member of an image: a scalar's own, a nested value's JSON; NULL where it is null or absent.

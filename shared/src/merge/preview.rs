@@ -327,7 +327,7 @@ impl Run<'_> {
             project: &config.project,
             fold: &fold_name,
             table: &work.table,
-            absent: request.absent,
+            absent: fold::absent_of(request.absent, &work.table),
             deletes: request.deletes,
             partitions: None,
             is_again: begun.is_again(),

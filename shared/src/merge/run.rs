@@ -143,7 +143,8 @@ impl Run<'_> {
         waited_since_us: Option<i64>,
     ) -> Result<Work, TableError> {
         let own = self.state.tables.get(&source);
-        let table = found.table.clone();
+        let has_partial_images = self.has_partial_images(&source, own);
+        let table = FinalTable { has_partial_images, ..found.table.clone() };
         standing.unfilled.set_definition_due(found.is_definition_due);
         // A final table that somebody removed is filled anew from all that the log retains.
         let is_anew = found.is_new && standing.highest_position.is_some();
@@ -190,6 +191,13 @@ impl Run<'_> {
             for_a_person: found.for_a_person.clone(),
             is_history_known: found.is_history_known,
         })
+    }
+
+    /// Whether changes of a table may leave out values that did not change.
+    fn has_partial_images(&self, source: &SourceTable, own: Option<&TableState>) -> bool {
+        let known = own.and_then(|own| own.definitions.as_ref());
+        let read = self.remembered.lock().ok().and_then(|remembered| remembered.get(source).cloned());
+        known.into_iter().chain(read.as_ref()).any(Definitions::have_partial_images)
     }
 
     /// Where a final table stands of which the ledger says nothing: a table from before the ledger that is in use. Its rows tell.

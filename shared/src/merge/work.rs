@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::bigquery::job::{JobRequest, JobStats, QueryAnswer};
 use crate::log::kept_out_table;
-use crate::names::{SourceTable, TableName, fingerprint};
+use crate::names::{SourceTable, TableName, fingerprint, string_literal};
 
 use super::answer::{TableAnswer, Word};
 use super::coverage::{Coverage, OffsetRange};
@@ -253,7 +253,7 @@ impl Run<'_> {
                     lowest.as_deref(),
                     standing.highest_position.as_deref(),
                     news.oldest_commit_us,
-                    config.absent_columns,
+                    fold::absent_of(config.absent_columns, table),
                 )
             },
             changes: news.changes,
@@ -469,6 +469,7 @@ impl Run<'_> {
     ) {
         let mut reasons: Vec<String> = what_was_not_applied(work, news).into_iter().collect();
         reasons.extend(work.for_a_person.iter().cloned());
+        reasons.extend(news.truncated.as_deref().map(|position| truncated(work, standing, position)));
         reasons.extend(work.waited_since_us.map(waited_too_long));
         if survey.anew > 0 {
             reasons.push(numbering_began_anew(&work.source, survey));
@@ -789,7 +790,7 @@ impl Run<'_> {
                 project,
                 fold: &fold_name,
                 table: &work.table,
-                absent: request.absent,
+                absent: fold::absent_of(request.absent, &work.table),
                 deletes: request.deletes,
                 partitions: partitions.as_deref(),
                 is_again: begun.is_again,
@@ -933,6 +934,17 @@ fn dropped(source: &SourceTable) -> String {
     )
 }
 
+/// A statement that a person has to run: a change from before may still be on its way, and nobody knows when none is any more.
+fn truncated(work: &Work, standing: &Standing, position: &str) -> String {
+    format!(
+        "the source emptied {} (TRUNCATE), and Strait does not remove rows on that word: once every change from before it is merged, run DELETE FROM `{}` \
+         WHERE _strait_position < {}",
+        work.source,
+        work.table.name,
+        string_literal(&standing.epochs.in_newest(position))
+    )
+}
+
 fn waited_too_long(since_us: i64) -> String {
     format!(
         "records have waited since {} to be merged, longer than the log retains them: some may have expired. Reload the table in DMS",
@@ -984,7 +996,9 @@ fn columns_key(table: &FinalTable) -> String {
             format!("{:?}", (&column.name, members, column.column_type))
         })
         .collect();
-    fingerprint(&columns.join("\n"), WORK_KEY_DIGITS)
+    // A fold for partial images has other columns.
+    let partial = if table.has_partial_images { "\npartial" } else { "" };
+    fingerprint(&format!("{}{partial}", columns.join("\n")), WORK_KEY_DIGITS)
 }
 
 fn add(stats: &mut JobStats, more: &JobStats) {
