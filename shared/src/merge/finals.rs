@@ -12,15 +12,16 @@ use crate::names::{OWN_PREFIX, SourceTable, TableName, fingerprint};
 
 use super::answer::{Asked, Word};
 use super::coverage::REACH_BACK_US;
-use super::definition::{ControlRecord, SourceDefinition, SourceHistory};
+use super::definition::{ControlRecord, SourceDefinition};
 use super::epoch::Epochs;
 use super::final_table::{
-    FinalTable, FinalTableProblem, check_masked_key, is_made_by_strait, is_self_describing, member_of, new_table,
+    FinalTable, FinalTableProblem, check_masked_key, is_made_by_strait, claimed, is_self_describing, names_of, new_table,
 };
 use super::ledger::{LedgerState, Outcome};
 use super::offsets;
 use super::run::{Run, TABLES_AT_ONCE, TableError, describe};
 use super::schema_change::{self, Step};
+use super::source_history::SourceHistory;
 use super::statement;
 
 /// A final table that a run may merge into.
@@ -294,7 +295,8 @@ impl Run<'_> {
         let bigquery = &self.handler.bigquery;
         let name = config.final_table.name_of(source);
         check_masked_key(&name, source, definition.primary_key.iter().map(String::as_str), &config.mask)?;
-        let (table, unknown) = new_table(&config.project, &name, source, definition, config.deletes)?;
+        let (mut table, unknown) = new_table(&config.project, &name, source, definition, config.deletes)?;
+        schema_change::describe_new(&mut table, history);
         if !unknown.is_empty() {
             tracing::warn!(table = %source, columns = unknown.join(", "), "types that are not known become STRING");
         }
@@ -340,7 +342,6 @@ impl Run<'_> {
         history: Option<&SourceHistory>,
         state: &LedgerState,
     ) -> Result<Found, TableError> {
-        let config = &self.handler.config;
         // What an earlier run began has to be finished with the columns that it knew.
         let is_unfinished =
             state.tables.get(source).is_some_and(|own| own.outcome == Outcome::Running && own.work.is_some());
@@ -365,12 +366,12 @@ impl Run<'_> {
                 ..self.take(source, &table, history.newest().filter(|_| !is_self_describing(&table))).await?
             });
         }
-        let (table, mut for_a_person) = self.alter(source, table, history).await?;
-        for_a_person.extend(self.swapped(&config.final_table.name_of(source), source, history));
+        let (table, for_a_person) = self.alter(source, table, history).await?;
         // What could not be added is not added now, either.
         let definition = history.newest().map(|newest| {
-            let held: BTreeSet<String> =
-                table.schema.fields.iter().map(|field| member_of(field, Some(newest))).collect();
+            let claimed = claimed(&table.schema.fields);
+            let names = |field| names_of(field, Some(newest), &claimed);
+            let held: BTreeSet<String> = table.schema.fields.iter().map(|field| names(field).now.name).collect();
             let columns = newest.columns.iter().filter(|column| held.contains(&column.name)).cloned().collect();
             SourceDefinition { columns, primary_key: newest.primary_key.clone() }
         });

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{AbsentColumns, Deletes};
 use crate::debezium::{UNAVAILABLE, WITHOUT_SCHEMA};
-use crate::names::{NameError, SourceTable, TableName, fingerprint, member_path_literal, string_literal};
+use crate::names::{NameError, NameHeld, SourceTable, TableName, fingerprint, member_path_literal, string_literal};
 use crate::position::NO_EPOCH;
 
 use super::coverage::{Coverage, OffsetRange, not_covered};
@@ -230,6 +230,11 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
             format!("({key_is_deleted} OR `key_position` < {})", string_literal(&Epochs::prefix(boundary))),
         ),
     };
+    let position = if table.is_keyless { keyless_position(request.epochs) } else { request.epochs.position_sql() };
+    let first_sent = match table.is_told_by_time() {
+        true => format!(", MIN({SENT}) OVER (PARTITION BY {position}) AS `first_sent`"),
+        false => String::new(),
+    };
     let carried = parts
         .carried
         .iter()
@@ -243,7 +248,7 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
          AS\n\
          WITH `read` AS (\n\
          SELECT `operation`, {position} AS `position`, `_strait_log`.`position` AS `log_position`, {data} AS `data`, {before} AS `before`, \
-         `error`, `kafka_topic`, `kafka_partition`, `kafka_offset`, `committed_at`, {SENT} AS `sent`, `ingested_at`, {is_new} AS `is_new`\n\
+         `error`, `kafka_topic`, `kafka_partition`, `kafka_offset`, `committed_at`, {SENT} AS `sent`{first_sent}, `ingested_at`, {is_new} AS `is_new`\n\
          FROM {rows} AS `_strait_log`\n\
          WHERE {partition}{bounds}\n\
          AND `source_schema` = {schema} AND `source_table` = {source_table}\n\
@@ -298,7 +303,6 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
         fold = request.fold.quoted(project)?,
         rows = request.share.map_or(log, |share| share.delta).quoted(project)?,
         partition = request.share.map_or_else(String::new, |share| format!("{} AND ", share.condition())),
-        position = if table.is_keyless { keyless_position(request.epochs) } else { request.epochs.position_sql() },
         data = readable("`data`", request.is_absent_unchanged()),
         before = readable("`before`", request.is_absent_unchanged()),
         is_new = parts.is_new,
@@ -431,7 +435,7 @@ impl Parts {
         };
         let mut absent_beside_key = Vec::new();
         for (place, column) in table.columns.iter().enumerate() {
-            let (member, column_type) = (column.member.as_str(), column.column_type);
+            let (member, column_type) = (column.member(), column.column_type);
             let (text, value) = (format!("`v{place}`"), value_column(place));
             parts.texts.push(format!("{} AS {text}", column_text("`data`", column, "")));
             parts.flaw_columns.push_str(&format!(" WHEN {place} THEN {}", string_literal(&column.name)));
@@ -440,7 +444,7 @@ impl Parts {
                 let beside = format!("{BEFORE_IMAGE_PREFIX}{member}");
                 let before_text = column_text("`before`", column, "");
                 // A source may have a column of that very name.
-                parts.texts.push(if table.columns.iter().any(|column| column.member == beside) {
+                parts.texts.push(if table.columns.iter().any(|column| column.member() == beside) {
                     format!("{before_text} AS {before}")
                 } else {
                     format!(
@@ -574,27 +578,33 @@ pub(super) fn member_text(image: &str, member: &str) -> String {
 }
 
 /// The text of a column's member, or of the one that it was called before in an image from then: beside the present name a former one
-/// is another column's. What was sent before the column's names were its own holds nothing of it.
+/// is another column's. A name that another column had, too, is the column's at its time alone.
 fn column_text(image: &str, column: &FinalColumn, prefix: &str) -> String {
-    let text = |member: &String| member_text(image, &format!("{prefix}{member}"));
-    let present = text(&column.member);
-    let reused = column.reused_members.iter().rev();
-    let reused = reused.map(|(member, until)| format!("IF({}, {}, NULL)", sent_before(*until), text(member)));
-    let former: Vec<String> = column.former_members.iter().rev().map(text).chain(reused).collect();
-    let text = if former.is_empty() {
-        present
-    } else {
-        let is_present = is_present_member(image, &format!("{prefix}{}", column.member));
-        format!("COALESCE({present}, IF({is_present}, NULL, COALESCE({})))", former.join(", "))
+    let text = |held: &NameHeld| {
+        let text = member_text(image, &format!("{prefix}{}", held.name));
+        is_its_own(held).map_or_else(|| text.clone(), |is_its_own| format!("IF({is_its_own}, {text}, NULL)"))
     };
-    match column.since_us {
-        Some(since) => format!("IF({}, NULL, {text})", sent_before(since)),
-        None => text,
+    let present = text(&column.names.now);
+    let former: Vec<String> = column.names.former.iter().rev().map(text).collect();
+    if former.is_empty() {
+        return present;
     }
+    let is_present = is_present_under(image, &column.names.now, prefix);
+    format!("COALESCE({present}, IF({is_present}, NULL, COALESCE({})))", former.join(", "))
 }
 
-fn sent_before(us: i64) -> String {
-    format!("`sent` < {}", timestamp_literal(us))
+/// Whether a name is a column's own in a record; `None`: in each. A change that DMS sends again has the columns of when it sent it first.
+fn is_its_own(held: &NameHeld) -> Option<String> {
+    let since = held.since_us.map(|since| format!("`first_sent` >= {}", timestamp_literal(since)));
+    let until = held.until_us.map(|until| format!("`first_sent` < {}", timestamp_literal(until)));
+    let bounds: Vec<String> = since.into_iter().chain(until).collect();
+    (!bounds.is_empty()).then(|| bounds.join(" AND "))
+}
+
+/// Whether an image has a column under a name, null included.
+fn is_present_under(image: &str, held: &NameHeld, prefix: &str) -> String {
+    let is_present = is_present_member(image, &format!("{prefix}{}", held.name));
+    is_its_own(held).map_or_else(|| is_present.clone(), |is_its_own| format!("{is_its_own} AND {is_present}"))
 }
 
 /// Whether an image has a member at all, null included. Only a JSON value tells null and absent apart.
@@ -607,45 +617,44 @@ fn is_present_member(image: &str, member: &str) -> String {
 
 /// Whether the image has a column's member at all, null included.
 fn is_present_in_image(column: &FinalColumn) -> String {
-    let reused = column.reused_members.iter();
-    let reused =
-        reused.map(|(member, until)| format!("{} AND {}", sent_before(*until), is_present_member("`data`", member)));
-    let members: Vec<String> = [&column.member]
-        .into_iter()
-        .chain(&column.former_members)
-        .map(|member| is_present_member("`data`", member))
-        .chain(reused)
-        .collect();
-    let is_present = if let [only] = members.as_slice() { only.clone() } else { format!("({})", members.join(" OR ")) };
-    match column.since_us {
-        Some(since) => format!("(NOT {} AND {is_present})", sent_before(since)),
-        None => is_present,
+    let members: Vec<String> =
+        column.names.newest_first().map(|held| is_present_under("`data`", held, "")).collect();
+    if let ([only], false) = (members.as_slice(), column.names.now.is_bounded()) {
+        return only.clone();
     }
+    format!("({})", members.join(" OR "))
 }
 
 /// The names of an image's members for which the table has no column, as the text of a JSON array; NULL if there are none. `JSON_KEYS`
 /// puts names with special characters between quotes.
 fn unknown_members(table: &FinalTable) -> String {
+    let literals = |name: &str| [string_literal(name), string_literal(&serde_json::Value::from(name).to_string())];
     let mut known = BTreeSet::new();
-    let mut used_again = String::new();
+    let (mut at_its_time, mut used_again) = (String::new(), String::new());
     for column in &table.columns {
-        if !column.former_members.is_empty() {
-            let former: Vec<String> = column.former_members.iter().map(|former| string_literal(former)).collect();
-            let is_present = is_present_member("`data`", &column.member);
+        let former: Vec<String> =
+            column.names.former.iter().filter(|held| !held.is_bounded()).map(|held| string_literal(&held.name)).collect();
+        if !former.is_empty() {
+            let is_present = is_present_under("`data`", &column.names.now, "");
             used_again.push_str(&format!(" OR `name` IN ({}) AND {is_present}", former.join(", ")));
         }
-        for member in [&column.member].into_iter().chain(&column.former_members) {
-            let beside = column.is_key.then(|| format!("{BEFORE_IMAGE_PREFIX}{member}"));
-            for name in beside.into_iter().chain([member.clone()]) {
-                let quoted = serde_json::Value::from(name.as_str()).to_string();
-                known.extend([string_literal(&name), string_literal(&quoted)]);
+        for held in column.names.newest_first() {
+            let beside = column.is_key.then(|| format!("{BEFORE_IMAGE_PREFIX}{}", held.name));
+            let names = beside.into_iter().chain([held.name.clone()]).flat_map(|name| literals(&name));
+            match is_its_own(held) {
+                None => known.extend(names),
+                Some(is_its_own) => {
+                    let names = names.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(", ");
+                    at_its_time.push_str(&format!(" AND NOT (`name` IN ({names}) AND {is_its_own})"));
+                }
             }
         }
     }
+    let known = known.into_iter().collect::<Vec<_>>().join(", ");
+    let is_unknown = if known.is_empty() { "TRUE".to_owned() } else { format!("`name` NOT IN ({known})") };
     format!(
         "NULLIF((SELECT TO_JSON_STRING(ARRAY_AGG(`name` ORDER BY `name`)) \
-         FROM UNNEST(JSON_KEYS(SAFE.PARSE_JSON(`data`, wide_number_mode => 'round'), 1)) AS `name` WHERE `name` NOT IN ({}){used_again}), 'null')",
-        known.into_iter().collect::<Vec<_>>().join(", ")
+         FROM UNNEST(JSON_KEYS(SAFE.PARSE_JSON(`data`, wide_number_mode => 'round'), 1)) AS `name` WHERE {is_unknown}{at_its_time}{used_again}), 'null')"
     )
 }
 
@@ -660,7 +669,7 @@ fn key_text(table: &FinalTable) -> String {
         .enumerate()
         .filter(|(_, column)| column.is_key)
         .map(|(place, column)| {
-            let name = serde_json::Value::from(column.member.as_str());
+            let name = serde_json::Value::from(column.member());
             format!("{}, COALESCE(TO_JSON_STRING(`t{place}`), 'null')", string_literal(&format!("{name}:")))
         })
         .collect();

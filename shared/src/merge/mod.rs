@@ -20,6 +20,7 @@ pub mod proposal;
 pub mod reload;
 pub mod run;
 pub mod schema_change;
+pub mod source_history;
 pub mod statement;
 pub mod types;
 pub mod work;

@@ -992,8 +992,7 @@ fn columns_key(table: &FinalTable) -> String {
         .columns
         .iter()
         .map(|column| {
-            let members = (&column.member, &column.former_members, &column.reused_members, column.since_us);
-            format!("{:?}", (&column.name, members, column.column_type))
+            format!("{:?}", (&column.name, &column.names, column.column_type))
         })
         .collect();
     // A fold for partial images has other columns.
