@@ -212,6 +212,15 @@ impl Epochs {
         }
     }
 
+    /// The position that the merge gives a log row, as [`Self::position_sql`] does: with the epoch of the time at which it was sent.
+    pub fn placed(&self, position: &str, sent_us: i64) -> String {
+        let boundary = self.boundaries.iter().rev().find(|boundary| **boundary <= sent_us);
+        match (boundary, position.strip_prefix(NO_EPOCH)) {
+            (Some(boundary), Some(rest)) => format!("{}{rest}", Self::prefix(*boundary)),
+            _ => position.to_owned(),
+        }
+    }
+
     /// The SQL of a log row's position with its epoch.
     pub fn position_sql(&self) -> String {
         if self.boundaries.is_empty() {
@@ -288,6 +297,17 @@ mod tests {
 
     fn news(starts: &[i64], newest_load_us: Option<i64>) -> News {
         News { starts: starts.to_vec(), newest_load_us, ..News::default() }
+    }
+
+    #[test]
+    fn a_position_is_placed_in_the_epoch_of_its_time() {
+        let mut epochs = Epochs::default();
+        assert_eq!(epochs.placed("0000-2-m1", 150), "0000-2-m1");
+        epochs.begin(100);
+        epochs.begin(200);
+        assert_eq!(epochs.placed("0000-2-m1", 99), "0000-2-m1");
+        assert_eq!(epochs.placed("0000-2-m1", 150), "0000000000000100-2-m1");
+        assert_eq!(epochs.placed("0000-2-m1", 200), "0000000000000200-2-m1");
     }
 
     #[test]
