@@ -10,7 +10,7 @@
 //! - *MySQL* writes a transaction to the binlog as a whole, a moment before it shows it. So the row is read [`MYSQL_PAUSE`] after the
 //!   position was taken, and it has to be what it was before.
 //!
-//! Where the table's changes carry no source position (PostgreSQL without transaction details), the order is the time at which DMS
+//! Where the table's changes carry no source position (PostgreSQL without transaction details, or no change yet), the order is the time at which DMS
 //! sends. There the repaired row takes a time that lies [`CLOCK_DIFFERENCE_US`] back, so that a clock that is behind sends nothing before it.
 //!
 //! **The identity.** The rows are numbered without a gap from 0 in a topic of this run's own, `strait-repair/…`: no topic of Kafka's can have
@@ -180,16 +180,26 @@ async fn order(config: &Config, drill: &mut Drill<'_>, settle: Duration) -> Resu
         return Err(VerifyError::NotRepairable("DMS is loading it anew, which repairs it; verify it again when the load is over"));
     }
     // What follows the epoch is the class and the engine; see `strait::position`.
-    let class = highest.as_deref().and_then(|highest| highest.split_once('-')).map(|(_, rest)| rest.to_owned());
-    let (point, committed) = source.point().await?;
-    let emitted = jiff::Timestamp::now().as_microsecond();
-    let engine = match class.as_deref() {
-        Some(class) if class.starts_with("2-m") => Some(Engine::MySql),
-        Some(class) if class.starts_with("2-p") => Some(Engine::PostgreSql),
-        _ => None,
+    let class = highest.as_deref().and_then(|highest| highest.split_once('-')).map_or("", |(_, rest)| rest);
+    let of_other_engine = match pairing.engine {
+        Engine::MySql => "2-p",
+        Engine::PostgreSql => "2-m",
     };
-    if engine.is_some_and(|engine| engine != pairing.engine) {
+    if class.starts_with(of_other_engine) {
         return Err(VerifyError::NotRepairable("its changes came from a database of the other engine: is --source the one that DMS reads?"));
+    }
+    let has_position = match pairing.engine {
+        // A change of MySQL's has its transaction's place in the binlog whatever DMS's settings are.
+        Engine::MySql => !class.starts_with("1-"),
+        // Of a table that was only loaded yet, nobody knows whether its changes will have one.
+        Engine::PostgreSql => class.starts_with("2-p"),
+    };
+    let (point, committed) = source.point().await?;
+    let now = jiff::Timestamp::now().as_microsecond();
+    let emitted = if has_position { now } else { now.saturating_sub(CLOCK_DIFFERENCE_US) };
+    // A change that was sent before the last loaded row would look like one of before the load.
+    if epochs.newest_load().is_some_and(|load| load >= emitted) {
+        return Err(VerifyError::NotRepairable("it was loaded minutes ago; repair it in five minutes"));
     }
     match pairing.engine {
         Engine::MySql => sleep(MYSQL_PAUSE).await,
@@ -208,10 +218,7 @@ async fn order(config: &Config, drill: &mut Drill<'_>, settle: Duration) -> Resu
             }
         }
     }
-    let (point, emitted) = match engine {
-        Some(_) => (Some(point), emitted),
-        None => (None, emitted.saturating_sub(CLOCK_DIFFERENCE_US)),
-    };
+    let point = has_position.then_some(point);
     Ok(Order { point, epochs, emitted, committed })
 }
 

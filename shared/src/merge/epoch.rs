@@ -161,6 +161,11 @@ impl Epochs {
         self.open
     }
 
+    /// When the newest loaded row was sent, as far as it is known.
+    pub fn newest_load(&self) -> Option<i64> {
+        self.newest_load
+    }
+
     /// A table was dropped or made anew, and no row has been loaded since.
     pub fn has_start_without_load(&self) -> bool {
         !self.starts.is_empty()

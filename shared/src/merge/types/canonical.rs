@@ -243,7 +243,7 @@ impl Canonical {
         match (self.form, self.kind) {
             (Form::Number, SourceKind::Integer) => whole,
             (Form::Number, _) => trimmed(&as_text),
-            (Form::Double | Form::Single, _) => double(Dialect::MySql, &format!("({column} + 0e0)"), &whole),
+            (Form::Double | Form::Single, _) => double(Engine::MySql, &format!("({column} + 0e0)"), &whole),
             (Form::Truth, _) => format!("CASE {column} + 0 WHEN 1 THEN 'true' WHEN 0 THEN 'false' ELSE {whole} END"),
             (Form::Text | Form::Json, _) => format!("CONVERT({column} USING utf8mb4)"),
             (Form::Hexadecimal, _) => format!("LOWER(HEX({}))", self.mysql_bytes(column)),
@@ -258,7 +258,7 @@ impl Canonical {
         match (self.form, self.kind) {
             (Form::Number, SourceKind::Decimal) => format!("trim_scale({column}::numeric)::text"),
             (Form::Number, _) => as_text,
-            (Form::Double | Form::Single, _) => double(Dialect::PostgreSql, &format!("{column}::float8"), &as_text),
+            (Form::Double | Form::Single, _) => double(Engine::PostgreSql, &format!("{column}::float8"), &as_text),
             (Form::Truth, SourceKind::Bool) => as_text,
             (Form::Truth, _) => format!("CASE {column} WHEN 1 THEN 'true' WHEN 0 THEN 'false' ELSE {as_text} END"),
             (Form::Text | Form::Json, SourceKind::PaddedText) => {
@@ -288,8 +288,12 @@ impl Canonical {
             Form::Number => trimmed(&as_text),
             Form::Double | Form::Single => {
                 let value = if is_string { format!("SAFE_CAST({column} AS FLOAT64)") } else { column.to_owned() };
-                let rounded = if self.form == Form::Single { single(&value) } else { value };
-                double(Dialect::BigQuery, &rounded, &as_text)
+                match self.form {
+                    Form::Single => {
+                        bigquery_double(&format!("(SELECT {} FROM (SELECT {value} AS `double`))", single("`double`")))
+                    }
+                    _ => bigquery_double(&value),
+                }
             }
             Form::Truth => match self.column_type {
                 C::Int64 => format!("CASE {column} WHEN 1 THEN 'true' WHEN 0 THEN 'false' ELSE {as_text} END"),
@@ -425,35 +429,51 @@ pub fn md5(dialect: Dialect, text: &str) -> String {
     }
 }
 
-/// Mantissa and exponent of a double. Where the logarithm is off by one near a power of two, the mantissa shows it: from 1 to below 2 it has to be.
-fn double(dialect: Dialect, value: &str, not_finite: &str) -> String {
-    let (power, integer, text, logarithm) = match dialect {
-        Dialect::MySql => ("POW(2, ", " AS SIGNED) AS CHAR)", "CAST(", format!("LOG2(ABS({value}))")),
-        Dialect::PostgreSql => {
-            ("power(2::float8, ", " AS bigint) AS text)", "CAST(", format!("(ln(abs({value})) / ln(2::float8))"))
+/// Mantissa and exponent of a double at the source. Where the logarithm is off by one near a power of two, the mantissa shows it: from 1
+/// to below 2 it has to be. The largest double's logarithm rounds up to 1024, whose power is none.
+fn double(engine: Engine, value: &str, not_finite: &str) -> String {
+    let (power, integer, logarithm) = match engine {
+        Engine::MySql => ("POW(2, ", " AS SIGNED) AS CHAR)", format!("LOG2(ABS({value}))")),
+        Engine::PostgreSql => {
+            ("power(2::float8, ", " AS bigint) AS text)", format!("(ln(abs({value})) / ln(2::float8))"))
         }
-        Dialect::BigQuery => ("POW(2, ", " AS INT64) AS STRING)", "CAST(", format!("(LN(ABS({value})) / LN(2))")),
     };
-    // The largest double's logarithm rounds up to 1024, whose power is none.
     let exponent = format!("GREATEST(LEAST(FLOOR({logarithm}), 1023), -1074)");
     let mantissa = format!("({value} / {power}{exponent}))");
-    let digits = |mantissa: &str| format!("{text}CAST({mantissa} * 4503599627370496{integer}");
-    let whole = |exponent: &str| format!("{text}CAST({exponent}{integer}");
-    let (larger, smaller) = (format!("{exponent} + 1"), format!("{exponent} - 1"));
-    let parts = |mantissa: &str, exponent: &str| format!("CONCAT({}, 'p', {})", digits(mantissa), whole(exponent));
+    let parts = |mantissa: &str, exponent: &str| {
+        format!("CONCAT(CAST(CAST({mantissa} * {TWO_TO_52}{integer}, 'p', CAST(CAST({exponent}{integer})")
+    };
     // MySQL has neither NaN nor infinities.
-    let not_finite = match dialect {
-        Dialect::MySql => String::new(),
-        Dialect::PostgreSql => format!("WHEN {value} IN ('NaN', 'Infinity', '-Infinity') THEN {not_finite} "),
-        Dialect::BigQuery => format!(
-            "WHEN IS_NAN({value}) THEN 'NaN' WHEN IS_INF({value}) THEN IF({value} > 0, 'Infinity', '-Infinity') "
-        ),
+    let not_finite = match engine {
+        Engine::MySql => String::new(),
+        Engine::PostgreSql => format!("WHEN {value} IN ('NaN', 'Infinity', '-Infinity') THEN {not_finite} "),
     };
     format!(
         "CASE WHEN {value} = 0 THEN '0' {not_finite}WHEN ABS({mantissa}) >= 2 THEN {} WHEN ABS({mantissa}) < 1 THEN {} ELSE {} END",
-        parts(&format!("({mantissa} / 2)"), &larger),
-        parts(&format!("({mantissa} * 2)"), &smaller),
+        parts(&format!("({mantissa} / 2)"), &format!("{exponent} + 1")),
+        parts(&format!("({mantissa} * 2)"), &format!("{exponent} - 1")),
         parts(&mantissa, &exponent)
+    )
+}
+
+/// By this a mantissa becomes a whole number.
+const TWO_TO_52: &str = "4503599627370496";
+
+/// The same in BigQuery, which can name what it computes. A logarithm of zero would be an error even where nobody asks for it.
+fn bigquery_double(value: &str) -> String {
+    let parts = |mantissa: &str, exponent: &str| {
+        format!(
+            "CONCAT(CAST(CAST({mantissa} * {TWO_TO_52} AS INT64) AS STRING), 'p', CAST(CAST({exponent} AS INT64) AS STRING))"
+        )
+    };
+    format!(
+        "(SELECT CASE WHEN `v` = 0 THEN '0' WHEN IS_NAN(`v`) THEN 'NaN' WHEN IS_INF(`v`) THEN IF(`v` > 0, 'Infinity', '-Infinity') \
+         WHEN ABS(`m`) >= 2 THEN {} WHEN ABS(`m`) < 1 THEN {} ELSE {} END \
+         FROM (SELECT `v`, `e`, `v` / POW(2, `e`) AS `m` FROM (SELECT `v`, \
+         GREATEST(LEAST(FLOOR(LN(IF(`v` = 0, 1, ABS(`v`))) / LN(2)), 1023), -1074) AS `e` FROM (SELECT {value} AS `v`))))",
+        parts("(`m` / 2)", "`e` + 1"),
+        parts("(`m` * 2)", "`e` - 1"),
+        parts("`m`", "`e`")
     )
 }
 
