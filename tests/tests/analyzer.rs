@@ -222,7 +222,12 @@ async fn google_takes_what_a_comparison_asks_and_prints_the_canonical_texts() {
         (K::Integer, string, "'18446744073709551615'", "18446744073709551615"),
         (K::Decimal, ColumnType::NUMERIC, "NUMERIC '46.570000'", "46.57"),
         (K::Decimal, ColumnType::NUMERIC, "NUMERIC '-100'", "-100"),
-        (K::Decimal, ColumnType::BIGNUMERIC, "BIGNUMERIC '0.00000000000000000000000000000000000001'", "0.00000000000000000000000000000000000001"),
+        (
+            K::Decimal,
+            ColumnType::BIGNUMERIC,
+            "BIGNUMERIC '0.00000000000000000000000000000000000001'",
+            "0.00000000000000000000000000000000000001",
+        ),
         (K::Decimal, string, "'-12.500'", "-12.5"),
         (K::Decimal, string, "'1000'", "1000"),
         (K::Double, ColumnType::Float64, "0.1", "7205759403792794p-4"),
@@ -250,7 +255,12 @@ async fn google_takes_what_a_comparison_asks_and_prints_the_canonical_texts() {
         (K::DateTime, zone, "TIMESTAMP '2024-07-01 10:00:00+00'", "2024-07-01 12:00:00"),
         (K::DateTime, string, "'2010-11-01T00:02:00.100000Z'", "2010-11-01 00:02:00.1"),
         (K::Timestamp, ColumnType::Timestamp, "TIMESTAMP '1754-08-30 22:43:41.129+00'", "1754-08-30 22:43:41.129"),
-        (K::Timestamp, ColumnType::Timestamp, "TIMESTAMP '9999-12-31 23:59:59.999999+00'", "9999-12-31 23:59:59.999999"),
+        (
+            K::Timestamp,
+            ColumnType::Timestamp,
+            "TIMESTAMP '9999-12-31 23:59:59.999999+00'",
+            "9999-12-31 23:59:59.999999",
+        ),
         (K::Time, ColumnType::Time, "TIME '12:00:00.500000'", "12:00:00.5"),
         (K::Time, string, "'23:59:59.500000+02'", "23:59:59.5+02"),
         (K::Time, string, "'-838:59:59.000000'", "-838:59:59"),
@@ -259,7 +269,8 @@ async fn google_takes_what_a_comparison_asks_and_prints_the_canonical_texts() {
     for (place, (kind, column_type, value, _)) in values.iter().enumerate() {
         let canonical = Canonical::of(*kind, *column_type).unwrap();
         let text = canonical.text(Dialect::BigQuery, "`c`");
-        expressions.push(json!({"id": place.to_string(), "sql": format!("SELECT {text} FROM (SELECT {value} AS `c`)")}));
+        expressions
+            .push(json!({"id": place.to_string(), "sql": format!("SELECT {text} FROM (SELECT {value} AS `c`)")}));
     }
     let md5 = Canonical::of(K::Text, string).unwrap().cell(Dialect::BigQuery, "`c`");
     expressions.push(json!({"id": "md5", "sql": format!("SELECT {md5} FROM (SELECT 'é이😀' AS `c`)")}));
@@ -275,10 +286,8 @@ async fn google_takes_what_a_comparison_asks_and_prints_the_canonical_texts() {
             canonical: Canonical::of(*kind, *column_type).unwrap(),
         })
         .collect();
-    let mut declared: Vec<Value> = columns
-        .iter()
-        .map(|column| json!([column.in_final, column.canonical.column_type.name()]))
-        .collect();
+    let mut declared: Vec<Value> =
+        columns.iter().map(|column| json!([column.in_final, column.canonical.column_type.name()])).collect();
     declared.extend([json!(["_strait_position", "STRING"]), json!(["_strait_deleted", "BOOL"])]);
     let place = |value: &str| values.iter().position(|(.., text)| *text == value).unwrap();
     let pairing = |key: Vec<usize>| Pairing {
@@ -301,8 +310,7 @@ async fn google_takes_what_a_comparison_asks_and_prints_the_canonical_texts() {
         place("2024-02-29 23:59:58.12"),
         place("1754-08-30 22:43:41.129"),
     ]);
-    let key: Vec<Option<String>> =
-        keyed.key.iter().map(|place| Some(values[*place].3.to_owned())).collect();
+    let key: Vec<Option<String>> = keyed.key.iter().map(|place| Some(values[*place].3.to_owned())).collect();
     let side = Side::of_final(&keyed, "project").unwrap();
     let OneOf::ByKey(by_key) = side.one_of([("ab", &key)].into_iter(), 2) else {
         unreachable!("every key has a literal")

@@ -77,7 +77,12 @@ impl Verified {
 
     #[track_caller]
     fn assert_different(&self, findings: &[&str]) {
-        assert_eq!((self.status, self.findings()), (Some(1), findings.iter().map(|&line| line.to_owned()).collect()), "{}", self.said);
+        assert_eq!(
+            (self.status, self.findings()),
+            (Some(1), findings.iter().map(|&line| line.to_owned()).collect()),
+            "{}",
+            self.said
+        );
     }
 }
 
@@ -153,13 +158,20 @@ async fn every_type(engine: Engine, name: &str) {
         (dms, None, _) => table.column(&format!("c{place}"), dms),
     });
     let mut sql = match engine {
-        Engine::MySql => "SET time_zone = '+00:00', sql_mode = ''; CREATE DATABASE types CHARACTER SET utf8mb4;\n".to_owned(),
-        Engine::PostgreSql => "SET client_min_messages = error; CREATE EXTENSION hstore; CREATE EXTENSION citext; CREATE SCHEMA types;\n\
+        Engine::MySql => {
+            "SET time_zone = '+00:00', sql_mode = ''; CREATE DATABASE types CHARACTER SET utf8mb4;\n".to_owned()
+        }
+        Engine::PostgreSql => {
+            "SET client_min_messages = error; CREATE EXTENSION hstore; CREATE EXTENSION citext; CREATE SCHEMA types;\n\
                                SET TimeZone = 'UTC';\n"
-            .to_owned(),
+                .to_owned()
+        }
     };
-    let defined: Vec<String> =
-        columns.iter().enumerate().map(|(place, column)| format!("{} {}", quote(&format!("c{place}")), column.kind)).collect();
+    let defined: Vec<String> = columns
+        .iter()
+        .enumerate()
+        .map(|(place, column)| format!("{} {}", quote(&format!("c{place}")), column.kind))
+        .collect();
     writeln!(sql, "CREATE TABLE types.{} (id bigint PRIMARY KEY, {});", quote(name), defined.join(", ")).unwrap();
     let most = columns.iter().map(|column| column.values.len()).max().unwrap();
     let mut messages = vec![table.create()];
@@ -347,7 +359,13 @@ fn keys_are_compared_by_their_characters_and_rows_without_a_key_by_their_number(
         for (tag, n) in [("abc", 1), ("Zeta", 2), ("é'\\", 3)] {
             messages.push(tags.load(json!({"tag": tag, "n": n})));
         }
-        for (word, n) in [(json!("a"), json!(1)), (json!("a"), json!(1)), (json!("a"), Value::Null), (Value::Null, Value::Null), (Value::Null, Value::Null)] {
+        for (word, n) in [
+            (json!("a"), json!(1)),
+            (json!("a"), json!(1)),
+            (json!("a"), Value::Null),
+            (Value::Null, Value::Null),
+            (Value::Null, Value::Null),
+        ] {
             messages.push(log.load(json!({"word": word, "n": n})));
         }
         pipeline.send(&messages).await;
@@ -360,7 +378,10 @@ fn keys_are_compared_by_their_characters_and_rows_without_a_key_by_their_number(
         pipeline.query(&format!("DELETE FROM `{}` WHERE word IS NULL", pipeline.final_table(&log))).await;
         let verified = verify(&pipeline, &database, &arguments).await;
         assert_eq!(verified.status, Some(1), "{}", verified.said);
-        assert_eq!(verified.lines(&["extra: tag", "missing: tag"]), ["extra: tag ABC: tag ABC, n 1", "missing: tag abc: tag abc, n 1"]);
+        assert_eq!(
+            verified.lines(&["extra: tag", "missing: tag"]),
+            ["extra: tag ABC: tag ABC, n 1", "missing: tag abc: tag abc, n 1"]
+        );
         let of_log: Vec<String> = verified
             .lines(&["extra: row", "missing 2 times: row"])
             .iter()
@@ -429,7 +450,11 @@ fn what_cannot_be_done_is_said_and_has_its_own_status() {
             .unwrap();
         {
             use std::io::{BufRead as _, Write as _};
-            open.stdin.as_mut().unwrap().write_all(b"BEGIN; INSERT INTO shop.orders VALUES (9); SELECT 'open';\n").unwrap();
+            open.stdin
+                .as_mut()
+                .unwrap()
+                .write_all(b"BEGIN; INSERT INTO shop.orders VALUES (9); SELECT 'open';\n")
+                .unwrap();
             let mut line = String::new();
             std::io::BufReader::new(open.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
             assert_eq!(line.trim(), "open");

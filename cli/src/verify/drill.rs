@@ -14,11 +14,11 @@ use std::time::Duration;
 use strait::merge::types::canonical::Form;
 use tokio::time::{Instant, sleep};
 
+use super::VerifyError;
 use super::bigquery::Final;
 use super::pairing::Pairing;
 use super::source::{Source, TextRow};
 use super::statement::{Key, OneOf, Side, Wanted};
-use super::VerifyError;
 use crate::terminal::{Progress, Terminal};
 
 /// Rows of the source that one statement reads: some tenths of a second to some seconds.
@@ -210,7 +210,8 @@ impl<'a> Drill<'a> {
         if self.pairing.walk.is_empty() {
             return Ok(None);
         }
-        let sql = self.source_side.boundary(after, ROWS_AT_ONCE).ok_or(VerifyError::Unexpected("a key of the source"))?;
+        let sql =
+            self.source_side.boundary(after, ROWS_AT_ONCE).ok_or(VerifyError::Unexpected("a key of the source"))?;
         Ok(self.source.rows(&sql, "its keys").await?.into_iter().next())
     }
 
@@ -370,11 +371,8 @@ impl<'a> Drill<'a> {
             let compared: Vec<Option<String>> = cells.by_ref().take(columns).collect();
             // Of the source, the carried columns are behind them.
             let carried = if has_position { 0 } else { self.pairing.carried.len() };
-            let values = if wanted.values {
-                cells.by_ref().take(columns.saturating_add(carried)).collect()
-            } else {
-                Vec::new()
-            };
+            let values =
+                if wanted.values { cells.by_ref().take(columns.saturating_add(carried)).collect() } else { Vec::new() };
             let position = if has_position { cells.next().flatten() } else { None };
             rows.entry(key).or_default().push(ReadRow { hash, cells: compared, values, position });
         }
@@ -390,8 +388,12 @@ impl<'a> Drill<'a> {
 fn difference(forms: &[Form], is_keyless: bool, source: &[ReadRow], in_final: &[ReadRow]) -> Option<Difference> {
     match (source, in_final) {
         _ if is_keyless => match (source.len(), in_final.len()) {
-            (of_source, of_final) if of_source > of_final => Some(Difference::Missing(of_source.saturating_sub(of_final))),
-            (of_source, of_final) if of_source < of_final => Some(Difference::Extra(of_final.saturating_sub(of_source))),
+            (of_source, of_final) if of_source > of_final => {
+                Some(Difference::Missing(of_source.saturating_sub(of_final)))
+            }
+            (of_source, of_final) if of_source < of_final => {
+                Some(Difference::Extra(of_final.saturating_sub(of_source)))
+            }
             _ => None,
         },
         ([], []) => None,
@@ -495,9 +497,8 @@ mod tests {
 
     #[test]
     fn each_kind_of_difference_is_told() {
-        let of = |source: &[ReadRow], in_final: &[ReadRow]| {
-            difference(&[Form::Number, Form::Json], false, source, in_final)
-        };
+        let of =
+            |source: &[ReadRow], in_final: &[ReadRow]| difference(&[Form::Number, Form::Json], false, source, in_final);
         let one = [row(&["1", r#"{"a": 1, "b": 1.50}"#])];
         assert_eq!(of(&one, &[row(&["1", r#"{"b":1.5,"a":1}"#])]), None);
         assert_eq!(of(&one, &[row(&["1", r#"{"b":1.5,"a":2}"#])]), Some(Difference::Columns(vec![1])));

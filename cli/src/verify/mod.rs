@@ -127,7 +127,8 @@ pub async fn run(options: VerifyOptions, terminal: &Terminal) -> Result<bool, Ve
     }
     source.disconnect().await;
     let billed = u64::try_from(in_final.bytes_billed()).unwrap_or(0).div_ceil(1024 * 1024);
-    terminal.line(terminal.dim(&format!("BigQuery billed {} MiB", grouped(usize::try_from(billed).unwrap_or(usize::MAX)))));
+    terminal
+        .line(terminal.dim(&format!("BigQuery billed {} MiB", grouped(usize::try_from(billed).unwrap_or(usize::MAX)))));
     Ok(all_equal)
 }
 

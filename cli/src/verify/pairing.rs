@@ -71,7 +71,9 @@ pub struct Pairing {
 #[derive(Debug, thiserror::Error)]
 pub enum PairingError {
     /// The source has no such table.
-    #[error("the source has no table {0}, or its user may not read it; is the name right, in the source's own spelling?")]
+    #[error(
+        "the source has no table {0}, or its user may not read it; is the name right, in the source's own spelling?"
+    )]
     NoSourceTable(SourceTable),
     /// The final table.
     #[error(transparent)]
@@ -120,8 +122,7 @@ impl Pairing {
         }
         let final_name = config.final_table.name_of(source);
         let definition = definition(catalogue);
-        let table =
-            FinalTable::existing(final_name.clone(), source, resource, Some(&definition), config.deletes)?;
+        let table = FinalTable::existing(final_name.clone(), source, resource, Some(&definition), config.deletes)?;
         let has = |name: &str| resource.schema.fields.iter().any(|field| field.name.eq_ignore_ascii_case(name));
         let mut columns = Vec::new();
         let mut key = Vec::new();
@@ -256,7 +257,8 @@ fn is_walked(engine: Engine, column: &Compared) -> bool {
         Engine::MySql => {
             matches!(column.canonical.kind, SourceKind::Integer | SourceKind::Decimal | SourceKind::Date)
                 || matches!(column.canonical.kind, SourceKind::DateTime | SourceKind::Timestamp | SourceKind::Binary)
-                || name.starts_with("char") || name.starts_with("varchar")
+                || name.starts_with("char")
+                || name.starts_with("varchar")
         }
         Engine::PostgreSql => !matches!(column.canonical.form, Form::Double | Form::Single | Form::Json),
     }

@@ -88,9 +88,12 @@ pub async fn repair(
     for column in &pairing.carried {
         let action = config.mask.action(&pairing.source.schema, &pairing.source.table, &column.source);
         // The hash is of the very text that DMS sends.
-        let is_sent_alike = matches!(column.canonical.kind, SourceKind::Text | SourceKind::PaddedText | SourceKind::Integer);
+        let is_sent_alike =
+            matches!(column.canonical.kind, SourceKind::Text | SourceKind::Printed | SourceKind::Integer);
         if action == Some(MaskAction::Hash) && !is_sent_alike {
-            return Err(VerifyError::NotRepairable("STRAIT_MASK hashes a column that DMS prints in its own way; reload it in DMS"));
+            return Err(VerifyError::NotRepairable(
+                "STRAIT_MASK hashes a column that DMS prints in its own way; reload it in DMS",
+            ));
         }
     }
     let order = order(config, drill, settle).await?;
@@ -98,13 +101,18 @@ pub async fn repair(
         findings.iter().filter(|finding| !matches!(finding.difference, Difference::Repeated(_))).collect();
     let mut repaired = Repaired::default();
     for finding in findings.iter().filter(|finding| matches!(finding.difference, Difference::Repeated(_))) {
-        repaired.left.push((finding.row.key.clone(), "the final table has the key more than once: delete one of the rows there"));
+        repaired.left.push((
+            finding.row.key.clone(),
+            "the final table has the key more than once: delete one of the rows there",
+        ));
     }
     let candidates: Vec<Candidate> = repairable.iter().map(|finding| finding.row.clone()).collect();
     let read = drill.source_rows(&candidates, Wanted { values: true }).await?;
 
-    let mut masker = Masker::new(config.mask.clone(), mask_key(config).await.map_err(VerifyError::Connect)?)
-        .map_err(|_| VerifyError::NotRepairable("STRAIT_MASK_KEY_SECRET is required, because STRAIT_MASK hashes a column"))?;
+    let mut masker =
+        Masker::new(config.mask.clone(), mask_key(config).await.map_err(VerifyError::Connect)?).map_err(|_| {
+            VerifyError::NotRepairable("STRAIT_MASK_KEY_SECRET is required, because STRAIT_MASK hashes a column")
+        })?;
     let topic = topic(order.emitted, pairing);
     let ingested_at = jiff::Timestamp::now().as_microsecond();
     let mut rows: Vec<Vec<u8>> = Vec::new();
@@ -177,7 +185,9 @@ async fn order(config: &Config, drill: &mut Drill<'_>, settle: Duration) -> Resu
     let (pairing, source) = (drill.pairing, &mut *drill.source);
     let (highest, epochs) = ledger(config, pairing, drill.in_final).await?;
     if epochs.open().is_some() || epochs.has_start_without_load() {
-        return Err(VerifyError::NotRepairable("DMS is loading it anew, which repairs it; verify it again when the load is over"));
+        return Err(VerifyError::NotRepairable(
+            "DMS is loading it anew, which repairs it; verify it again when the load is over",
+        ));
     }
     // What follows the epoch is the class and the engine; see `strait::position`.
     let class = highest.as_deref().and_then(|highest| highest.split_once('-')).map_or("", |(_, rest)| rest);
@@ -186,7 +196,9 @@ async fn order(config: &Config, drill: &mut Drill<'_>, settle: Duration) -> Resu
         Engine::PostgreSql => "2-m",
     };
     if class.starts_with(of_other_engine) {
-        return Err(VerifyError::NotRepairable("its changes came from a database of the other engine: is --source the one that DMS reads?"));
+        return Err(VerifyError::NotRepairable(
+            "its changes came from a database of the other engine: is --source the one that DMS reads?",
+        ));
     }
     let has_position = match pairing.engine {
         // A change of MySQL's has its transaction's place in the binlog whatever DMS's settings are.
@@ -204,10 +216,10 @@ async fn order(config: &Config, drill: &mut Drill<'_>, settle: Duration) -> Resu
     match pairing.engine {
         Engine::MySql => sleep(MYSQL_PAUSE).await,
         Engine::PostgreSql => {
-            // The transactions are asked for after the position: what begins later writes above it.
-            let (first_not_begun, _) = source.transactions().await?;
+            // They are asked for after the position: what begins later writes above it.
+            let open = source.transactions().await?;
             let patience = Instant::now() + settle.max(MYSQL_PAUSE);
-            while source.transactions().await?.1 < first_not_begun {
+            while source.transactions().await?.iter().any(|transaction| open.contains(transaction)) {
                 if Instant::now() >= patience {
                     return Err(VerifyError::NotRepairable(
                         "a transaction at the source has been open since before the rows were read (pg_stat_activity, pg_prepared_xacts); \
@@ -306,8 +318,15 @@ mod tests {
             column("s", SourceKind::DateTime, ColumnType::String),
             column("x", SourceKind::Text, ColumnType::String),
         ];
-        let values = ["46.57", "2.200000047683716", "80ff", "2024-02-29 01:02:03.5", "2024-02-29 01:02:03", "2024-02-29 01:02:03"]
-            .map(|value| Some(value.to_owned()));
+        let values = [
+            "46.57",
+            "2.200000047683716",
+            "80ff",
+            "2024-02-29 01:02:03.5",
+            "2024-02-29 01:02:03",
+            "2024-02-29 01:02:03",
+        ]
+        .map(|value| Some(value.to_owned()));
         let image = image(columns.iter().zip(values.iter().chain([&None])));
         assert_eq!(
             serde_json::from_str::<Value>(&image).unwrap(),

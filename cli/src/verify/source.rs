@@ -168,7 +168,7 @@ impl Source {
                 // Each statement is a transaction, and so a snapshot, of its own.
                 for sql in [
                     "SET NAMES utf8mb4",
-                    "SET SESSION sql_mode = '', SESSION time_zone = '+00:00', SESSION autocommit = 1",
+                    "SET SESSION sql_mode = '', SESSION time_zone = '+00:00', SESSION autocommit = 1, SESSION lock_wait_timeout = 5",
                     "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
                     "SET SESSION TRANSACTION READ ONLY",
                 ] {
@@ -208,7 +208,8 @@ impl Source {
     pub async fn rows(&mut self, sql: &str, what: &'static str) -> Result<Vec<TextRow>, SourceError> {
         match &mut self.connection {
             Connection::MySql(connection) => {
-                let rows: Vec<mysql_async::Row> = connection.query(sql).await.map_err(|error| mysql_error(what, &error))?;
+                let rows: Vec<mysql_async::Row> =
+                    connection.query(sql).await.map_err(|error| mysql_error(what, &error))?;
                 Ok(rows.into_iter().map(mysql_row).collect())
             }
             Connection::PostgreSql { client, .. } => {
@@ -294,7 +295,9 @@ impl Source {
             Engine::MySql => {
                 let is_read_only = "SELECT @@read_only";
                 if first(&self.rows(is_read_only, what).await?) != Some("0") {
-                    return Err(SourceError::NoPosition("it is a replica (read_only); use the endpoint that DMS reads from"));
+                    return Err(SourceError::NoPosition(
+                        "it is a replica (read_only); use the endpoint that DMS reads from",
+                    ));
                 }
                 let mut answer = Err(SourceError::NoPosition(""));
                 // MySQL 8.4, MariaDB, and both before.
@@ -331,15 +334,16 @@ impl Source {
         }
     }
 
-    /// PostgreSQL: the first transaction that has not begun, and the oldest that has not ended.
+    /// PostgreSQL: the transactions that have written and not ended, prepared ones too. Each holds a lock on its own number before it
+    /// writes, until others see what it wrote; the list of locks is open to every user. (A snapshot does not tell: its `xmax` is the
+    /// first that has not *ended*, which may have written long ago.)
     ///
     /// # Errors
     /// [`SourceError`].
-    pub async fn transactions(&mut self) -> Result<(u64, u64), SourceError> {
-        let sql = "SELECT pg_snapshot_xmax(s)::text, pg_snapshot_xmin(s)::text FROM pg_current_snapshot() AS s";
+    pub async fn transactions(&mut self) -> Result<Vec<String>, SourceError> {
+        let sql = "SELECT transactionid::text FROM pg_locks WHERE locktype = 'transactionid' AND mode = 'ExclusiveLock' AND granted";
         let rows = self.rows(sql, "its open transactions").await?;
-        let number = |place: usize| rows.first()?.get(place)?.as_deref()?.parse().ok();
-        number(0).zip(number(1)).ok_or(SourceError::NoPosition("its answer is not understood"))
+        Ok(rows.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect())
     }
 
     /// Ends the session.

@@ -136,8 +136,8 @@ impl<'p> Side<'p> {
     #[must_use]
     pub fn buckets(&self, digits: usize, range: Option<&str>) -> String {
         format!(
-            "SELECT bucket, COUNT(*), SUM({number})\nFROM (\nSELECT {bucket} AS bucket, {hash} AS hash\nFROM {table}{filter}\n) AS hashed\nGROUP BY bucket",
-            number = self.number_of("hash"),
+            "SELECT bucket, COUNT(*), SUM({number})\nFROM (\nSELECT {bucket} AS bucket, {hash} AS row_hash\nFROM {table}{filter}\n) AS hashed\nGROUP BY bucket",
+            number = self.number_of("row_hash"),
             bucket = self.bucket(digits),
             hash = self.row_hash(),
             table = self.table,
@@ -156,7 +156,7 @@ impl<'p> Side<'p> {
             .collect();
         let names: String = (0..key.len()).map(|place| format!(", k{place}")).collect();
         format!(
-            "SELECT bucket, hash{names}\nFROM (\nSELECT {bucket} AS bucket, {hash} AS hash{texts}\nFROM {table}{filter}\n) AS hashed\nWHERE {within}",
+            "SELECT bucket, row_hash{names}\nFROM (\nSELECT {bucket} AS bucket, {hash} AS row_hash{texts}\nFROM {table}{filter}\n) AS hashed\nWHERE {within}",
             bucket = self.bucket(digits),
             hash = self.row_hash(),
             table = self.table,
@@ -178,7 +178,9 @@ impl<'p> Side<'p> {
         }));
         if wanted.values {
             let carried = self.pairing.carried.iter().zip(&self.carried);
-            items.extend(self.compared().chain(carried).map(|(column, name)| column.canonical.shown(self.dialect, name)));
+            items.extend(
+                self.compared().chain(carried).map(|(column, name)| column.canonical.shown(self.dialect, name)),
+            );
         }
         if self.dialect == Dialect::BigQuery {
             items.push(format!("`{POSITION_COLUMN}`"));
@@ -226,8 +228,7 @@ impl<'p> Side<'p> {
     #[must_use]
     pub fn boundary(&self, after: Option<&Key>, rows: usize) -> Option<String> {
         let walk = self.at(&self.pairing.walk);
-        let texts: Vec<String> =
-            walk.iter().map(|(column, name)| column.canonical.text(self.dialect, name)).collect();
+        let texts: Vec<String> = walk.iter().map(|(column, name)| column.canonical.text(self.dialect, name)).collect();
         let order: Vec<&str> = walk.iter().map(|(_, name)| *name).collect();
         let condition = match after {
             Some(key) => Some(self.compares(">", ">", key)?),
@@ -262,9 +263,7 @@ impl<'p> Side<'p> {
         let literals: Option<Vec<String>> = walk
             .iter()
             .zip(key)
-            .map(|((column, _), text)| {
-                column.canonical.literal(self.dialect, &column.source_type, text.as_deref()?)
-            })
+            .map(|((column, _), text)| column.canonical.literal(self.dialect, &column.source_type, text.as_deref()?))
             .collect();
         let literals = literals?;
         let names: Vec<&str> = walk.iter().map(|(_, name)| *name).collect();
@@ -281,7 +280,9 @@ impl<'p> Side<'p> {
                     .map(|(name, literal)| format!("{name} = {literal}"))
                     .collect();
                 let sign = if place == last { at_last } else { strictly };
-                parts.extend(names.get(place).zip(literals.get(place)).map(|(name, literal)| format!("{name} {sign} {literal}")));
+                parts.extend(
+                    names.get(place).zip(literals.get(place)).map(|(name, literal)| format!("{name} {sign} {literal}")),
+                );
                 format!("({})", parts.join(" AND "))
             })
             .collect();
@@ -343,11 +344,11 @@ mod tests {
         let side = Side::of_source(&mysql);
         assert_eq!(
             side.buckets(2, side.range(Some(&vec![Some("7".into())]), None).as_deref()),
-            "SELECT bucket, COUNT(*), SUM(CAST(CONV(LEFT(hash, 15), 16, 10) AS UNSIGNED))\n\
+            "SELECT bucket, COUNT(*), SUM(CAST(CONV(LEFT(row_hash, 15), 16, 10) AS UNSIGNED))\n\
              FROM (\n\
              SELECT LEFT(MD5(CONCAT_WS(',', COALESCE(CAST(`shop-id` + 0 AS CHAR), 'N'))), 2) AS bucket, \
              MD5(CONCAT_WS(',', COALESCE(CAST(`shop-id` + 0 AS CHAR), 'N'), COALESCE(MD5(CONVERT(`name` USING utf8mb4)), 'N'), \
-             COALESCE(IF(LOCATE('.', CAST(`amount` AS CHAR)) > 0, TRIM(TRAILING '.' FROM TRIM(TRAILING '0' FROM CAST(`amount` AS CHAR))), CAST(`amount` AS CHAR)), 'N'))) AS hash\n\
+             COALESCE(IF(LOCATE('.', CAST(`amount` AS CHAR)) > 0, TRIM(TRAILING '.' FROM TRIM(TRAILING '0' FROM CAST(`amount` AS CHAR))), CAST(`amount` AS CHAR)), 'N'))) AS row_hash\n\
              FROM `shop`.`orders`\n\
              WHERE ((`shop-id` > 7))\n\
              ) AS hashed\n\
@@ -357,11 +358,11 @@ mod tests {
         let side = Side::of_source(&postgresql);
         assert_eq!(
             side.hashes(2, &["ab".into(), "cd".into()], None),
-            "SELECT bucket, hash, k0\n\
+            "SELECT bucket, row_hash, k0\n\
              FROM (\n\
              SELECT LEFT(md5((COALESCE(\"shop-id\"::text, 'N'))), 2) AS bucket, \
              md5((COALESCE(\"shop-id\"::text, 'N') || ',' || COALESCE(md5(convert_to(\"name\"::text, 'UTF8')), 'N') || ',' || \
-             COALESCE(trim_scale(\"amount\"::numeric)::text, 'N'))) AS hash, \"shop-id\"::text AS k0\n\
+             COALESCE(trim_scale(\"amount\"::numeric)::text, 'N'))) AS row_hash, \"shop-id\"::text AS k0\n\
              FROM \"shop\".\"orders\"\n\
              ) AS hashed\n\
              WHERE bucket IN ('ab', 'cd')"

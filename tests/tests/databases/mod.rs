@@ -57,7 +57,9 @@ impl Database {
             Engine::PostgreSql => Self::postgresql(),
         };
         if database.is_none() {
-            eprintln!("SKIPPED 1: {engine:?}: its server is not installed (Debian: mariadb-server, postgresql, postgresql-contrib)");
+            eprintln!(
+                "SKIPPED 1: {engine:?}: its server is not installed (Debian: mariadb-server, postgresql, postgresql-contrib)"
+            );
         }
         database
     }
@@ -113,13 +115,27 @@ impl Database {
             }
             command
         };
-        let made = command(&initdb).arg("-D").arg(&data).args(["-A", "trust", "-E", "UTF8", "-U", "postgres", "--no-sync"]).output().unwrap();
+        let made = command(&initdb)
+            .arg("-D")
+            .arg(&data)
+            .args(["-A", "trust", "-E", "UTF8", "-U", "postgres", "--no-sync"])
+            .output()
+            .unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let port = free_port();
         let server = command(&server)
             .arg("-D")
             .arg(&data)
-            .args(["-p", &port.to_string(), "-c", "wal_level=logical", "-c", "fsync=off", "-c", "listen_addresses=127.0.0.1"])
+            .args([
+                "-p",
+                &port.to_string(),
+                "-c",
+                "wal_level=logical",
+                "-c",
+                "fsync=off",
+                "-c",
+                "listen_addresses=127.0.0.1",
+            ])
             .arg("-k")
             .arg(folder.path())
             .stdout(Stdio::null())
@@ -155,7 +171,16 @@ impl Database {
         let mut command = match self.engine {
             Engine::MySql => {
                 let mut command = Command::new(program("mariadb").unwrap());
-                command.args(["--no-defaults", "-h127.0.0.1", "-uroot", "-P", &port, "--batch", "--raw", "--skip-column-names"]);
+                command.args([
+                    "--no-defaults",
+                    "-h127.0.0.1",
+                    "-uroot",
+                    "-P",
+                    &port,
+                    "--batch",
+                    "--raw",
+                    "--skip-column-names",
+                ]);
                 command.arg("--default-character-set=utf8mb4");
                 command
             }
@@ -165,8 +190,7 @@ impl Database {
                 command
             }
         };
-        let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let _ = child.stdin.take().unwrap().write_all(sql.as_bytes());
         child.wait_with_output().unwrap()
     }

@@ -41,8 +41,8 @@ pub enum SourceKind {
     Bits(u32),
     /// Text, and what the database prints as text.
     Text,
-    /// PostgreSQL's `character`, whose blanks at the end a cast to text would cut off.
-    PaddedText,
+    /// PostgreSQL's types whose cast to text may not be what they print: `character` would lose its blanks, `inet` get a mask.
+    Printed,
     /// JSON.
     Json,
     /// Bytes.
@@ -84,7 +84,7 @@ impl SourceKind {
                 "time" => Self::Time,
                 _ => Self::Text,
             },
-            Engine::PostgreSql if full.ends_with(']') => Self::Text,
+            Engine::PostgreSql if full.ends_with(']') => Self::Printed,
             Engine::PostgreSql => match name {
                 "smallint" | "integer" | "bigint" => Self::Integer,
                 "numeric" | "money" => Self::Decimal,
@@ -93,12 +93,13 @@ impl SourceKind {
                 "boolean" => Self::Bool,
                 "bytea" => Self::Binary,
                 "json" | "jsonb" => Self::Json,
-                "character" if !full.starts_with("character varying") => Self::PaddedText,
                 "date" => Self::Date,
                 "timestamp" if full.ends_with("with time zone") => Self::Timestamp,
                 "timestamp" => Self::DateTime,
                 "time" => Self::Time,
-                _ => Self::Text,
+                "text" | "citext" | "uuid" => Self::Text,
+                "character" if full.starts_with("character varying") => Self::Text,
+                _ => Self::Printed,
             },
         }
     }
@@ -185,7 +186,7 @@ impl Canonical {
             K::Bool if column_type == C::Bool || column_type == C::Int64 || is_string => Form::Truth,
             K::Bits(1) if column_type == C::Bool || column_type == C::Int64 => Form::Truth,
             K::Bits(_) | K::Binary if is_bytes || is_string => Form::Hexadecimal,
-            K::Text | K::PaddedText if is_string => Form::Text,
+            K::Text | K::Printed if is_string => Form::Text,
             K::Json if is_string => Form::Json,
             K::Date if column_type == C::DateTime => Form::Clock,
             K::Date if column_type == C::Date || is_string => Form::Day,
@@ -229,7 +230,9 @@ impl Canonical {
     /// MySQL prints a BIT as bytes without the leading ones that are zero.
     fn mysql_bytes(&self, column: &str) -> String {
         match self.kind {
-            SourceKind::Bits(bits) => format!("UNHEX(LPAD(HEX({column}), {}, '0'))", bits.div_ceil(8).saturating_mul(2)),
+            SourceKind::Bits(bits) => {
+                format!("UNHEX(LPAD(HEX({column}), {}, '0'))", bits.div_ceil(8).saturating_mul(2))
+            }
             _ => column.to_owned(),
         }
     }
@@ -238,8 +241,9 @@ impl Canonical {
         let as_text = format!("CAST({column} AS CHAR)");
         // A ZEROFILL is only how a column is shown.
         let whole = format!("CAST({column} + 0 AS CHAR)");
-        let trimmed =
-            |text: &str| format!("IF(LOCATE('.', {text}) > 0, TRIM(TRAILING '.' FROM TRIM(TRAILING '0' FROM {text})), {text})");
+        let trimmed = |text: &str| {
+            format!("IF(LOCATE('.', {text}) > 0, TRIM(TRAILING '.' FROM TRIM(TRAILING '0' FROM {text})), {text})")
+        };
         match (self.form, self.kind) {
             (Form::Number, SourceKind::Integer) => whole,
             (Form::Number, _) => trimmed(&as_text),
@@ -261,7 +265,7 @@ impl Canonical {
             (Form::Double | Form::Single, _) => double(Engine::PostgreSql, &format!("{column}::float8"), &as_text),
             (Form::Truth, SourceKind::Bool) => as_text,
             (Form::Truth, _) => format!("CASE {column} WHEN 1 THEN 'true' WHEN 0 THEN 'false' ELSE {as_text} END"),
-            (Form::Text | Form::Json, SourceKind::PaddedText) => {
+            (Form::Text | Form::Json, SourceKind::Printed) => {
                 format!("CASE WHEN {column} IS NOT NULL THEN concat({column}) END")
             }
             (Form::Hexadecimal, _) => format!("encode({column}, 'hex')"),
@@ -309,7 +313,7 @@ impl Canonical {
             Form::Day if is_string => column.to_owned(),
             Form::Day => as_text,
             Form::Clock => match self.column_type {
-                C::Date => format!("CONCAT({as_text}, ' 00:00:00')"),
+                C::Date => format!("{as_text} || ' 00:00:00'"),
                 C::TimestampIn(zone) => {
                     let shown = format!("DATETIME({column}, {})", string_literal(zone.name()));
                     trimmed(&format!("REPLACE(CAST({shown} AS STRING), 'T', ' ')"))
@@ -430,7 +434,7 @@ pub fn md5(dialect: Dialect, text: &str) -> String {
 }
 
 /// Mantissa and exponent of a double at the source. Where the logarithm is off by one near a power of two, the mantissa shows it: from 1
-/// to below 2 it has to be. The largest double's logarithm rounds up to 1024, whose power is none.
+/// to below 2 it has to be. CONCAT of NULL is NULL in MySQL and BigQuery alone. The largest double's logarithm rounds up to 1024, whose power is none.
 fn double(engine: Engine, value: &str, not_finite: &str) -> String {
     let (power, integer, logarithm) = match engine {
         Engine::MySql => ("POW(2, ", " AS SIGNED) AS CHAR)", format!("LOG2(ABS({value}))")),
@@ -449,7 +453,7 @@ fn double(engine: Engine, value: &str, not_finite: &str) -> String {
         Engine::PostgreSql => format!("WHEN {value} IN ('NaN', 'Infinity', '-Infinity') THEN {not_finite} "),
     };
     format!(
-        "CASE WHEN {value} = 0 THEN '0' {not_finite}WHEN ABS({mantissa}) >= 2 THEN {} WHEN ABS({mantissa}) < 1 THEN {} ELSE {} END",
+        "CASE WHEN {value} IS NULL THEN NULL WHEN {value} = 0 THEN '0' {not_finite}WHEN ABS({mantissa}) >= 2 THEN {} WHEN ABS({mantissa}) < 1 THEN {} ELSE {} END",
         parts(&format!("({mantissa} / 2)"), &format!("{exponent} + 1")),
         parts(&format!("({mantissa} * 2)"), &format!("{exponent} - 1")),
         parts(&mantissa, &exponent)
@@ -467,7 +471,7 @@ fn bigquery_double(value: &str) -> String {
         )
     };
     format!(
-        "(SELECT CASE WHEN `v` = 0 THEN '0' WHEN IS_NAN(`v`) THEN 'NaN' WHEN IS_INF(`v`) THEN IF(`v` > 0, 'Infinity', '-Infinity') \
+        "(SELECT CASE WHEN `v` IS NULL THEN NULL WHEN `v` = 0 THEN '0' WHEN IS_NAN(`v`) THEN 'NaN' WHEN IS_INF(`v`) THEN IF(`v` > 0, 'Infinity', '-Infinity') \
          WHEN ABS(`m`) >= 2 THEN {} WHEN ABS(`m`) < 1 THEN {} ELSE {} END \
          FROM (SELECT `v`, `e`, `v` / POW(2, `e`) AS `m` FROM (SELECT `v`, \
          GREATEST(LEAST(FLOOR(LN(IF(`v` = 0, 1, ABS(`v`))) / LN(2)), 1023), -1074) AS `e` FROM (SELECT {value} AS `v`))))",
@@ -506,15 +510,16 @@ mod tests {
             assert_eq!(SourceKind::of(Engine::MySql, name), kind, "{name}");
         }
         for (name, kind) in [
-            ("character(5)", SourceKind::PaddedText),
+            ("character(5)", SourceKind::Printed),
             ("character varying(40)", SourceKind::Text),
             ("timestamp(3) with time zone", SourceKind::Timestamp),
             ("timestamp without time zone", SourceKind::DateTime),
             ("time(6) with time zone", SourceKind::Time),
-            ("numeric(12,2)[]", SourceKind::Text),
+            ("numeric(12,2)[]", SourceKind::Printed),
+            ("inet", SourceKind::Printed),
             ("double precision", SourceKind::Double),
             ("money", SourceKind::Decimal),
-            ("shop.colour", SourceKind::Text),
+            ("shop.colour", SourceKind::Printed),
         ] {
             assert_eq!(SourceKind::of(Engine::PostgreSql, name), kind, "{name}");
         }
