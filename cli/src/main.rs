@@ -13,6 +13,7 @@ use strait_cli::embedded_bigquery::environment::build_output;
 use strait_cli::embedded_bigquery::{EmbeddedBigQuery, SetupStep};
 use strait_cli::local::{self, LocalOptions};
 use strait_cli::pipeline::DEFAULT_PROJECT;
+use strait_cli::plan::{self, PlanOptions};
 use strait_cli::schema::{self, Basis, SchemaOptions};
 use strait_cli::terminal::Terminal;
 use strait_cli::verify::source::SourceOptions;
@@ -67,6 +68,15 @@ enum Command {
     /// Compare final tables with their source, by checksums on both sides, and name the rows and columns that differ. All STRAIT_* variables
     /// apply. Exit status 0 only if no row differs
     Verify(VerifyArguments),
+    /// Show what the next run of the merge would do, per table: why, which window, how many bytes. Nothing is run. All STRAIT_* variables apply
+    Plan {
+        /// The source table, or a pattern such as `shop.*`; its statements are printed, too [default: all that have news]
+        #[arg(value_name = "SCHEMA.TABLE")]
+        table: Option<String>,
+        /// Print every table's statements
+        #[arg(long)]
+        sql: bool,
+    },
     /// Name the settings of AWS DMS by which rows would be lost or wrong. Exit status 0 only if there is none
     Doctor {
         /// JSON files: the output of `aws dms describe-endpoints`, `describe-replication-tasks` or `describe-replication-configs`, or the
@@ -251,6 +261,10 @@ async fn run(command: Command, terminal: &Terminal) -> anyhow::Result<bool> {
         }
         Command::Schema(arguments) => Ok(schema::run(arguments.options()?, terminal).await?),
         Command::Verify(arguments) => Ok(verify::run(arguments.options(), terminal).await?),
+        Command::Plan { table, sql } => {
+            let options = PlanOptions { with_sql: sql || table.is_some(), table };
+            Ok(plan::run(&options, terminal).await?)
+        }
         Command::Doctor { dms } => Ok(doctor::run(&dms, terminal)?),
         Command::Setup => {
             let observe = |step: SetupStep| terminal.line(terminal.dim(&format!("{step} …")));

@@ -118,6 +118,7 @@ pub async fn run(options: SchemaOptions, terminal: &Terminal) -> Result<bool, Sc
     Ok(true)
 }
 
+/// The configuration in the environment.
 pub(crate) fn read_config() -> Result<Config, ConfigError> {
     let readable = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())));
