@@ -41,12 +41,12 @@ pub async fn freshness(
 ) -> (Freshness, Freshness) {
     let (schema, last) = (engine.schema(), LAST);
     let log = format!(
-        "SELECT JSON_VALUE(data, '$.at_us'), CAST(UNIX_MICROS(MIN(ingested_at)) AS STRING) FROM `cdc.log` \
+        "SELECT JSON_VALUE(data, '$.at_ms'), CAST(UNIX_MICROS(MIN(ingested_at)) AS STRING) FROM `cdc.log` \
          WHERE source_schema = '{schema}' AND source_table = '{FRESHNESS}' AND operation = 'insert' \
-         AND JSON_VALUE(data, '$.id') != '{last}' GROUP BY JSON_VALUE(data, '$.id'), JSON_VALUE(data, '$.at_us')"
+         AND JSON_VALUE(data, '$.id') != '{last}' GROUP BY JSON_VALUE(data, '$.id'), JSON_VALUE(data, '$.at_ms')"
     );
     let finals = format!(
-        "SELECT CAST(at_us AS STRING), CAST(UNIX_MICROS(_strait_merged_at) AS STRING) FROM `replica.{schema}_{FRESHNESS}` \
+        "SELECT CAST(at_ms AS STRING), CAST(UNIX_MICROS(_strait_merged_at) AS STRING) FROM `replica.{schema}_{FRESHNESS}` \
          WHERE id != {last} AND _strait_position NOT LIKE '%-0-%'"
     );
     (of(bigquery, &log, ingested).await, of(bigquery, &finals, merged).await)
@@ -56,7 +56,7 @@ async fn of(bigquery: &EmbeddedBigQuery, sql: &str, answered: &[Answered]) -> Fr
     let rows = bigquery.query(sql).await.unwrap().rows;
     let micros = |cell: &Option<String>| cell.as_deref().and_then(|cell| cell.parse::<i64>().ok());
     let seconds = rows.iter().filter_map(|row| {
-        let (committed, written) = (micros(&row[0])?, micros(&row[1])?);
+        let (committed, written) = (micros(&row[0])? * 1000, micros(&row[1])?);
         let written = Timestamp::from_microsecond(written).ok()?;
         let seen = answered.iter().find(|it| it.began <= written && written <= it.ended).map_or(written, |it| it.ended);
         Some((seen.as_microsecond() - committed) as f64 / 1e6)

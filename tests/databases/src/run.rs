@@ -148,6 +148,8 @@ struct Side {
     waiting: Vec<Client>,
     clients: Vec<JoinHandle<()>>,
     task: Arc<Mutex<Option<JoinHandle<()>>>>,
+    /// Why the task will not go on.
+    broken: Arc<Mutex<Option<String>>>,
     seen_last: Arc<AtomicBool>,
     taken: Arc<AtomicU64>,
     pollers: Vec<(PollerSettings, Child)>,
@@ -223,7 +225,10 @@ pub async fn play(options: &RunOptions, terminal: &Terminal) -> Result<Report, R
     }
     terminal.line(terminal.dim("the shop opens …"));
     let merges = Arc::new(Mutex::new(Merges::default()));
-    let merging = tokio::spawn(merge_on_schedule(Arc::clone(&pipeline), Arc::clone(&merges), options.merge_every));
+    let is_over = Arc::new(AtomicBool::new(false));
+    let merging =
+        merge_on_schedule(Arc::clone(&pipeline), Arc::clone(&merges), options.merge_every, Arc::clone(&is_over));
+    let merging = tokio::spawn(merging);
     let mut report = Report::default();
     let began = Instant::now();
     for side in &mut sides {
@@ -248,11 +253,13 @@ pub async fn play(options: &RunOptions, terminal: &Terminal) -> Result<Report, R
     report.changes = sides.iter().map(|side| side.work.changes.load(Ordering::Relaxed)).sum();
     until_logged(options, &sides, &pipeline, &mut report).await?;
     report.until_logged = began.elapsed();
-    merging.abort();
-    // It may have been in the middle of a merge, which goes on behind this one's back; then this one waits.
+    is_over.store(true, Ordering::Relaxed);
+    // A merge in progress comes to its end.
     let _ = merging.await;
+    let last = Timestamp::now();
     match pipeline.merge_until_settled().await {
         Ok(answers) => {
+            merges.lock().unwrap().answered.push(Answered { began: last, ended: Timestamp::now() });
             for table in answers.last().into_iter().flatten() {
                 if !matches!(table.outcome.as_str(), "merged" | "idle") {
                     let reason = table.reason.as_deref().unwrap_or_default();
@@ -316,7 +323,7 @@ async fn open(options: &RunOptions, engine: Engine, server: Server, pipeline: &P
         }
     }
     let share = options.engines.len() as u64;
-    let work = Work::new(tables.clone(), settings.tells_key_changes(), options.changes / share, options.rate / share);
+    let work = Work::new(tables.clone(), settings.key_changes(), options.changes / share, options.rate / share);
     let mut clients = Vec::new();
     let seed = options.seed.wrapping_mul(2).wrapping_add(u64::from(engine == Engine::PostgreSql));
     for place in 0..options.clients {
@@ -333,6 +340,7 @@ async fn open(options: &RunOptions, engine: Engine, server: Server, pipeline: &P
         waiting: clients,
         clients: Vec::new(),
         task: Arc::default(),
+        broken: Arc::default(),
         seen_last: Arc::default(),
         taken: Arc::default(),
         pollers: Vec::new(),
@@ -352,7 +360,7 @@ fn start_task(options: &RunOptions, side: &Side, broker: &Broker, files: &TempDi
     let checkpoint = files.path().join(format!("position-{}", engine.schema()));
     let target = KafkaTarget::new(&broker.bootstrap, &side.topic).map_err(|error| RunError::Kafka(Box::new(error)))?;
     let mut target = Watched { inner: target, taken: Arc::clone(&side.taken), seen_last: Arc::clone(&side.seen_last) };
-    let (schema, port) = (engine.schema().to_owned(), side.server.port);
+    let (schema, port, broken) = (engine.schema().to_owned(), side.server.port, Arc::clone(&side.broken));
     let running = tokio::spawn(async move {
         loop {
             let ended = match engine {
@@ -370,9 +378,16 @@ fn start_task(options: &RunOptions, side: &Side, broker: &Broker, files: &TempDi
                     PostgreSqlTask { url, slot, schema, tables, endpoint, task, checkpoint }.run(&mut target).await
                 }
             };
-            let error: anyhow::Error = match ended {
-                Err(error) => error.into(),
+            let error = match ended {
+                Err(error) => error,
             };
+            // What it does not know now it will not know the next time.
+            let is_final = matches!(error, TaskError::Unknown(_));
+            let error = anyhow::Error::from(error);
+            if is_final {
+                *broken.lock().unwrap() = Some(format!("the DMS task of {} stopped: {error:#}", engine.name()));
+                return;
+            }
             tell(&format!("the DMS task of {} stopped and begins again: {error:#}", engine.name()));
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
@@ -411,9 +426,17 @@ fn start_poller(options: &RunOptions, settings: &PollerSettings) -> std::io::Res
     Command::new(&options.poller).arg(settings).stdin(std::process::Stdio::null()).kill_on_drop(true).spawn()
 }
 
-async fn merge_on_schedule(pipeline: Arc<Pipeline>, merges: Arc<Mutex<Merges>>, every: Duration) {
-    loop {
-        tokio::time::sleep(every).await;
+async fn merge_on_schedule(
+    pipeline: Arc<Pipeline>,
+    merges: Arc<Mutex<Merges>>,
+    every: Duration,
+    is_over: Arc<AtomicBool>,
+) {
+    let mut schedule = tokio::time::interval(every);
+    // One at a time, as reserved concurrency 1 has it; what was due meanwhile is left out.
+    schedule.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    while !is_over.load(Ordering::Relaxed) {
+        schedule.tick().await;
         let began = Timestamp::now();
         let outcome = pipeline.merge_once().await;
         let mut merges = merges.lock().unwrap();
@@ -454,7 +477,8 @@ async fn at_work(
         tokio::time::sleep(Duration::from_millis(50)).await;
         let done: u64 = sides.iter().map(|side| side.work.changes.load(Ordering::Relaxed)).sum();
         progress.at(usize::try_from(done).unwrap_or(usize::MAX), "the shop is at work");
-        if end.is_some_and(|end| Instant::now() > end) {
+        let is_broken = sides.iter().any(|side| side.broken.lock().unwrap().is_some());
+        if is_broken || end.is_some_and(|end| Instant::now() > end) {
             sides.iter().for_each(|side| side.work.is_over.store(true, Ordering::Relaxed));
         }
         for (place, at, alteration) in std::mem::take(&mut alterations) {
@@ -533,6 +557,11 @@ async fn until_logged(
     let end = Instant::now() + options.patience;
     loop {
         tokio::time::sleep(Duration::from_millis(500)).await;
+        let broken: Vec<String> = sides.iter().filter_map(|side| side.broken.lock().unwrap().clone()).collect();
+        if !broken.is_empty() {
+            report.wrong.extend(broken);
+            return Ok(());
+        }
         let taken: u64 = sides.iter().map(|side| side.taken.load(Ordering::Relaxed)).sum();
         let all_taken = sides.iter().all(|side| side.seen_last.load(Ordering::Relaxed));
         let is_late = Instant::now() > end;

@@ -3,6 +3,8 @@
 use strait_dms_stand_in::settings::{BeforeImage, ChangeKey, MessageFormat, Unchanged};
 use strait_dms_stand_in::{EndpointSettings, TaskSettings};
 
+use crate::workload::KeyChanges;
+
 /// A choice of settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
@@ -19,10 +21,14 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Whether a change of a primary key tells which row it was.
+    /// Of which tables a change of a primary key tells everything.
     #[must_use]
-    pub fn tells_key_changes(&self) -> bool {
-        self.task.before_image != BeforeImage::Off
+    pub fn key_changes(&self) -> KeyChanges {
+        match (self.task.before_image, self.task.unchanged) {
+            (BeforeImage::Off, _) => KeyChanges::Never,
+            (_, Unchanged::LeftOut) => KeyChanges::OfWholeImages,
+            (_, Unchanged::LookedUp) => KeyChanges::Always,
+        }
     }
 
     /// Whether control records define tables, and say how they were altered.
@@ -41,7 +47,7 @@ impl Settings {
 /// What docs/dms-settings.md asks for.
 pub const WANTED: Settings = Settings {
     name: "wanted",
-    about: "every setting as Strait asks for it; what did not change of a long text is left out",
+    about: "every setting as Strait asks for it",
     endpoint: EndpointSettings {
         message_format: MessageFormat::JsonUnformatted,
         include_transaction_details: true,
@@ -57,15 +63,16 @@ pub const WANTED: Settings = Settings {
         before_image: BeforeImage::PrimaryKey,
         change_key: ChangeKey::SchemaTable,
         map_boolean_as_boolean: true,
-        unchanged: Unchanged::LeftOut,
+        unchanged: Unchanged::LookedUp,
     },
-    absent_columns: "unchanged",
+    absent_columns: "null",
 };
 
 /// What else may be chosen without losing anything.
 pub const OTHER: Settings = Settings {
     name: "other",
-    about: "indented JSON, whole before-images, bytes without 0x, every row's changes by the row's own Kafka key (ParallelApply)",
+    about: "indented JSON, whole before-images, bytes without 0x, a row's changes by its own Kafka key (ParallelApply), and what did not change \
+            of a long text is left out (STRAIT_ABSENT_COLUMNS=unchanged): no key changes then where an image may lack a column",
     endpoint: EndpointSettings {
         message_format: MessageFormat::Json,
         include_partition_value: false,
@@ -77,9 +84,9 @@ pub const OTHER: Settings = Settings {
         before_image: BeforeImage::All,
         change_key: ChangeKey::PrimaryKey,
         map_boolean_as_boolean: true,
-        unchanged: Unchanged::LookedUp,
+        unchanged: Unchanged::LeftOut,
     },
-    absent_columns: "null",
+    absent_columns: "unchanged",
 };
 
 /// DMS's own.

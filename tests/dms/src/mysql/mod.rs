@@ -129,7 +129,8 @@ impl MySqlTask {
             .user(Some(self.user.clone()))
             .db_name(Some(self.schema.clone()))
             .prefer_socket(false)
-            .setup(vec!["SET time_zone = '+00:00'", "SET NAMES utf8mb4"]);
+            // MariaDB sends its own events to a reader that says it knows them, and makes others of them for one that does not.
+            .setup(vec!["SET time_zone = '+00:00'", "SET NAMES utf8mb4", "SET @mariadb_slave_capability = 4"]);
         Ok(Conn::new(options).await?)
     }
 
@@ -285,9 +286,11 @@ impl<'t> Reader<'t> {
             return Ok(());
         };
         match data {
+            // The server makes one up at the beginning of each file, whose name is known by then.
+            EventData::RotateEvent(_) if end == 0 => {}
             EventData::RotateEvent(rotate) => {
                 self.file = rotate.name().into_owned();
-                // At the beginning of a stream, and at the end of a file: never within a transaction.
+                // At the end of a file: never within a transaction.
                 self.committed.file.clone_from(&self.file);
                 self.committed.position = rotate.position();
             }

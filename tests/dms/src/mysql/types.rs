@@ -12,7 +12,8 @@ use crate::table::{ColumnType, Value};
 /// How a column's values are read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Kind {
-    Integer,
+    /// With its width, in bits, and whether it is unsigned: without `binlog_row_metadata` the log does not say.
+    Integer(u32, bool),
     Decimal,
     Single,
     Double,
@@ -42,14 +43,17 @@ pub(crate) fn parse(text: &str) -> Result<(ColumnType, Kind), TaskError> {
     let sizes: Vec<u32> = inside.split(',').filter_map(|size| size.trim().parse().ok()).collect();
     let first = sizes.first().copied();
     let is_unsigned = lower.contains("unsigned");
-    let integer = |signed, unsigned| (ColumnType::plain(if is_unsigned { unsigned } else { signed }), Kind::Integer);
+    let integer = |signed, unsigned, bits| {
+        (ColumnType::plain(if is_unsigned { unsigned } else { signed }), Kind::Integer(bits, is_unsigned))
+    };
     let labels = || labels(inside).ok_or_else(unknown);
     let digits = usize::try_from(first.unwrap_or(0)).unwrap_or(0);
     Ok(match word.as_str() {
-        "tinyint" | "bool" | "boolean" => integer("INT8", "UINT8"),
-        "smallint" => integer("INT16", "UINT16"),
-        "mediumint" | "int" | "integer" => integer("INT32", "UINT32"),
-        "bigint" => integer("INT64", "UINT64"),
+        "tinyint" | "bool" | "boolean" => integer("INT8", "UINT8", 8),
+        "smallint" => integer("INT16", "UINT16", 16),
+        "mediumint" => integer("INT32", "UINT32", 24),
+        "int" | "integer" => integer("INT32", "UINT32", 32),
+        "bigint" => integer("INT64", "UINT64", 64),
         "year" => (ColumnType::plain("INT16"), Kind::Year),
         "decimal" | "numeric" => {
             let scale = sizes.get(1).copied().unwrap_or(0);
@@ -118,8 +122,12 @@ pub(crate) fn of_binlog(kind: &Kind, value: Option<&BinlogValue<'_>>) -> Result<
     let unknown = || TaskError::Unknown(format!("how the binlog holds a value of {kind:?}"));
     Ok(match (kind, raw) {
         (_, Raw::NULL) => Value::Null,
-        (Kind::Integer, Raw::Int(number)) => Value::Integer(i128::from(*number)),
-        (Kind::Integer, Raw::UInt(number)) => Value::Integer(i128::from(*number)),
+        (Kind::Integer(bits, is_unsigned), Raw::Int(number)) => {
+            Value::Integer(of_width(i128::from(*number), *bits, *is_unsigned))
+        }
+        (Kind::Integer(bits, is_unsigned), Raw::UInt(number)) => {
+            Value::Integer(of_width(i128::from(*number), *bits, *is_unsigned))
+        }
         (Kind::Single, Raw::Float(number)) => Value::Single(*number),
         (Kind::Double, Raw::Double(number)) => Value::Double(*number),
         (Kind::Enum(labels), Raw::Int(number)) => Value::Text(enum_label(labels, *number).ok_or_else(unknown)?),
@@ -169,7 +177,7 @@ pub(crate) fn of_text(kind: &Kind, raw: &Raw) -> Result<Value, TaskError> {
         _ => {
             let text = utf8(bytes)?;
             match kind {
-                Kind::Integer | Kind::Year => Value::Integer(text.parse().map_err(|_| unknown())?),
+                Kind::Integer(..) | Kind::Year => Value::Integer(text.parse().map_err(|_| unknown())?),
                 Kind::Single => Value::Single(text.parse().map_err(|_| unknown())?),
                 Kind::Double => Value::Double(text.parse().map_err(|_| unknown())?),
                 Kind::Decimal => Value::Decimal(text),
@@ -182,6 +190,13 @@ pub(crate) fn of_text(kind: &Kind, raw: &Raw) -> Result<Value, TaskError> {
             }
         }
     })
+}
+
+/// The same bits, with or without a sign.
+fn of_width(number: i128, bits: u32, is_unsigned: bool) -> i128 {
+    let range = 1_i128 << bits;
+    let number = number.rem_euclid(range);
+    if is_unsigned || number < range / 2 { number } else { number - range }
 }
 
 /// The place counts from 1; 0 is the empty text of a value that was not valid.
@@ -244,6 +259,10 @@ mod tests {
         let bytes = |text: &str| Raw::Bytes(text.as_bytes().to_vec());
         for (column, binlog, query) in [
             ("bigint unsigned", Raw::UInt(u64::MAX), "18446744073709551615"),
+            // As the log's reader gives them where the log does not tell signs.
+            ("bigint unsigned", Raw::Int(-1), "18446744073709551615"),
+            ("mediumint(9)", Raw::Int(11_380_772), "-5396444"),
+            ("tinyint(4)", Raw::Int(-128), "-128"),
             ("decimal(10,2)", bytes("-0.50"), "-0.50"),
             ("float", Raw::Float(2.5), "2.5"),
             ("year(4)", bytes("2024"), "2024"),
