@@ -12,7 +12,7 @@ help: ## What there is.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 functions: ## Build the two functions and the command.
-	$(CARGO) build --profile $(PROFILE) --bins
+	$(CARGO) build --profile $(PROFILE) --bin ingest --bin merge --bin strait
 
 demo: functions ## A small shop's history through the built functions into an embedded BigQuery, compared row by row.
 	$(BIN)/strait demo
