@@ -133,14 +133,14 @@ impl Pairing {
                 if column.is_key {
                     return Err(PairingError::Key {
                         table: source.clone(),
-                        column: column.member.clone(),
+                        column: column.member().to_owned(),
                         reason: reason.to_owned(),
                     });
                 }
-                not_compared.push(NotCompared { name: column.member.clone(), reason: reason.to_owned() });
+                not_compared.push(NotCompared { name: column.member().to_owned(), reason: reason.to_owned() });
                 Ok(())
             };
-            let Some(of_source) = catalogue.iter().find(|of_source| of_source.name == column.member) else {
+            let Some(of_source) = catalogue.iter().find(|of_source| of_source.name == column.member()) else {
                 leave("the source has no such column: dropped, renamed, or not yet there")?;
                 continue;
             };
@@ -151,17 +151,17 @@ impl Pairing {
             let kind = SourceKind::of(engine, &of_source.column_type);
             // Every kind has a text.
             let as_text = Canonical::of(kind, ColumnType::String).map(|canonical| Compared {
-                source: column.member.clone(),
+                source: column.member().to_owned(),
                 source_type: of_source.column_type.clone(),
                 in_final: column.name.clone(),
                 canonical,
             });
-            if left_out.contains(&column.member) {
+            if left_out.contains(column.member()) {
                 leave("left out by --skip-columns")?;
                 carried.extend(as_text);
                 continue;
             }
-            if let Some(action) = config.mask.action(&source.schema, &source.table, &column.member) {
+            if let Some(action) = config.mask.action(&source.schema, &source.table, column.member()) {
                 leave(&format!("STRAIT_MASK: {}", action.as_str()))?;
                 carried.extend(as_text);
                 continue;
@@ -172,7 +172,7 @@ impl Pairing {
                         key.push(columns.len());
                     }
                     columns.push(Compared {
-                        source: column.member.clone(),
+                        source: column.member().to_owned(),
                         source_type: of_source.column_type.clone(),
                         in_final: column.name.clone(),
                         canonical,

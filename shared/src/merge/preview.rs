@@ -10,7 +10,7 @@ use crate::lambda::InvocationError;
 use crate::names::{SourceTable, TableName};
 
 use super::answer::Asked;
-use super::definition::{SourceDefinition, SourceHistory};
+use super::definition::SourceDefinition;
 use super::delta::Share;
 use super::final_table::{FinalTable, is_made_by_strait, is_self_describing, new_table};
 use super::finals::{Found, no_definition};
@@ -19,6 +19,7 @@ use super::ledger::LedgerState;
 use super::plan::{self, News, Plan};
 use super::run::{MergeHandler, Run, TableError, concerned, describe, into_invocation_error, is_missing, now_us};
 use super::schema_change;
+use super::source_history::SourceHistory;
 use super::statement::{self, MergeRequest};
 use super::work::{Begun, Own, Standing, Work};
 
