@@ -75,6 +75,7 @@ mutations: ## Break each rule of the product in turn, in a copy, and expect its 
 lint: ## Formatting, lints, dependencies, one TLS provider.
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --profile $(PROFILE) --workspace --all-targets -- -D warnings
+	$(CARGO) fetch --locked --quiet
 	$(CARGO) deny --offline check bans licenses sources
 	./.ci/one-tls-provider
 

@@ -17,6 +17,7 @@ pub mod equality;
 pub mod local;
 pub mod msk;
 pub mod pipeline;
+pub mod plan;
 mod report;
 pub mod runtime_api;
 pub mod schema;

@@ -12,6 +12,7 @@ use strait_cli::embedded_bigquery::environment::build_output;
 use strait_cli::embedded_bigquery::{EmbeddedBigQuery, SetupStep};
 use strait_cli::local::{self, LocalOptions};
 use strait_cli::pipeline::DEFAULT_PROJECT;
+use strait_cli::plan::{self, PlanOptions};
 use strait_cli::schema::{self, Basis, SchemaOptions};
 use strait_cli::terminal::Terminal;
 
@@ -61,6 +62,15 @@ enum Command {
     },
     /// Propose the CREATE TABLE statement of a final table that has no definition yet, for you to check and run. All STRAIT_* variables apply
     Schema(SchemaArguments),
+    /// Show what the next run of the merge would do, per table: why, which window, how many bytes. Nothing is run. All STRAIT_* variables apply
+    Plan {
+        /// The source table, or a pattern such as `shop.*`; its statements are printed, too [default: all that have news]
+        #[arg(value_name = "SCHEMA.TABLE")]
+        table: Option<String>,
+        /// Print every table's statements
+        #[arg(long)]
+        sql: bool,
+    },
     /// Name the settings of AWS DMS by which rows would be lost or wrong. Exit status 0 only if there is none
     Doctor {
         /// JSON files: the output of `aws dms describe-endpoints`, `describe-replication-tasks` or `describe-replication-configs`, or the
@@ -186,6 +196,10 @@ async fn run(command: Command, terminal: &Terminal) -> anyhow::Result<bool> {
             Ok(demo::run(options, terminal).await?)
         }
         Command::Schema(arguments) => Ok(schema::run(arguments.options()?, terminal).await?),
+        Command::Plan { table, sql } => {
+            let options = PlanOptions { with_sql: sql || table.is_some(), table };
+            Ok(plan::run(&options, terminal).await?)
+        }
         Command::Doctor { dms } => Ok(doctor::run(&dms, terminal)?),
         Command::Setup => {
             let observe = |step: SetupStep| terminal.line(terminal.dim(&format!("{step} …")));

@@ -13,12 +13,13 @@ use crate::names::{NameError, SourceTable, TableName, fingerprint, member_path_l
 use crate::position::NO_EPOCH;
 
 use super::coverage::{Coverage, OffsetRange, not_covered};
+use super::delta::Share;
 use super::epoch::{Epochs, SENT};
 use super::final_table::{FinalColumn, FinalTable};
 use super::types::ColumnType;
 
-/// A run that dies leaves its fold behind; BigQuery removes it after this many hours.
-const FOLD_EXPIRY_HOURS: u32 = 24;
+/// A run that dies leaves its fold and its delta behind; BigQuery removes them after this many hours.
+pub(super) const EXPIRY_HOURS: u32 = 24;
 /// DMS's `add-before-image-columns` rule puts a before-image's columns beside the new ones under this prefix (AWS DMS user guide).
 const BEFORE_IMAGE_PREFIX: &str = "BI_";
 /// How far before the oldest commit in the window a change with a higher position may have been ingested: clocks of source,
@@ -56,6 +57,8 @@ pub struct FoldRequest<'a> {
     pub highest_position: Option<&'a str>,
     /// Records from before this time, in µs, may be younger than what the log has let expire; `None`: nothing has expired.
     pub expired_before_us: Option<i64>,
+    /// The copy of the log's rows from which they are read; `None`: they are read from the log.
+    pub share: Option<Share<'a>>,
 }
 
 impl FoldRequest<'_> {
@@ -83,6 +86,15 @@ pub enum LookBack {
 }
 
 impl LookBack {
+    /// The `ingested_at` from which on a fold of a window that begins at `window_from_us` reads, in µs; `None`: from the log's beginning.
+    pub(super) fn reads_from(self, window_from_us: Option<i64>) -> Option<i64> {
+        match self {
+            Self::None => window_from_us,
+            Self::From(from) => window_from_us.map(|window_from| window_from.min(from)),
+            Self::Everything => None,
+        }
+    }
+
     /// How far to look back for a window whose lowest position and oldest commit time are given.
     ///
     /// A change above a late record's position was committed after it, hence ingested after its commit. Where images
@@ -116,7 +128,8 @@ pub fn fold_table(log: &TableName, work_key: &str) -> TableName {
 /// which the job ids are derived. `seen` tells apart two runs between which a record of the same window became visible.
 pub fn work_key(request: &FoldRequest<'_>, seen: &[OffsetRange]) -> Result<String, NameError> {
     let placeholder = fold_table(request.log, "");
-    let mut work = statement(&FoldRequest { fold: &placeholder, ..*request })?;
+    // From wherever it is read, the work is the same.
+    let mut work = statement(&FoldRequest { fold: &placeholder, share: None, ..*request })?;
     for range in seen {
         work.push_str(&format!("\n{} {} {} {}", range.topic, range.partition, range.first, range.last));
     }
@@ -226,13 +239,13 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
         .collect::<String>();
     Ok(format!(
         "CREATE OR REPLACE TABLE {fold}\n\
-         OPTIONS (expiration_timestamp = TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL {FOLD_EXPIRY_HOURS} HOUR))\n\
+         OPTIONS (expiration_timestamp = TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL {EXPIRY_HOURS} HOUR))\n\
          AS\n\
          WITH `read` AS (\n\
          SELECT `operation`, {position} AS `position`, `_strait_log`.`position` AS `log_position`, {data} AS `data`, {before} AS `before`, \
          `error`, `kafka_topic`, `kafka_partition`, `kafka_offset`, `committed_at`, {SENT} AS `sent`, `ingested_at`, {is_new} AS `is_new`\n\
-         FROM {log} AS `_strait_log`\n\
-         WHERE {bounds}\n\
+         FROM {rows} AS `_strait_log`\n\
+         WHERE {partition}{bounds}\n\
          AND `source_schema` = {schema} AND `source_table` = {source_table}\n\
          AND `operation` IN ('load', 'insert', 'update', 'delete')\n\
          QUALIFY ROW_NUMBER() OVER (PARTITION BY `kafka_topic`, `kafka_partition`, `kafka_offset`, `_strait_log`.`position` ORDER BY `ingested_at`) = 1\n\
@@ -283,7 +296,8 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
          `kafka_topic`, `kafka_partition`, `kafka_offset`, `ingested_at`, {unknown}\n\
          FROM `ranked`",
         fold = request.fold.quoted(project)?,
-        log = log.quoted(project)?,
+        rows = request.share.map_or(log, |share| share.delta).quoted(project)?,
+        partition = request.share.map_or_else(String::new, |share| format!("{} AND ", share.condition())),
         position = if table.is_keyless { keyless_position(request.epochs) } else { request.epochs.position_sql() },
         data = readable("`data`", request.is_absent_unchanged()),
         before = readable("`before`", request.is_absent_unchanged()),
@@ -529,13 +543,11 @@ pub(super) fn window(request: &FoldRequest<'_>) -> (String, String) {
         None => "TRUE".to_owned(),
     };
     let until = format!("`ingested_at` <= {to}");
+    let from = request.look_back.reads_from(request.window_from_us);
     match request.look_back {
-        LookBack::None => {
-            ("TRUE".to_owned(), format!("{} AND {until} AND {not_covered}", at_least(request.window_from_us)))
-        }
-        LookBack::From(from) => {
+        LookBack::None => ("TRUE".to_owned(), format!("{} AND {until} AND {not_covered}", at_least(from))),
+        LookBack::From(_) => {
             let is_new = format!("{} AND {not_covered}", at_least(request.window_from_us));
-            let from = request.window_from_us.map(|window_from| window_from.min(from));
             (is_new, format!("{} AND {until}", at_least(from)))
         }
         LookBack::Everything => (format!("{} AND {not_covered}", at_least(request.window_from_us)), until),
