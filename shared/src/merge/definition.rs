@@ -297,7 +297,7 @@ mod tests {
         )
     }
 
-    fn history_of(records: &[(&str, String)]) -> SourceHistory {
+    fn captured_history(records: &[(&str, String)]) -> SourceHistory {
         let mut definitions = Definitions::default();
         for (place, (operation, control)) in (0i64..).zip(records) {
             definitions.take(ControlRecord::new(place, ("t".into(), 0, place), operation, control).unwrap());
@@ -308,14 +308,16 @@ mod tests {
 
     #[test]
     fn a_statements_definition_holds_over_what_records_say_of_themselves() {
-        let history = history_of(&[
+        let history = captured_history(&[
             ("create-table", captured("statement", &["a"])),
             ("create-table", captured("record", &["other"])),
             (DEFINE_TABLE, captured("record", &["a", "b"])),
         ]);
         assert!(history.newest().unwrap().has("a") && !history.newest().unwrap().has("b"));
-        let history =
-            history_of(&[(DEFINE_TABLE, captured("record", &["a"])), (DEFINE_TABLE, captured("record", &["a", "b"]))]);
+        let history = captured_history(&[
+            (DEFINE_TABLE, captured("record", &["a"])),
+            (DEFINE_TABLE, captured("record", &["a", "b"])),
+        ]);
         assert!(history.newest().unwrap().has("b") && history.unknown_rename().is_none());
         assert_eq!(history.newest().unwrap().primary_key, ["id"]);
     }
@@ -323,12 +325,12 @@ mod tests {
     #[test]
     fn between_two_records_a_rename_cannot_be_told_from_another_column() {
         let history =
-            history_of(&[(DEFINE_TABLE, captured("record", &["a"])), (DEFINE_TABLE, captured("record", &["b"]))]);
+            captured_history(&[(DEFINE_TABLE, captured("record", &["a"])), (DEFINE_TABLE, captured("record", &["b"]))]);
         assert!(history.unknown_rename().is_some_and(|renamed| renamed.has("b")));
         assert!(history.renames().is_empty() && history.earlier().len() == 0);
         // One that went alone, or came alone, is clear.
         for columns in [["a"].as_slice(), &["a", "b", "c"]] {
-            let history = history_of(&[
+            let history = captured_history(&[
                 (DEFINE_TABLE, captured("record", &["a", "b"])),
                 (DEFINE_TABLE, captured("record", columns)),
             ]);
