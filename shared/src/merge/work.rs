@@ -868,13 +868,8 @@ impl Work {
 
 /// What tells a table's columns apart from those that it had or will have.
 fn columns_key(table: &FinalTable) -> String {
-    let columns: Vec<String> = table
-        .columns
-        .iter()
-        .map(|column| {
-            format!("{:?}", (&column.name, &column.names, column.column_type))
-        })
-        .collect();
+    let columns: Vec<String> =
+        table.columns.iter().map(|column| format!("{:?}", (&column.name, &column.names, column.column_type))).collect();
     fingerprint(&columns.join("\n"), WORK_KEY_DIGITS)
 }
 
