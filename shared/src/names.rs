@@ -53,6 +53,8 @@ const FORMER_COLUMNS_MARK: &str = ", formerly ";
 const SINCE_MARK: &str = ", since ";
 /// What stands before the time from which on a column's name is another's, as a JSON string.
 const UNTIL_MARK: &str = ", until ";
+/// What stands before the time at which the source had added a column, as a JSON string.
+const ADDED_MARK: &str = ", added ";
 /// How the description of a final table that Strait made begins; what follows is `schema.table` as a JSON string.
 const SOURCE_TABLE_MARK: &str = "Replica of ";
 
@@ -350,12 +352,14 @@ pub struct ColumnNames {
     pub now: NameHeld,
     /// What it was called before, oldest first.
     pub former: Vec<NameHeld>,
+    /// When the source had added it, as far as the final table's column was added for it: of columns that had one name this is the one.
+    pub added_us: Option<i64>,
 }
 
 impl ColumnNames {
     /// A column that never had another name, nor another column its.
     pub fn new(name: &str) -> Self {
-        Self { now: NameHeld::always(name), former: Vec::new() }
+        Self { now: NameHeld::always(name), former: Vec::new(), added_us: None }
     }
 
     /// Whether there is nothing to say of them but the name.
@@ -376,7 +380,8 @@ impl ColumnNames {
             time.unwrap_or_default()
         };
         let name = serde_json::Value::from(self.now.name.as_str());
-        let times = time(SINCE_MARK, self.now.since_us) + &time(UNTIL_MARK, self.now.until_us);
+        let times = [(SINCE_MARK, self.now.since_us), (UNTIL_MARK, self.now.until_us), (ADDED_MARK, self.added_us)];
+        let times: String = times.into_iter().map(|(mark, us)| time(mark, us)).collect();
         let described = |former: String| format!("{SOURCE_COLUMN_MARK}{name}{former}{times}");
         let former: Vec<serde_json::Value> = self.former.iter().map(NameHeld::to_json).collect();
         (0..former.len())
@@ -401,7 +406,8 @@ fn described_column(description: &str) -> Option<(ColumnNames, &str)> {
     {
         (names.former, rest) = (former, after);
     }
-    for (mark, time) in [(SINCE_MARK, &mut names.now.since_us), (UNTIL_MARK, &mut names.now.until_us)] {
+    let (now, added_us) = (&mut names.now, &mut names.added_us);
+    for (mark, time) in [(SINCE_MARK, &mut now.since_us), (UNTIL_MARK, &mut now.until_us), (ADDED_MARK, added_us)] {
         if let Some((words, after)) = value_after::<String>(rest, mark)
             && let Some(us) = time_from_words(&words)
         {
@@ -559,7 +565,7 @@ mod tests {
         ];
         for (since_us, until_us) in [(None, None), (Some(1_764_000_000_123_456), None), (Some(7), Some(8))] {
             let now = NameHeld { since_us, until_us, ..NameHeld::always("d\"e") };
-            let names = ColumnNames { now, former: former.clone() };
+            let names = ColumnNames { now, former: former.clone(), added_us: until_us };
             let described = format!("{} strait_zone=Europe/Berlin", names.described());
             assert_eq!(ColumnNames::in_description(&described), Some(names), "{described}");
             assert_eq!(beside_column_names(&described), "strait_zone=Europe/Berlin");
@@ -585,7 +591,7 @@ mod tests {
         let former = (0..40).map(|place| NameHeld::always(&format!("{place:02}{}", "가".repeat(60))));
         let former: Vec<NameHeld> = former.collect();
         let now = NameHeld { since_us: Some(1_764_000_000_000_000), ..NameHeld::always("now") };
-        let description = ColumnNames { now: now.clone(), former: former.clone() }.described();
+        let description = ColumnNames { now: now.clone(), former: former.clone(), added_us: None }.described();
         assert!(description.chars().count() <= 1024);
         let kept = ColumnNames::in_description(&description).unwrap();
         assert!(kept.former.len() > 10 && former.ends_with(&kept.former), "{kept:?}");

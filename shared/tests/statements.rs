@@ -24,7 +24,7 @@ use strait::merge::schema_change::{Added, Conversion, Step};
 use strait::merge::statement::{self, MergeRequest, QUARANTINE, TARGET_ALIAS};
 use strait::merge::types::ColumnType;
 use strait::merge::{offsets, partitions, plan, reload};
-use strait::names::{SourceTable, TableName};
+use strait::names::{ColumnNames, NameHeld, SourceTable, TableName};
 
 const PROJECT: &str = "project";
 const LOG_NAME: &str = "log";
@@ -92,14 +92,24 @@ fn partitioned() -> FinalTable {
     FinalTable::existing(table("replica", "partitioned"), &order(), &resource, None, Deletes::Hard).unwrap()
 }
 
+fn since(name: &str, us: i64) -> String {
+    let now = NameHeld { since_us: Some(us), ..NameHeld::always(name) };
+    ColumnNames { now, ..ColumnNames::new(name) }.described()
+}
+
+fn formerly(name: &str, former: &[&str]) -> String {
+    let former = former.iter().map(|former| NameHeld::always(former)).collect();
+    ColumnNames { former, ..ColumnNames::new(name) }.described()
+}
+
 /// A table of which one column has a name that was another's, and one had that name.
 fn names_reused() -> FinalTable {
     let resource: Table = serde_json::from_value(json!({
         "description": "Replica of \"shop.order\"",
         "schema": {"fields": [
             {"name": "id", "type": "INTEGER"},
-            {"name": "a", "type": "DATE", "description": strait::names::column_description("a", &[], Some(1_767_322_000_000_000))},
-            {"name": "b", "type": "STRING", "description": strait::names::column_description("b", &["a".into(), "z".into()], None)},
+            {"name": "a", "type": "DATE", "description": since("a", 1_767_322_000_000_000)},
+            {"name": "b", "type": "STRING", "description": formerly("b", &["a", "z"])},
             {"name": "_strait_position", "type": "STRING"}, {"name": "_strait_merged_at", "type": "TIMESTAMP"}]},
         "tableConstraints": {"primaryKey": {"columns": ["id"]}}}))
     .unwrap();
@@ -152,10 +162,10 @@ fn epochs() -> Epochs {
 fn steps() -> Vec<(&'static str, Step)> {
     let column = |name: &str| name.to_owned();
     let added = |column: &str, to| Added { column: column.to_owned(), to, description: None };
-    let description = strait::names::column_description("it's", &[column("a.b")], None);
+    let description = formerly("it's", &["a.b"]);
     vec![
         ("describe", Step::Describe { column: column("at"), description: description.clone() }),
-        ("rename", Step::Rename { column: column("at"), to: column("select2"), description: None }),
+        ("rename", Step::Rename { renames: vec![(column("at"), column("select2"))], descriptions: Vec::new() }),
         ("drop", Step::Drop { column: column("at") }),
         ("widen", Step::Widen { column: column("line"), to: ColumnType::Float64 }),
         ("add", Step::Add { columns: vec![added("added", ColumnType::Date), added("more", ColumnType::String)] }),
@@ -172,7 +182,7 @@ fn steps() -> Vec<(&'static str, Step)> {
                 column: column("select"),
                 copy: column("line"),
                 replaced: column("_strait_replaced_1"),
-                description: strait::names::column_description("it's", &[], Some(1_767_322_000_000_000)),
+                description: since("it's", 1_767_322_000_000_000),
             },
         ),
         (

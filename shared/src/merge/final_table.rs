@@ -243,12 +243,7 @@ impl FinalTable {
             if !is_made_by_strait(resource) {
                 check_source_fits(&name, field, column_type, definition, &names.now.name)?;
             }
-            columns.push(FinalColumn {
-                name: field.name.clone(),
-                names,
-                column_type,
-                is_key: false,
-            });
+            columns.push(FinalColumn { name: field.name.clone(), names, column_type, is_key: false });
         }
 
         // A former name that the source uses again is the other column's, of which may be known since when.
@@ -339,12 +334,7 @@ impl FinalTable {
             let column_type = ColumnType::from_source(column).unwrap_or_else(|fallback| fallback);
             let description = (name != column.name).then(|| names::renamed_column_description(&column.name));
             self.missing_columns.push(NewColumn { name: name.clone(), sql_type: column_type.sql(), description });
-            self.columns.push(FinalColumn {
-                name,
-                names: ColumnNames::new(&column.name),
-                column_type,
-                is_key: false,
-            });
+            self.columns.push(FinalColumn { name, names: ColumnNames::new(&column.name), column_type, is_key: false });
         }
     }
 

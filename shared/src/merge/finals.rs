@@ -15,7 +15,8 @@ use super::coverage::REACH_BACK_US;
 use super::definition::{ControlRecord, SourceDefinition};
 use super::epoch::Epochs;
 use super::final_table::{
-    FinalTable, FinalTableProblem, check_masked_key, is_made_by_strait, claimed, is_self_describing, names_of, new_table,
+    FinalTable, FinalTableProblem, check_masked_key, claimed, is_made_by_strait, is_self_describing, names_of,
+    new_table,
 };
 use super::ledger::{LedgerState, Outcome};
 use super::offsets;

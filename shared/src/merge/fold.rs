@@ -617,8 +617,7 @@ fn is_present_member(image: &str, member: &str) -> String {
 
 /// Whether the image has a column's member at all, null included.
 fn is_present_in_image(column: &FinalColumn) -> String {
-    let members: Vec<String> =
-        column.names.newest_first().map(|held| is_present_under("`data`", held, "")).collect();
+    let members: Vec<String> = column.names.newest_first().map(|held| is_present_under("`data`", held, "")).collect();
     if let ([only], false) = (members.as_slice(), column.names.now.is_bounded()) {
         return only.clone();
     }
@@ -632,8 +631,13 @@ fn unknown_members(table: &FinalTable) -> String {
     let mut known = BTreeSet::new();
     let (mut at_its_time, mut used_again) = (String::new(), String::new());
     for column in &table.columns {
-        let former: Vec<String> =
-            column.names.former.iter().filter(|held| !held.is_bounded()).map(|held| string_literal(&held.name)).collect();
+        let former: Vec<String> = column
+            .names
+            .former
+            .iter()
+            .filter(|held| !held.is_bounded())
+            .map(|held| string_literal(&held.name))
+            .collect();
         if !former.is_empty() {
             let is_present = is_present_under("`data`", &column.names.now, "");
             used_again.push_str(&format!(" OR `name` IN ({}) AND {is_present}", former.join(", ")));

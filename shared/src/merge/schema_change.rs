@@ -17,7 +17,8 @@ use serde::{Deserialize, Serialize};
 use crate::bigquery::table_resource::{Field, Table};
 use crate::config::DroppedColumns;
 use crate::names::{
-    self, ColumnNames, NameError, NameHeld, OWN_PREFIX, SourceTable, TableName, fingerprint, quote_column, string_literal,
+    self, ColumnNames, NameError, NameHeld, OWN_PREFIX, SourceTable, TableName, fingerprint, quote_column,
+    string_literal,
 };
 
 use super::definition::{SourceColumn, SourceDefinition};
@@ -431,7 +432,8 @@ pub fn describe_new(table: &mut Table, history: &SourceHistory) {
     for field in &mut table.schema.fields {
         let member = names_of(field, Some(newest), &claimed).now.name;
         let of = history.columns().find(|(_, column)| column.name == member);
-        if let Some(names) = of.and_then(|(id, _)| history.names(id)).filter(|names| !names.is_plain()) {
+        let names = of.and_then(|(id, _)| Some(ColumnNames { added_us: history.added_us(id), ..history.names(id)? }));
+        if let Some(names) = names.filter(|names| !names.is_plain() || names.added_us.is_some()) {
             field.description = Some(names.described());
         }
     }
@@ -443,7 +445,9 @@ pub fn describe_new(table: &mut Table, history: &SourceHistory) {
 fn column_of(names: &ColumnNames, history: &SourceHistory) -> Option<ColumnId> {
     let owner = |held: &NameHeld| history.owner(&held.name, held.since_us);
     let now = owner(&names.now);
-    let first = names.former.iter().find_map(owner).or(now);
+    // One that was added is what the source added then, under whatever name.
+    let added = names.added_us.and_then(|added_us| history.added(names, added_us));
+    let first = added.or_else(|| names.former.iter().find_map(owner)).or(now);
     let is_answer = |was: ColumnId| {
         let went = |unexplained: &Unexplained| unexplained.went.contains(&was);
         now.is_some() && first != now && history.unexplained().iter().any(went)
@@ -542,7 +546,8 @@ impl<'a> Altered<'a> {
             };
             let left_behind: Vec<&Held<'a>> = self.held.iter().filter(left_behind).collect();
             if !left_behind.is_empty() {
-                let came = self.history.columns().filter(|(id, column)| !self.is_held(*id) && renamed.has(&column.name));
+                let came =
+                    self.history.columns().filter(|(id, column)| !self.is_held(*id) && renamed.has(&column.name));
                 perhaps.came.extend(came.map(|(id, _)| id));
             }
             if !perhaps.came.is_empty() {
@@ -556,7 +561,8 @@ impl<'a> Altered<'a> {
         let mut names = self.history.names(*id).unwrap_or_else(|| old.names.clone());
         let of_old = old.names.former.iter().cloned().chain([self.bounded(old)]);
         names.former = of_old.chain(names.former).collect();
-        let quoted = |lacking: &(ColumnId, &SourceColumn)| format!("`{}` {}", lacking.1.name, made_type(lacking.1).sql());
+        let quoted =
+            |lacking: &(ColumnId, &SourceColumn)| format!("`{}` {}", lacking.1.name, made_type(lacking.1).sql());
         for_a_person.push(format!(
             "the source renamed columns or dropped some and added others, and which cannot be known: the record that says so has not come, or the definition \
              from before is no longer in the log. {name} lacks {}, and of {} the source has none. For one that was renamed run ALTER TABLE `{name}` ALTER COLUMN `{old}` SET \
@@ -592,7 +598,10 @@ impl<'a> Altered<'a> {
         }
         let mut former: Vec<NameHeld> = Vec::new();
         for said in &held.names.former {
-            if names.newest_first().any(|known| known.name == said.name && !said.until_us.as_ref().is_some_and(is_forgotten)) {
+            if names
+                .newest_first()
+                .any(|known| known.name == said.name && !said.until_us.as_ref().is_some_and(is_forgotten))
+            {
                 continue;
             }
             // Whose it was since is known; when it was this column's is not, or only a person knows.
@@ -604,7 +613,7 @@ impl<'a> Altered<'a> {
         former.append(&mut names.former);
         let now = names.now.name.clone();
         former.retain(|former| former.name != now || former.is_bounded());
-        Some(ColumnNames { former, ..names })
+        Some(ColumnNames { former, added_us: held.names.added_us, ..names })
     }
 
     /// First a column takes its members, under the name that it has: from then on all is right but the name.
@@ -633,7 +642,9 @@ impl<'a> Altered<'a> {
             );
             if !is_said {
                 let is_taken = self.held.iter().any(|other| {
-                    !std::ptr::eq(other, held) && other.names.now.name == wanted.now.name && other.names.now.until_us.is_none()
+                    !std::ptr::eq(other, held)
+                        && other.names.now.name == wanted.now.name
+                        && other.names.now.until_us.is_none()
                 });
                 let description = described_beside(held.field, &described);
                 steps.push((is_taken, Step::Describe { column: held.field.name.clone(), description }));
@@ -716,13 +727,13 @@ impl<'a> Altered<'a> {
                 Some((there, was)) if there.field.name == names::column_name(&column.name) => {
                     renewals.push(Renewal { field: there.field, was, to: column, names });
                 }
-                _ => added.push((column, names)),
+                _ => added.push((column, ColumnNames { added_us: self.history.added_us(id), ..names })),
             }
         }
         let there = self.table.schema.fields.iter().map(|field| field.name.as_str());
         let new = names::column_names_beside(there, added.iter().map(|(column, _)| column.name.as_str()));
         let added = added.into_iter().zip(new).map(|((column, names), name)| {
-            let is_plain = name == column.name && names.is_plain();
+            let is_plain = name == column.name && names.is_plain() && names.added_us.is_none();
             Added { column: name, to: made_type(column), description: (!is_plain).then(|| names.described()) }
         });
         (renewals, added.collect())
@@ -876,8 +887,7 @@ impl<'a> Altered<'a> {
             .map(|held| held.names.now.name.as_str())
             .collect();
         let columns = |members: &[String]| {
-            let held =
-                members.iter().filter_map(|member| self.held.iter().find(|held| held.names.now.name == *member));
+            let held = members.iter().filter_map(|member| self.held.iter().find(|held| held.names.now.name == *member));
             held.map(|held| format!("`{}`", held.field.name)).collect::<Vec<String>>().join(", ")
         };
         if says_that_it_has_no_key(self.table) && declared.is_empty() && !key.is_empty() {
@@ -1281,6 +1291,10 @@ mod tests {
         (new_table("p", &name(), &orders(), &first, Deletes::Hard).unwrap().0, history)
     }
 
+    fn former(column: &FinalColumn) -> Vec<&str> {
+        column.names.former.iter().map(|held| held.name.as_str()).collect()
+    }
+
     fn field_of(added: &Added) -> Field {
         Field { description: added.description.clone(), ..added.to.field(&added.column) }
     }
@@ -1294,8 +1308,11 @@ mod tests {
             Step::Describe { column, description } => {
                 put.push((column.clone(), Some(Field { description: Some(description.clone()), ..field(column) })));
             }
-            Step::Rename { column, to, .. } => {
-                put.push((column.clone(), Some(Field { name: to.clone(), ..field(column) })))
+            Step::Rename { renames, .. } => {
+                for (from, to) in renames {
+                    fields.iter_mut().find(|field| field.name == *from).unwrap().name.clone_from(to);
+                }
+                return;
             }
             Step::Drop { column } => put.push((column.clone(), None)),
             Step::Widen { column, to } => {
@@ -1353,10 +1370,7 @@ mod tests {
         assert!(for_a_person.is_empty());
         let table = FinalTable::existing(name(), &orders(), &table, history.newest(), Deletes::Hard).unwrap();
         let column = table.columns.iter().find(|column| !column.is_key).unwrap();
-        assert_eq!(
-            (column.member.as_str(), column.former_members.as_slice()),
-            ("c.d", &["a".to_owned(), "b".to_owned()][..])
-        );
+        assert_eq!((column.member(), former(column)), ("c.d", vec!["a", "b"]));
         assert!(table.missing_columns.is_empty());
     }
 
@@ -1398,7 +1412,7 @@ mod tests {
         let field = table.schema.fields.iter().find(|field| field.name == "b").unwrap();
         let description = field.description.as_deref().unwrap();
         assert!(description.ends_with(" When it was ordered, strait_zone=Europe/Berlin"), "{description}");
-        assert_eq!(names::former_columns(description), ["a"]);
+        assert_eq!(ColumnNames::in_description(description).unwrap().former, [NameHeld::always("a")]);
         assert!(matches!(ColumnType::from_field(field), Some(ColumnType::TimestampIn(_))));
     }
 
@@ -1412,7 +1426,7 @@ mod tests {
         assert_eq!(steps, ["describe id"]);
         assert!(for_a_person.concat().contains("renamed a column to key"), "{for_a_person:?}");
         let table = FinalTable::existing(name(), &orders(), &table, history.newest(), Deletes::Hard).unwrap();
-        assert_eq!(table.key().map(|column| column.member.as_str()).collect::<Vec<_>>(), ["key"]);
+        assert_eq!(table.key().map(|column| column.member()).collect::<Vec<_>>(), ["key"]);
     }
 
     #[test]
@@ -1441,7 +1455,7 @@ mod tests {
         ]);
         assert_eq!(all_steps(&mut table, &history, DroppedColumns::Keep), (vec!["add z INT64".to_owned()], Vec::new()));
         let table = FinalTable::existing(name(), &orders(), &table, history.newest(), Deletes::Hard).unwrap();
-        assert_eq!(table.columns.last().unwrap().former_members, ["x", "y"]);
+        assert_eq!(former(table.columns.last().unwrap()), ["x", "y"]);
     }
 
     #[test]
@@ -1473,8 +1487,8 @@ mod tests {
             assert!(for_a_person.is_empty(), "{for_a_person:?}");
             assert_eq!(columns(&table), ["id INT64", "x STRING"]);
             let table = FinalTable::existing(name(), &orders(), &table, history.newest(), Deletes::Hard).unwrap();
-            let column = table.columns.iter().find(|column| column.member == "x").unwrap();
-            assert_eq!(column.since_us, Some(15));
+            let column = table.columns.iter().find(|column| column.member() == "x").unwrap();
+            assert_eq!(column.names.now.since_us, Some(15));
             // Whatever was merged before into the column in whose place it is, is merged again: once.
             let mut unfilled = Unfilled::default();
             unfilled.meet(&table.columns);
@@ -1525,7 +1539,8 @@ mod tests {
         assert!(said.contains("of `a` the source has none"), "{said}");
         // A person's answer.
         let field = table.schema.fields.iter_mut().find(|field| field.name == "a").unwrap();
-        field.description = Some(names::column_description("b", &["a".to_owned()], None));
+        let names = ColumnNames { former: vec![NameHeld::always("a")], ..ColumnNames::new("b") };
+        field.description = Some(names.described());
         assert_eq!(
             all_steps(&mut table, &renamed, DroppedColumns::Keep),
             (vec!["rename a to b".to_owned()], Vec::new())
@@ -1549,13 +1564,19 @@ mod tests {
     }
 
     #[test]
-    fn columns_that_took_each_others_names_are_said_with_what_to_run() {
+    fn columns_that_took_each_others_names_are_renamed_in_one_statement() {
         let created = json!({"id": {"type": "INT64"}, "a": {"type": "INT32"}, "b": {"type": "INT32"}});
-        let swapped_ = json!({"id": {"type": "INT64"}, "b": {"type": "INT32"}, "a": {"type": "INT32"}});
         // Objects of serde_json are sorted; the order is the record's.
-        let after = control(&swapped_)
+        let after = control(&created)
             .replace(r#""a":{"type":"INT32"},"b":{"type":"INT32"}"#, r#""b":{"type":"INT32"},"a":{"type":"INT32"}"#);
+        let (mut table, _) = altered(&[("create-table", created.clone())]);
         let history = history([("create-table", control(&created)), ("rename-column", after)]);
+        let (steps, for_a_person) = all_steps(&mut table, &history, DroppedColumns::Keep);
+        let passing = replaced_of("a");
+        let renamed = format!("rename a to {passing}, rename b to a, rename {passing} to b");
+        assert_eq!(steps, ["describe a", "describe b", renamed.as_str()]);
+        assert!(for_a_person.is_empty(), "{for_a_person:?}");
+        assert_eq!(columns(&table), ["b INT64", "a INT64", "id INT64"]);
         let said = swapped(&name(), &orders(), &history, 10).concat();
         assert!(
             said.contains("RENAME COLUMN `a` TO `a_`, RENAME COLUMN `b` TO `a`, RENAME COLUMN `a_` TO `b`"),

@@ -21,6 +21,8 @@ struct Tenure {
     to_us: Option<i64>,
     /// It began when a record was missing that may say that another column had the name before.
     is_uncertain: bool,
+    /// A record says that it began then, and not only that it had begun.
+    is_told: bool,
 }
 
 /// Columns that went and came with no record that says how: any of the latter may be one of the former with another name, of which the
@@ -149,22 +151,23 @@ impl SourceHistory {
         }
         self.renames.extend(renamed);
         if let Some(before) = &record.before {
-            self.go_to(before, record.sent_us, &[], false);
+            self.go_to(before, record.sent_us, &[], "", false);
         }
         if record.operation == "create-table" {
             self.unexplained.clear();
         }
-        self.go_to(&definition, record.sent_us, &places, is_told);
+        self.go_to(&definition, record.sent_us, &places, &record.operation, is_told);
     }
 
     /// The table is this from now on. `renamed` are the places of columns that go on under another name; `is_told`: the record says all of
     /// what was done.
-    fn go_to(&mut self, after: &SourceDefinition, sent_us: i64, renamed: &[usize], is_told: bool) {
+    fn go_to(&mut self, after: &SourceDefinition, sent_us: i64, renamed: &[usize], operation: &str, is_told: bool) {
         let before = self.newest().cloned();
         if before.as_ref() == Some(after) && renamed.is_empty() {
             return;
         }
         let is_first = before.is_none();
+        let is_load = operation == "create-table";
         let before = before.map(|before| before.columns).unwrap_or_default();
         let mut left: Vec<Option<ColumnId>> = self.columns.iter().copied().map(Some).collect();
         let mut columns: Vec<Option<ColumnId>> = vec![None; after.columns.len()];
@@ -201,7 +204,14 @@ impl SourceHistory {
             if is_new {
                 let from_us = (!is_first).then_some(sent_us);
                 let is_uncertain = !self.unexplained.is_empty();
-                self.tenures.push(Tenure { column: *id, name: column.name.clone(), from_us, to_us: None, is_uncertain });
+                self.tenures.push(Tenure {
+                    column: *id,
+                    name: column.name.clone(),
+                    from_us,
+                    to_us: None,
+                    is_uncertain,
+                    is_told: is_told && !is_load,
+                });
             }
             self.kinds.push((*id, column.clone()));
         }
@@ -259,15 +269,22 @@ impl SourceHistory {
         Some(since.last().unwrap_or(first).column)
     }
 
+    /// The column that the source added at this time and that has had all of these names.
+    pub fn added(&self, names: &ColumnNames, added_us: i64) -> Option<ColumnId> {
+        let added = self.tenures.iter().map(|tenure| tenure.column);
+        let mut added = added.filter(|column| self.added_us(*column) == Some(added_us));
+        let has_had = |column: ColumnId, name: &str| {
+            self.tenures.iter().any(|tenure| tenure.column == column && tenure.name == name)
+        };
+        added.find(|column| names.newest_first().all(|held| has_had(*column, &held.name)))
+    }
+
     /// The names of a column.
     pub fn names(&self, column: ColumnId) -> Option<ColumnNames> {
         let mut held: Vec<NameHeld> = Vec::new();
         for tenure in self.tenures.iter().filter(|tenure| tenure.column == column) {
-            let name = NameHeld {
-                name: tenure.name.clone(),
-                since_us: self.since(tenure),
-                until_us: self.until(tenure),
-            };
+            let name =
+                NameHeld { name: tenure.name.clone(), since_us: self.since(tenure), until_us: self.until(tenure) };
             // A name that it got back, and no other had in between, is its own throughout.
             if let Some(before) = held.iter_mut().find(|held| held.name == name.name && held.until_us.is_none()) {
                 before.until_us = name.until_us;
@@ -279,7 +296,13 @@ impl SourceHistory {
             }
         }
         let now = held.pop()?;
-        Some(ColumnNames { now, former: held })
+        Some(ColumnNames { now, former: held, added_us: None })
+    }
+
+    /// When the source added a column, where a record says so.
+    pub fn added_us(&self, column: ColumnId) -> Option<i64> {
+        let first = self.tenures.iter().find(|tenure| tenure.column == column)?;
+        first.from_us.filter(|_| first.is_told)
     }
 
     /// Since when, by what DMS sent, a name is a column's own that was another's before.
@@ -359,10 +382,9 @@ mod tests {
     }
 
     /// Operations with the columns after and, where the record says so, before; a record every ten µs.
-    fn history(records: &[(&str, &str, Option<&str>)]) -> SourceHistory {
+    fn history_of(records: &[(&str, &str, Option<&str>)]) -> SourceHistory {
         let records = (0i64..).zip(records).map(|(place, (operation, after, before))| {
-            let before =
-                before.map_or_else(String::new, |before| format!(r#","old-table-def":{}"#, table(before)));
+            let before = before.map_or_else(String::new, |before| format!(r#","old-table-def":{}"#, table(before)));
             let control = format!(r#"{{"table-def":{}{before}}}"#, table(after));
             ControlRecord::new(place * 10, ("t".into(), 0, place), operation, &control).unwrap()
         });
@@ -380,7 +402,7 @@ mod tests {
     #[test]
     fn a_columns_names_are_known_with_when_they_were_its_own() {
         // Renamed, its name given to another, and renamed again: each goes on as itself.
-        let history = history(&[
+        let history = history_of(&[
             ("create-table", "id c0", None),
             ("rename-column", "id x", None),
             ("add-column", "id x c0", None),
@@ -390,7 +412,7 @@ mod tests {
         assert_eq!(
             names(&history),
             [
-                ""id"".to_owned(),
+                r#""id""#.to_owned(),
                 format!(r#"{renamed}{{"name":"c0","until":"{bound}"}},"x"]"#),
                 format!(r#""c0", since "{bound}""#)
             ]
@@ -403,7 +425,7 @@ mod tests {
     #[test]
     fn a_name_that_a_column_got_back_is_its_own_throughout() {
         let history =
-            history(&[("create-table", "a", None), ("rename-column", "b", None), ("rename-column", "a", None)]);
+            history_of(&[("create-table", "a", None), ("rename-column", "b", None), ("rename-column", "a", None)]);
         assert_eq!(names(&history), [r#""a", formerly ["b"]"#]);
         let records = [
             ("create-table", "a", None),
@@ -414,12 +436,12 @@ mod tests {
         ];
         let (gone, back) = (at(15), at(35));
         let expected = format!(r#""a", formerly [{{"name":"a","until":"{gone}"}},"b"], since "{back}""#);
-        assert_eq!(names(&super::tests::history(&records)), [expected]);
+        assert_eq!(names(&history_of(&records)), [expected]);
     }
 
     #[test]
     fn names_that_were_exchanged_and_names_that_were_handed_on_are_told_by_their_places() {
-        let history = history(&[("create-table", "a b", None), ("rename-column", "b a", None)]);
+        let history = history_of(&[("create-table", "a b", None), ("rename-column", "b a", None)]);
         let bound = at(10);
         let names_of = |now: &str, then: &str| {
             format!(r#""{now}", formerly [{{"name":"{then}","until":"{bound}"}}], since "{bound}""#)
@@ -427,11 +449,14 @@ mod tests {
         assert_eq!(names(&history), [names_of("b", "a"), names_of("a", "b")]);
         // At once, which only a record can say that tells what was before.
         let records = [("create-table", "a b", None), ("rename-column", "c a", Some("a b"))];
-        let history = super::tests::history(&records);
-        assert_eq!(names(&history), [
-            format!(r#""c", formerly [{{"name":"a","until":"{bound}"}}]"#),
-            format!(r#""a", formerly ["b"], since "{bound}""#)
-        ]);
+        let history = history_of(&records);
+        assert_eq!(
+            names(&history),
+            [
+                format!(r#""c", formerly [{{"name":"a","until":"{bound}"}}]"#),
+                format!(r#""a", formerly ["b"], since "{bound}""#)
+            ]
+        );
         assert!(history.unexplained().is_empty());
     }
 
@@ -440,36 +465,32 @@ mod tests {
         // The record of the rename is on its way.
         let late = ("rename-column", "x", Some("c0"));
         let after = ("add-column", "x c0", Some("x"));
-        let history = history(&[("create-table", "c0", None), after]);
+        let history = history_of(&[("create-table", "c0", None), after]);
         let [unexplained] = history.unexplained() else { panic!("{history:?}") };
         let went = history.owner("c0", None).unwrap();
         assert_eq!((unexplained.went.as_slice(), unexplained.came.len()), (&[went][..], 1));
         assert!(history.now(went).is_none());
         let records = [("create-table", "c0", None), late, after];
-        let history = super::tests::history(&records);
+        let history = history_of(&records);
         assert!(history.unexplained().is_empty());
         assert_eq!(history.now(history.owner("c0", None).unwrap()).unwrap().name, "x");
         // Without what was before, two renames are not told from columns that went and came.
         let records = [("create-table", "a b c", None), ("rename-column", "d c e", None)];
-        assert_eq!(super::tests::history(&records).unexplained().len(), 1);
+        assert_eq!(history_of(&records).unexplained().len(), 1);
         // A load brings every value.
         let records = [("create-table", "a", None), ("add-column", "b c", Some("b")), ("create-table", "b c", None)];
-        assert!(super::tests::history(&records).unexplained().is_empty());
+        assert!(history_of(&records).unexplained().is_empty());
     }
 
     #[test]
     fn what_is_sent_again_is_no_alteration() {
-        let sent = [
-            ("create-table", "a", None),
-            ("rename-column", "b", Some("a")),
-            ("add-column", "b c", Some("b")),
-        ];
+        let sent = [("create-table", "a", None), ("rename-column", "b", Some("a")), ("add-column", "b c", Some("b"))];
         let again = [sent.as_slice(), &sent[1..]].concat();
-        assert_eq!(names(&super::tests::history(&again)), names(&super::tests::history(&sent)));
+        assert_eq!(names(&history_of(&again)), names(&history_of(&sent)));
         let unsaid: Vec<_> = again.iter().map(|(operation, after, _)| (*operation, *after, None)).collect();
-        assert_eq!(names(&super::tests::history(&unsaid)), names(&super::tests::history(&sent)));
+        assert_eq!(names(&history_of(&unsaid)), names(&history_of(&sent)));
         // But a column that is dropped and added again, and again, is another each time.
-        let toggled = history(&[
+        let toggled = history_of(&[
             ("create-table", "a", None),
             ("add-column", "a b", None),
             ("drop-column", "a", None),
@@ -478,6 +499,6 @@ mod tests {
             ("add-column", "a b", None),
         ]);
         assert_eq!(toggled.owner("b", Some(i64::MAX)), toggled.columns().last().map(|(id, _)| id));
-        assert_eq!(names(&toggled).last().unwrap(), &format!(""b", since "{}"", at(45)));
+        assert_eq!(names(&toggled).last().unwrap(), &format!(r#""b", since "{}""#, at(45)));
     }
 }

@@ -988,13 +988,8 @@ impl Work {
 
 /// What tells a table's columns apart from those that it had or will have.
 fn columns_key(table: &FinalTable) -> String {
-    let columns: Vec<String> = table
-        .columns
-        .iter()
-        .map(|column| {
-            format!("{:?}", (&column.name, &column.names, column.column_type))
-        })
-        .collect();
+    let columns: Vec<String> =
+        table.columns.iter().map(|column| format!("{:?}", (&column.name, &column.names, column.column_type))).collect();
     // A fold for partial images has other columns.
     let partial = if table.has_partial_images { "\npartial" } else { "" };
     fingerprint(&format!("{}{partial}", columns.join("\n")), WORK_KEY_DIGITS)

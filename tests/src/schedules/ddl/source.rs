@@ -140,7 +140,7 @@ pub enum Action {
 }
 
 /// An operation and what becomes of the records that tell of it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Op {
     pub on: bool,
     /// What it writes.
@@ -168,7 +168,7 @@ pub enum MadeBy {
 }
 
 /// A table's history with its delivery.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct History {
     pub is_postgresql: bool,
     pub made_by: MadeBy,
@@ -181,7 +181,7 @@ pub struct History {
     pub fault: Option<Fault>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fault {
     pub window: usize,
     pub skip: usize,
@@ -279,6 +279,8 @@ pub struct Source<'h> {
     resent: Vec<(usize, Sent)>,
     /// Changes since the last load were never sent.
     has_unsent: bool,
+    /// Records of alterations were lost since the last load: what went and what came cannot be told in every case, and a person is asked.
+    has_untold: bool,
     pub played: Played,
 }
 
@@ -310,6 +312,7 @@ impl<'h> Source<'h> {
             position: 0,
             resent: Vec::new(),
             has_unsent: false,
+            has_untold: false,
             played: Played::default(),
         };
         source.defined();
@@ -365,7 +368,8 @@ impl<'h> Source<'h> {
 
     /// The type of a column that is added: of a name that was used before, one that the column of that name can hold.
     pub fn kind_for(&self, name: &str, random: &mut Random) -> Kind {
-        let Some(kind) = self.kinds.get(name).filter(|_| self.dropped_names.contains(name)) else {
+        let is_by_hand = self.history.made_by == MadeBy::Person;
+        let Some(kind) = self.kinds.get(name).filter(|_| is_by_hand && self.dropped_names.contains(name)) else {
             return random.pick(&Kind::NEW);
         };
         let others = match kind {
@@ -511,9 +515,10 @@ impl<'h> Source<'h> {
         self.push(place, op, message, false, true, told);
     }
 
-    /// What a column's name was before, for its rows: until they are written they may hold that.
+    /// What a column's name was before, for its rows in a table that a person made: until they are written they may hold that, for nobody says
+    /// there since when the name is its own.
     fn take_name(&mut self, column: usize, name: &'static str) {
-        if !self.dropped_names.contains(name) {
+        if self.history.made_by == MadeBy::Strait || !self.was_named(name) {
             return;
         }
         let others: Vec<usize> =
@@ -549,7 +554,9 @@ impl<'h> Source<'h> {
             .get(place + 1..)
             .is_some_and(|later| later.iter().any(|op| op.on && matches!(op.action, Action::Load { .. })));
         let may_be_lost = match op.action {
-            Action::Add { .. } | Action::Drop(_) => true,
+            // If the records of a drop and of an add of one name are lost, nothing tells that these are two columns.
+            Action::Add { name, .. } => !self.was_named(NAMES[name]),
+            Action::Drop(_) => true,
             Action::Retype { .. } => false,
             _ => is_loaded_again,
         };
@@ -605,7 +612,8 @@ impl<'h> Source<'h> {
             }
             Action::Add { name, kind } => {
                 let name = NAMES[name];
-                if self.is_used(name) {
+                // An add that was sent before, after a drop of which no record came, is taken for one that is sent again.
+                if self.is_used(name) || self.has_untold && self.was_named(name) {
                     return None;
                 }
                 self.take_name(place, name);
@@ -627,8 +635,9 @@ impl<'h> Source<'h> {
             }
             Action::Rename { column, name } => {
                 let (at, name) = (at?, NAMES[name]);
-                let is_of_another =
-                    self.dropped_names.contains(name) && self.kinds.get(name) != Some(&self.columns[at].kind);
+                let is_of_another = self.history.made_by == MadeBy::Person
+                    && self.dropped_names.contains(name)
+                    && self.kinds.get(name) != Some(&self.columns[at].kind);
                 if self.is_used(name) || is_of_another || self.would_swap(column, name) {
                     return None;
                 }
@@ -672,7 +681,8 @@ impl<'h> Source<'h> {
         self.note_all();
         self.played.by_hand.push(ByHand { op: place, window: op.person, sql: by_hand });
         let is_told = self.history.has_details && !op.is_lost;
-        self.played.is_end_unknown = !is_told;
+        self.has_untold |= op.is_lost;
+        self.played.is_end_unknown = !is_told || self.has_untold;
         if is_told {
             let message = self.table().altered(operation, &before);
             self.push(place, op, message, true, true, told);
@@ -731,6 +741,7 @@ impl<'h> Source<'h> {
             }
         }
         self.stale.clear();
+        self.has_untold = false;
         self.played.is_end_unknown = !self.history.has_details;
     }
 

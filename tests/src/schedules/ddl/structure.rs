@@ -9,8 +9,8 @@ use strait::bigquery::table_resource::{Field, Table};
 use strait::config::{Deletes, DroppedColumns};
 use strait::merge::definition::{ControlRecord, Definitions};
 use strait::merge::final_table::{FinalColumn, FinalTable, new_table};
-use strait::merge::source_history::SourceHistory;
 use strait::merge::schema_change::{Added, Conversion, Difference, Step, describe_new, difference};
+use strait::merge::source_history::SourceHistory;
 use strait::names::{SourceTable, TableName, source_column};
 
 use super::super::Tally;
@@ -118,7 +118,7 @@ pub fn play(history: &History, modes: Modes) -> Result<usize, String> {
         played.sent.iter().filter(|sent| sent.is_control && sent.message.control() != "{}").collect();
     controls.sort_by_key(|sent| sent.window);
     // What a run knows is in the order in which DMS sent it.
-    let order = |sent: &super::source::Sent| played.sent.iter().position(|other| std::ptr::eq(other, sent));
+    let order = |sent: &Sent| played.sent.iter().position(|other| std::ptr::eq(other, sent));
     let windows: BTreeSet<usize> = controls.iter().map(|sent| sent.window).collect();
     let is_any_lost = history.ops.iter().any(|op| {
         op.on && op.is_lost && !matches!(op.action, Action::Write(_) | Action::Delete(_) | Action::Rekey(..))
@@ -169,7 +169,12 @@ pub fn play(history: &History, modes: Modes) -> Result<usize, String> {
                 .apply(&step, &now)
                 .map_err(|error| format!("after the records of merge {}: {error}: {taken:?}", window + 1))?;
         };
-        if known.iter().any(|sent| sent.window == window && sent.message.operation() == "create-table") {
+        let is_altered_before = |sent: &Sent| {
+            let altered = known.iter().filter(|other| other.message.operation() != "create-table");
+            altered.into_iter().any(|other| order(other) < order(sent))
+        };
+        let is_new_load = |sent: &Sent| sent.window == window && sent.message.operation() == "create-table";
+        if known.iter().any(|sent| is_new_load(sent) && is_altered_before(sent)) {
             // A load brings every value.
             for column in columns(table, &history, (&name, &source))? {
                 table.holds.extend(now.get(column.member()).map(|id| (column.name.clone(), *id)));
@@ -189,9 +194,12 @@ pub fn play(history: &History, modes: Modes) -> Result<usize, String> {
             };
             let may_hold = |held: usize, name: &str| {
                 let now = now.get(name).copied();
-                !is_prefix && played.states.iter().flat_map(|state| &state.columns).any(|(shared, _)| {
-                    was_named(held, shared) && now.is_some_and(|now| was_named(now, shared))
-                })
+                !is_prefix
+                    && played
+                        .states
+                        .iter()
+                        .flat_map(|state| &state.columns)
+                        .any(|(shared, _)| was_named(held, shared) && now.is_some_and(|now| was_named(now, shared)))
             };
             // A record may be taken for one that is sent again, as long as another is missing: then the merge says what has no column.
             let may_lack = |name: &str| (!is_prefix || is_any_lost) && history.had(name);
@@ -236,10 +244,13 @@ fn check(
     (may_hold, may_lack): (&dyn Fn(usize, &str) -> bool, &dyn Fn(&str) -> bool),
 ) -> Result<(), String> {
     for (member, id) in now {
-        let mut columns = taken.iter().filter(|column| column.member() == member && column.names.now.until_us.is_none());
+        let mut columns =
+            taken.iter().filter(|column| column.member() == member && column.names.now.until_us.is_none());
         let column = match (columns.next(), columns.next()) {
             (Some(column), None) => column,
-            (None, None) if difference.for_a_person.iter().any(|said| said.contains("which cannot be known")) => continue,
+            (None, None) if difference.for_a_person.iter().any(|said| said.contains("which cannot be known")) => {
+                continue;
+            }
             (None, None) if may_lack(member) => continue,
             _ => return Err(format!("not one column of {taken:?} is for {member}")),
         };
@@ -269,7 +280,10 @@ fn check_reading(
             .collect();
         let own = state.ids.iter().position(|of| of == id).map(|place| state.columns[place].0.as_str());
         if read.first().copied() != own {
-            return Err(format!("{column:?} reads {read:?} of a record of {sent_us} of {:?}, not {own:?}", state.columns));
+            return Err(format!(
+                "{column:?} reads {read:?} of a record of {sent_us} of {:?}, not {own:?}",
+                state.columns
+            ));
         }
     }
     Ok(())
