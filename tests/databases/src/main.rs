@@ -1,5 +1,10 @@
 //! `demo-full`: a shop on real databases through the stand-ins and the built functions, once for each choice of DMS's settings, compared
 //! with the databases at the end.
+#![allow(
+    clippy::as_conversions,
+    clippy::indexing_slicing,
+    reason = "figures for a person, of parts that are there by construction"
+)]
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -8,7 +13,7 @@ use clap::Parser;
 use strait_cli::pipeline::functions_beside_executable;
 use strait_cli::terminal::{Terminal, duration, grouped, memory};
 use strait_databases::chaos::{Chaos, Victim};
-use strait_databases::run::{self, Report, RunOptions};
+use strait_databases::run::{self, Footprint, Report, RunOptions};
 use strait_databases::settings;
 use strait_databases::shop::Engine;
 
@@ -123,7 +128,8 @@ fn engines(arguments: &Arguments) -> anyhow::Result<Vec<Engine>> {
 fn chaos(arguments: &Arguments) -> Chaos {
     if arguments.endurance.is_some() {
         use Victim::{BigQuery, Broker, Ingest, Merge, Poller, Task};
-        let victims = vec![Poller, Poller, Ingest, Ingest, Merge, Task, Broker, BigQuery];
+        let victims =
+            vec![Poller, Poller, Poller, Poller, Ingest, Ingest, Ingest, Merge, Merge, Task, Task, BigQuery, Broker];
         return Chaos { victims, kills: None, every: Duration::from_secs(15) };
     }
     if arguments.kill_poller == 0 {
@@ -177,6 +183,22 @@ fn print(report: &Report, terminal: &Terminal) {
         memory(Some(report.memory.0)),
         memory(Some(report.memory.1)),
     ));
+    let middle = |of: fn(&Footprint) -> u64, part: &[Footprint]| {
+        let mut held: Vec<u64> = part.iter().map(of).filter(|bytes| *bytes > 0).collect();
+        held.sort_unstable();
+        memory(held.get(held.len() / 2).copied())
+    };
+    if report.footprints.len() >= 8 {
+        let quarter = report.footprints.len() / 4;
+        let (early, late) = (&report.footprints[quarter..2 * quarter], &report.footprints[3 * quarter..]);
+        let told = |name: &str, of: fn(&Footprint) -> u64| {
+            let (early, late) = (middle(of, early), middle(of, late));
+            terminal.line(format!("memory of {name}: {early} in the second quarter of the time, {late} in the last"));
+        };
+        told("ingest", |it| it.ingest);
+        told("merge", |it| it.merge);
+        told("stand-ins", |it| it.stand_ins);
+    }
     for (victim, count) in &report.kills {
         terminal.line(format!("killed: {} {count} times", victim.name()));
     }
