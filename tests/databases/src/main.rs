@@ -50,6 +50,9 @@ struct Arguments {
     /// Works for so many minutes, whatever the number of changes, and kills everything that can be killed at random moments.
     #[arg(long)]
     endurance: Option<f64>,
+    /// poller, ingest, merge, task, bigquery or broker: kills only these, with --endurance.
+    #[arg(long)]
+    kill: Vec<String>,
     /// Of everything random; printed, so that a run can be played again.
     #[arg(long)]
     seed: Option<u64>,
@@ -83,7 +86,7 @@ async fn all(arguments: &Arguments, terminal: &Terminal) -> anyhow::Result<bool>
             pollers: arguments.pollers,
             merge_every: Duration::from_secs_f64(arguments.merge_every),
             alterations: true,
-            chaos: chaos(arguments),
+            chaos: chaos(arguments)?,
             seed,
             poller: functions.join("poller"),
             functions: functions.clone(),
@@ -125,24 +128,32 @@ fn engines(arguments: &Arguments) -> anyhow::Result<Vec<Engine>> {
     arguments.engine.iter().map(find).collect()
 }
 
-fn chaos(arguments: &Arguments) -> Chaos {
+fn chaos(arguments: &Arguments) -> anyhow::Result<Chaos> {
+    use Victim::{BigQuery, Broker, Ingest, Merge, Poller, Task};
     if arguments.endurance.is_some() {
-        use Victim::{BigQuery, Broker, Ingest, Merge, Poller, Task};
-        let victims =
-            vec![Poller, Poller, Poller, Poller, Ingest, Ingest, Ingest, Merge, Merge, Task, Task, BigQuery, Broker];
-        return Chaos { victims, kills: None, every: Duration::from_secs(15) };
+        let find = |name: &String| match name.as_str() {
+            "poller" => Ok(Poller),
+            "ingest" => Ok(Ingest),
+            "merge" => Ok(Merge),
+            "task" => Ok(Task),
+            "bigquery" => Ok(BigQuery),
+            "broker" => Ok(Broker),
+            _ => anyhow::bail!("nothing that can be killed is called {name}"),
+        };
+        let mut victims: Vec<Victim> = arguments.kill.iter().map(find).collect::<anyhow::Result<_>>()?;
+        if victims.is_empty() {
+            // What costs most to come back from is killed least.
+            victims = vec![Poller, Poller, Poller, Poller, Ingest, Ingest, Ingest, Merge, Merge, Task, Task, BigQuery, Broker];
+        }
+        return Ok(Chaos { victims, kills: None, every: Duration::from_secs(15) });
     }
     if arguments.kill_poller == 0 {
-        return Chaos::default();
+        return Ok(Chaos::default());
     }
     // Spread over the time that the work takes at its rate; without one, as fast as a group takes a new member in.
     let seconds = arguments.changes.checked_div(arguments.rate).unwrap_or(0);
     let each = Duration::from_secs(seconds).div_f64(arguments.kill_poller as f64);
-    Chaos {
-        victims: vec![Victim::Poller],
-        kills: Some(arguments.kill_poller),
-        every: each.max(Duration::from_millis(300)),
-    }
+    Ok(Chaos { victims: vec![Poller], kills: Some(arguments.kill_poller), every: each.max(Duration::from_millis(300)) })
 }
 
 fn print(report: &Report, terminal: &Terminal) {
