@@ -90,7 +90,8 @@ async fn all(arguments: &Arguments, terminal: &Terminal) -> anyhow::Result<bool>
             seed,
             poller: functions.join("poller"),
             functions: functions.clone(),
-            patience: Duration::from_secs(900),
+            // The slowest that was seen, with the machine busy otherwise, were a thousand a second.
+            patience: Duration::from_secs(900 + arguments.changes / 500),
             minutes: arguments.endurance,
         };
         let report = run::play(&options, terminal).await?;
@@ -143,7 +144,9 @@ fn chaos(arguments: &Arguments) -> anyhow::Result<Chaos> {
         let mut victims: Vec<Victim> = arguments.kill.iter().map(find).collect::<anyhow::Result<_>>()?;
         if victims.is_empty() {
             // What costs most to come back from is killed least.
-            victims = vec![Poller, Poller, Poller, Poller, Ingest, Ingest, Ingest, Merge, Merge, Task, Task, BigQuery, Broker];
+            victims = vec![
+                Poller, Poller, Poller, Poller, Ingest, Ingest, Ingest, Merge, Merge, Task, Task, BigQuery, Broker,
+            ];
         }
         return Ok(Chaos { victims, kills: None, every: Duration::from_secs(15) });
     }
