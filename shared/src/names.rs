@@ -51,6 +51,8 @@ const SOURCE_COLUMN_MARK: &str = "Source column: ";
 const FORMER_COLUMNS_MARK: &str = ", formerly ";
 /// What stands before the time since when a column's name is its own, as a JSON string.
 const SINCE_MARK: &str = ", since ";
+/// What stands before the time from which on a column's name is another's, as a JSON string.
+const UNTIL_MARK: &str = ", until ";
 /// How the description of a final table that Strait made begins; what follows is `schema.table` as a JSON string.
 const SOURCE_TABLE_MARK: &str = "Replica of ";
 
@@ -189,12 +191,20 @@ pub fn fingerprint(text: &str, digits: usize) -> String {
 /// A name that the rule changed, or that equals an earlier one but for case, ends in `_` and the first eight
 /// hexadecimal digits of the source name's SHA-256, so that two source names never share a column.
 pub fn column_names<'a>(sources: impl IntoIterator<Item = &'a str>) -> Vec<String> {
-    let mut taken = HashSet::new();
+    column_names_beside([], sources)
+}
+
+/// The same beside columns that are there already, by their names in BigQuery.
+pub fn column_names_beside<'a, 'b>(
+    there: impl IntoIterator<Item = &'b str>,
+    sources: impl IntoIterator<Item = &'a str>,
+) -> Vec<String> {
+    let mut taken: HashSet<String> = there.into_iter().map(str::to_lowercase).collect();
     sources
         .into_iter()
         .map(|source| {
             let plain = allowed_column_name(source);
-            let mut name = if plain == source { plain.clone() } else { suffixed(&plain, source, 8) };
+            let mut name = column_name(source);
             let mut digits = 8;
             // Ends: 64 digits of a SHA-256 differ for different source names, and one table's columns differ.
             while !taken.insert(name.to_lowercase()) && digits <= 64 {
@@ -204,6 +214,12 @@ pub fn column_names<'a>(sources: impl IntoIterator<Item = &'a str>) -> Vec<Strin
             name
         })
         .collect()
+}
+
+/// The BigQuery name of a source column with whose name no other one's collides.
+pub fn column_name(source: &str) -> String {
+    let plain = allowed_column_name(source);
+    if plain == source { plain } else { suffixed(&plain, source, 8) }
 }
 
 fn suffixed(plain: &str, source: &str, digits: usize) -> String {
@@ -251,62 +267,148 @@ fn is_word_character(c: char) -> bool {
 
 /// The description of a column whose name differs from the source's, from which [`source_column`] reads it back.
 pub fn renamed_column_description(source: &str) -> String {
-    format!("{SOURCE_COLUMN_MARK}{}", serde_json::Value::from(source))
-}
-
-/// The same of a column that had other names in the source before, oldest first, and of one whose name was another column's before
-/// `since_us`, in µs since the epoch of Unix; [`former_columns`] and [`column_since`] read those back. Of more names than a description
-/// holds, the oldest are left out.
-pub fn column_description(source: &str, former: &[String], since_us: Option<i64>) -> String {
-    let since = since_us.and_then(|us| Timestamp::from_microsecond(us).ok());
-    let since =
-        since.map_or_else(String::new, |since| format!("{SINCE_MARK}{}", serde_json::Value::from(since.to_string())));
-    let described = |former: String| format!("{}{former}{since}", renamed_column_description(source));
-    (0..former.len())
-        .filter_map(|first| former.get(first..))
-        .map(|kept| described(format!("{FORMER_COLUMNS_MARK}{}", serde_json::Value::from(kept))))
-        .find(|description| description.chars().count() <= COLUMN_DESCRIPTION_LIMIT)
-        .unwrap_or_else(|| described(String::new()))
+    ColumnNames::new(source).described()
 }
 
 /// The source's name of a column that was renamed, read back from its description.
 pub fn source_column(description: &str) -> Option<String> {
-    described_column(description).map(|described| described.source)
-}
-
-/// The names that a column had in the source before, read back from its description.
-pub fn former_columns(description: &str) -> Vec<String> {
-    described_column(description).map(|described| described.former).unwrap_or_default()
-}
-
-/// Since when, in µs since the epoch of Unix as DMS sent its records, a column's name is its own: what a record from before holds under
-/// it was another column's. Read back from its description.
-pub fn column_since(description: &str) -> Option<i64> {
-    described_column(description)?.since_us
+    ColumnNames::in_description(description).map(|names| names.now.name)
 }
 
 /// What a person wrote into a column's description beside the names that Strait reads back.
 pub fn beside_column_names(description: &str) -> &str {
-    described_column(description).map_or(description, |described| described.beside)
+    described_column(description).map_or(description, |(_, beside)| beside)
 }
 
-/// A description, read back.
-struct Described<'d> {
-    source: String,
-    former: Vec<String>,
-    since_us: Option<i64>,
-    beside: &'d str,
+/// A name that a column has or had at the source, and when it was this column's. Times are those at which DMS sent its records, in µs since
+/// the epoch of Unix; `None`: no other column had the name before, or after.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NameHeld {
+    /// The name.
+    pub name: String,
+    /// What DMS sent before holds another column under it.
+    pub since_us: Option<i64>,
+    /// What DMS sent from then on holds another column under it.
+    pub until_us: Option<i64>,
 }
 
-fn described_column(description: &str) -> Option<Described<'_>> {
-    let (source, rest) = value_after(description, SOURCE_COLUMN_MARK)?;
-    let (former, rest) = value_after(rest, FORMER_COLUMNS_MARK).unwrap_or((Vec::new(), rest));
-    let since = value_after::<String>(rest, SINCE_MARK).and_then(|(since, rest)| {
-        let since: Timestamp = since.parse().ok()?;
-        Some((since.as_microsecond(), rest))
-    });
-    let (since_us, rest) = since.map_or((None, rest), |(since, rest)| (Some(since), rest));
-    Some(Described { source, former, since_us, beside: rest.trim() })
+impl NameHeld {
+    /// A name that no other column had.
+    pub fn always(name: &str) -> Self {
+        Self { name: name.to_owned(), since_us: None, until_us: None }
+    }
+
+    /// Whether another column had it before or has it after.
+    pub fn is_bounded(&self) -> bool {
+        self.since_us.is_some() || self.until_us.is_some()
+    }
+
+    /// Whether a record that was sent at this time holds the column under it.
+    pub fn is_at(&self, sent_us: i64) -> bool {
+        self.since_us.is_none_or(|since| since <= sent_us) && self.until_us.is_none_or(|until| sent_us < until)
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        if !self.is_bounded() {
+            return self.name.as_str().into();
+        }
+        let mut json = serde_json::Map::from_iter([("name".to_owned(), self.name.as_str().into())]);
+        for (key, us) in [("since", self.since_us), ("until", self.until_us)] {
+            if let Some(time) = us.and_then(time_in_words) {
+                json.insert(key.to_owned(), time.into());
+            }
+        }
+        json.into()
+    }
+
+    fn from_json(json: &serde_json::Value) -> Option<Self> {
+        if let Some(name) = json.as_str() {
+            return Some(Self::always(name));
+        }
+        // A time that cannot be read must not make of a name that is another's one that never was.
+        let time = |key: &str| match json.get(key) {
+            Some(time) => time_from_words(time.as_str()?).map(Some),
+            None => Some(None),
+        };
+        Some(Self { name: json.get("name")?.as_str()?.to_owned(), since_us: time("since")?, until_us: time("until")? })
+    }
+}
+
+fn time_in_words(us: i64) -> Option<String> {
+    Timestamp::from_microsecond(us).ok().map(|time| time.to_string())
+}
+
+fn time_from_words(words: &str) -> Option<i64> {
+    words.parse::<Timestamp>().ok().map(|time| time.as_microsecond())
+}
+
+/// The names of one column of the source, as a final column's description keeps them:
+/// `Source column: "b", formerly ["a"], since "2026-11-24T10:00:00Z"`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ColumnNames {
+    /// What it is called, or was when it was dropped.
+    pub now: NameHeld,
+    /// What it was called before, oldest first.
+    pub former: Vec<NameHeld>,
+}
+
+impl ColumnNames {
+    /// A column that never had another name, nor another column its.
+    pub fn new(name: &str) -> Self {
+        Self { now: NameHeld::always(name), former: Vec::new() }
+    }
+
+    /// Whether there is nothing to say of them but the name.
+    pub fn is_plain(&self) -> bool {
+        self.former.is_empty() && !self.now.is_bounded()
+    }
+
+    /// All of them, the newest first.
+    pub fn newest_first(&self) -> impl Iterator<Item = &NameHeld> {
+        std::iter::once(&self.now).chain(self.former.iter().rev())
+    }
+
+    /// The description from which [`ColumnNames::in_description`] reads them back. Of more names than a description holds, the oldest are left
+    /// out.
+    pub fn described(&self) -> String {
+        let time = |mark: &str, us: Option<i64>| {
+            let time = us.and_then(time_in_words).map(|time| format!("{mark}{}", serde_json::Value::from(time)));
+            time.unwrap_or_default()
+        };
+        let name = serde_json::Value::from(self.now.name.as_str());
+        let times = time(SINCE_MARK, self.now.since_us) + &time(UNTIL_MARK, self.now.until_us);
+        let described = |former: String| format!("{SOURCE_COLUMN_MARK}{name}{former}{times}");
+        let former: Vec<serde_json::Value> = self.former.iter().map(NameHeld::to_json).collect();
+        (0..former.len())
+            .filter_map(|first| former.get(first..))
+            .map(|kept| described(format!("{FORMER_COLUMNS_MARK}{}", serde_json::Value::from(kept))))
+            .find(|description| description.chars().count() <= COLUMN_DESCRIPTION_LIMIT)
+            .unwrap_or_else(|| described(String::new()))
+    }
+
+    /// What a description says of them; `None`: nothing.
+    pub fn in_description(description: &str) -> Option<Self> {
+        described_column(description).map(|(names, _)| names)
+    }
+}
+
+/// The names that a description says, and what else it says.
+fn described_column(description: &str) -> Option<(ColumnNames, &str)> {
+    let (name, mut rest) = value_after::<String>(description, SOURCE_COLUMN_MARK)?;
+    let mut names = ColumnNames::new(&name);
+    if let Some((former, after)) = value_after::<Vec<serde_json::Value>>(rest, FORMER_COLUMNS_MARK)
+        && let Some(former) = former.iter().map(NameHeld::from_json).collect()
+    {
+        (names.former, rest) = (former, after);
+    }
+    for (mark, time) in [(SINCE_MARK, &mut names.now.since_us), (UNTIL_MARK, &mut names.now.until_us)] {
+        if let Some((words, after)) = value_after::<String>(rest, mark)
+            && let Some(us) = time_from_words(&words)
+        {
+            (*time, rest) = (Some(us), after);
+        }
+    }
+    Some((names, rest.trim()))
 }
 
 /// The JSON value after a mark, and what follows it.
@@ -450,30 +552,44 @@ mod tests {
             assert_eq!(source_column(&renamed_column_description(name)).as_deref(), Some(name));
         }
         assert_eq!(source_column("the customer's name"), None);
-        let former = ["a".to_owned(), "b, formerly [\"c\"]".to_owned()];
-        for since in [None, Some(1_764_000_000_123_456)] {
-            let description = column_description("d\"e", &former, since);
-            assert_eq!(source_column(&description).as_deref(), Some("d\"e"));
-            let described = format!("{description} strait_zone=Europe/Berlin");
-            assert_eq!(former_columns(&described), former);
-            assert_eq!(column_since(&described), since, "{description}");
+        let former = vec![
+            NameHeld::always("a"),
+            NameHeld::always("b, formerly [\"c\"]"),
+            NameHeld { since_us: Some(7), until_us: Some(1_764_000_000_000_001), ..NameHeld::always("c") },
+        ];
+        for (since_us, until_us) in [(None, None), (Some(1_764_000_000_123_456), None), (Some(7), Some(8))] {
+            let now = NameHeld { since_us, until_us, ..NameHeld::always("d\"e") };
+            let names = ColumnNames { now, former: former.clone() };
+            let described = format!("{} strait_zone=Europe/Berlin", names.described());
+            assert_eq!(ColumnNames::in_description(&described), Some(names), "{described}");
             assert_eq!(beside_column_names(&described), "strait_zone=Europe/Berlin");
         }
-        assert!(former_columns(&column_description("d", &[], None)).is_empty());
-        assert_eq!(column_since(&column_description("d", &[], Some(7))), Some(7));
+        let names = ColumnNames { former: vec![NameHeld::always("a")], ..ColumnNames::new("b") };
+        assert_eq!(names.described(), r#"Source column: "b", formerly ["a"]"#);
         // A person's words are no time of Strait's.
-        assert_eq!(column_since("Source column: \"d\", since yesterday"), None);
+        let said = "Source column: \"d\", since yesterday";
+        assert_eq!(ColumnNames::in_description(said), Some(ColumnNames::new("d")));
+        assert_eq!(beside_column_names(said), ", since yesterday");
         assert_eq!(beside_column_names("the customer's name"), "the customer's name");
     }
 
     #[test]
+    fn a_name_is_a_columns_since_a_time_and_until_another() {
+        let held = NameHeld { since_us: Some(5), until_us: Some(9), ..NameHeld::always("a") };
+        assert_eq!([4, 5, 8, 9].map(|sent| held.is_at(sent)), [false, true, true, false]);
+        assert!(NameHeld::always("a").is_at(i64::MIN));
+    }
+
+    #[test]
     fn a_description_holds_as_many_former_names_as_bigquery_lets_it() {
-        let former: Vec<String> = (0..40).map(|place| format!("{place:02}{}", "가".repeat(60))).collect();
-        let description = column_description("now", &former, Some(1_764_000_000_000_000));
+        let former = (0..40).map(|place| NameHeld::always(&format!("{place:02}{}", "가".repeat(60))));
+        let former: Vec<NameHeld> = former.collect();
+        let now = NameHeld { since_us: Some(1_764_000_000_000_000), ..NameHeld::always("now") };
+        let description = ColumnNames { now: now.clone(), former: former.clone() }.described();
         assert!(description.chars().count() <= 1024);
-        let kept = former_columns(&description);
-        assert!(kept.len() > 10 && former.ends_with(&kept), "{kept:?}");
-        assert_eq!(column_since(&description), Some(1_764_000_000_000_000));
+        let kept = ColumnNames::in_description(&description).unwrap();
+        assert!(kept.former.len() > 10 && former.ends_with(&kept.former), "{kept:?}");
+        assert_eq!(kept.now, now);
     }
 
     #[test]

@@ -7,6 +7,9 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::json_text::FromObject;
+use crate::log::DEFINE_TABLE;
+
+use super::source_history::SourceHistory;
 
 /// A source table as DMS describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,17 +139,36 @@ pub struct ControlRecord {
     /// What it says was done.
     pub operation: String,
     /// The table since then; `None` where that is nobody's definition.
-    definition: Option<SourceDefinition>,
+    pub(super) definition: Option<SourceDefinition>,
     /// The table before, where the record says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    before: Option<SourceDefinition>,
+    pub(super) before: Option<SourceDefinition>,
+    /// What Debezium read the definition from; `None` where DMS sent it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    read_from: Option<ReadFrom>,
+    /// Whether changes may leave out values that did not change.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    has_partial_images: bool,
+}
+
+/// What Debezium read a definition from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ReadFrom {
+    /// A change's own schema, whose types are Kafka Connect's: what the connector's settings leave of the source's.
+    Record,
+    /// A statement, with the source's own types.
+    Statement,
 }
 
 /// `control` of a record, with the definition from before the change.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 struct Alteration {
-    #[serde(rename = "old-table-def")]
     old_table_def: Option<FromObject<TableDef>>,
+    debezium_read_from: Option<ReadFrom>,
+    #[serde(default)]
+    partial_images: bool,
 }
 
 impl ControlRecord {
@@ -162,13 +184,37 @@ impl ControlRecord {
     ) -> Result<Self, DefinitionError> {
         // Under which of its two names DMS sends a renamed table is not known, so the record's definition is nobody's.
         if operation == "rename-table" {
-            return Ok(Self { sent_us, kafka, operation: operation.to_owned(), definition: None, before: None });
+            return Ok(Self {
+                sent_us,
+                kafka,
+                operation: operation.to_owned(),
+                definition: None,
+                before: None,
+                read_from: None,
+                has_partial_images: false,
+            });
         }
         let definition = SourceDefinition::from_control(control)?;
-        let before = serde_json::from_str::<Alteration>(control).ok().and_then(|control| control.old_table_def);
-        let before = before
+        let Alteration { old_table_def, debezium_read_from: read_from, partial_images: has_partial_images } =
+            serde_json::from_str(control).unwrap_or_default();
+        let before = old_table_def
             .map(|FromObject(before)| SourceDefinition { columns: before.columns.0, primary_key: before.primary_key });
-        Ok(Self { sent_us, kafka, operation: operation.to_owned(), definition: Some(definition), before })
+        Ok(Self {
+            sent_us,
+            kafka,
+            operation: operation.to_owned(),
+            definition: Some(definition),
+            before,
+            read_from,
+            has_partial_images,
+        })
+    }
+}
+
+impl ControlRecord {
+    /// Whether another record tells of the same change.
+    pub(super) fn says_the_same(&self, other: &Self) -> bool {
+        (&self.operation, &self.definition, &self.before) == (&other.operation, &other.definition, &other.before)
     }
 }
 
@@ -212,159 +258,95 @@ impl Definitions {
         while self.records.len() > RECORDS_KEPT {
             // A load sends the definition once more; else the oldest goes.
             let again = self.records.iter().zip(self.records.iter().skip(1)).position(|(before, record)| {
-                record.operation == "create-table" && record.definition == before.definition
+                matches!(record.operation.as_str(), "create-table" | DEFINE_TABLE)
+                    && record.definition == before.definition
             });
             self.records.remove(again.map_or(0, |place| place.saturating_add(1)));
         }
     }
 
-    /// What they come to; `None` if there are none.
+    /// Whether changes of the table may leave out values that did not change.
+    pub fn have_partial_images(&self) -> bool {
+        self.records.iter().any(|record| record.has_partial_images)
+    }
+
+    /// What they come to; `None` if there are none. Where Debezium's statements are known, its records' own schemas say nothing more, and
+    /// their types are what the connector's settings made of the source's.
     pub fn history(&self) -> Option<SourceHistory> {
-        let mut history = SourceHistory::default();
-        for record in &self.records {
-            history.take(record);
-        }
-        (!self.records.is_empty()).then_some(history)
+        let has_statements = self.records.iter().any(|record| record.read_from == Some(ReadFrom::Statement));
+        let told = self.records.iter().filter(|record| !has_statements || record.read_from != Some(ReadFrom::Record));
+        (!self.records.is_empty()).then(|| SourceHistory::of(&told.collect::<Vec<_>>()))
     }
-}
-
-/// What is known of a source table's definitions, in the order in which DMS sent them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SourceHistory {
-    /// Each with when DMS sent it; the last is the newest.
-    states: Vec<(i64, SourceDefinition)>,
-    renames: Vec<(String, String)>,
-    swapped: Vec<(i64, String, String)>,
-    is_renamed_away: bool,
-    unknown_rename: Option<SourceDefinition>,
-    has_unknown_retype: bool,
-}
-
-impl SourceHistory {
-    /// Takes in the next control record.
-    fn take(&mut self, record: &ControlRecord) {
-        let Some(mut definition) = record.definition.clone() else {
-            self.is_renamed_away = true;
-            return;
-        };
-        self.is_renamed_away = false;
-        let newest = self.newest().cloned();
-        let known = record.before.as_ref().or(newest.as_ref());
-        let is_rename = record.operation == "rename-column";
-        let mut renamed = Vec::new();
-        match known {
-            Some(before) if is_rename => {
-                renamed = renamed_columns(before, &definition);
-                let swapped = swapped_columns(before, &definition);
-                self.swapped.extend(swapped.into_iter().map(|(one, other)| (record.sent_us, one, other)));
-            }
-            None => {
-                self.unknown_rename = is_rename.then(|| definition.clone());
-                self.has_unknown_retype |= matches!(record.operation.as_str(), "column-type-change" | "change-columns");
-            }
-            Some(_) => {}
-        }
-        // Only a table that is made says that it has no key; DMS leaves the key out of other records at times.
-        if record.operation != "create-table" && definition.primary_key.is_empty() {
-            let now = |key: &String| {
-                renamed.iter().find(|(old, _)| old == key).map_or_else(|| key.clone(), |(_, new)| new.clone())
-            };
-            let keys = [record.before.as_ref(), newest.as_ref()].into_iter().flatten().map(|known| &known.primary_key);
-            let key = keys.into_iter().find(|key| !key.is_empty());
-            definition.primary_key = key.into_iter().flatten().map(now).collect();
-        }
-        self.renames.extend(renamed);
-        for state in record.before.iter().cloned().chain([definition]) {
-            if self.newest() != Some(&state) {
-                self.states.push((record.sent_us, state));
-            }
-        }
-    }
-
-    /// Whether a column's name was another's before.
-    pub fn has_come_again(&self) -> bool {
-        let columns = self.newest().into_iter().flat_map(|newest| &newest.columns);
-        columns.into_iter().any(|column| self.came_again(&column.name).is_some())
-    }
-
-    /// The newest definition.
-    pub fn newest(&self) -> Option<&SourceDefinition> {
-        self.states.last().map(|(_, definition)| definition)
-    }
-
-    /// The definitions before it, oldest first.
-    pub fn earlier(&self) -> impl DoubleEndedIterator<Item = &SourceDefinition> + ExactSizeIterator {
-        let earlier = self.states.len().saturating_sub(1);
-        self.states.iter().map(|(_, definition)| definition).take(earlier)
-    }
-
-    /// The columns that were renamed, by their old and new names, oldest first.
-    pub fn renames(&self) -> &[(String, String)] {
-        &self.renames
-    }
-
-    /// Columns that took each other's names, and when DMS said so.
-    pub fn swapped(&self) -> &[(i64, String, String)] {
-        &self.swapped
-    }
-
-    /// Whether the newest record says that the table has another name now.
-    pub fn is_renamed_away(&self) -> bool {
-        self.is_renamed_away
-    }
-
-    /// The definition since a column of it was renamed, if the one from before is not known.
-    pub fn unknown_rename(&self) -> Option<&SourceDefinition> {
-        self.unknown_rename.as_ref()
-    }
-
-    /// Whether columns were changed of a table whose definition from before is not known.
-    pub fn has_unknown_retype(&self) -> bool {
-        self.has_unknown_retype
-    }
-
-    /// Since when the newest definition's column of this name is another one than an earlier definition's of the same name: that one went,
-    /// and this one came. In between no record has a member of the name, so any time does; the middle bears most that two of DMS's
-    /// threads name their times one for the other. In µs since the epoch of Unix, as DMS sent its records.
-    pub fn came_again(&self, name: &str) -> Option<i64> {
-        let last_without = self.states.iter().rposition(|(_, state)| !state.has(name))?;
-        let (came_us, _) = self.states.get(last_without.saturating_add(1))?;
-        let before = self.states.get(..=last_without)?;
-        let last_with = before.iter().rposition(|(_, state)| state.has(name))?;
-        let (went_us, _) = self.states.get(last_with.saturating_add(1))?;
-        Some(went_us.midpoint(*came_us))
-    }
-}
-
-/// Columns that took each other's names: a rename leaves a column in its place, so both names are there before and after, and each at the
-/// other's place.
-fn swapped_columns(before: &SourceDefinition, after: &SourceDefinition) -> Vec<(String, String)> {
-    let moved: Vec<(&str, &str)> = before
-        .columns
-        .iter()
-        .zip(&after.columns)
-        .map(|(old, new)| (old.name.as_str(), new.name.as_str()))
-        .filter(|(old, new)| old != new && after.has(old) && before.has(new))
-        .collect();
-    let is_swap = |(old, new): &&(&str, &str)| old < new && moved.contains(&(new, old));
-    moved.iter().filter(is_swap).map(|(old, new)| ((*old).to_owned(), (*new).to_owned())).collect()
-}
-
-/// A rename leaves a column in its place; so of names that went and names that came, those at the same place are one column's.
-fn renamed_columns(before: &SourceDefinition, after: &SourceDefinition) -> Vec<(String, String)> {
-    before
-        .columns
-        .iter()
-        .zip(&after.columns)
-        .filter(|(old, new)| !after.has(&old.name) && !before.has(&new.name))
-        .map(|(old, new)| (old.name.clone(), new.name.clone()))
-        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
     use super::*;
+
+    /// A definition with the key `id` and these columns, as Debezium reads it from one or the other.
+    fn captured(read_from: &str, columns: &[&str]) -> String {
+        let columns: Vec<String> = ["id"]
+            .iter()
+            .chain(columns)
+            .map(|name| format!(r#""{name}":{{"type":"INT32","nullable":true}}"#))
+            .collect();
+        format!(
+            r#"{{"table-def":{{"columns":{{{}}},"primary-key":["id"]}},"debezium-read-from":"{read_from}"}}"#,
+            columns.join(",")
+        )
+    }
+
+    fn captured_history(records: &[(&str, String)]) -> SourceHistory {
+        let mut definitions = Definitions::default();
+        for (place, (operation, control)) in (0i64..).zip(records) {
+            definitions.take(ControlRecord::new(place, ("t".into(), 0, place), operation, control).unwrap());
+        }
+        // As the ledger keeps them.
+        Definitions::from_entry(definitions.to_entry().as_deref()).unwrap().history().unwrap()
+    }
+
+    #[test]
+    fn a_statements_definition_holds_over_what_records_say_of_themselves() {
+        let history = captured_history(&[
+            ("create-table", captured("statement", &["a"])),
+            ("create-table", captured("record", &["other"])),
+            (DEFINE_TABLE, captured("record", &["a", "b"])),
+        ]);
+        assert!(history.newest().unwrap().has("a") && !history.newest().unwrap().has("b"));
+        let history = captured_history(&[
+            (DEFINE_TABLE, captured("record", &["a"])),
+            (DEFINE_TABLE, captured("record", &["a", "b"])),
+        ]);
+        assert!(history.newest().unwrap().has("b") && history.unknown_rename().is_none());
+        assert_eq!(history.newest().unwrap().primary_key, ["id"]);
+    }
+
+    #[test]
+    fn between_two_records_a_rename_cannot_be_told_from_another_column() {
+        let history =
+            captured_history(&[(DEFINE_TABLE, captured("record", &["a"])), (DEFINE_TABLE, captured("record", &["b"]))]);
+        assert!(history.unexplained().len() == 1 && history.newest().unwrap().has("b"));
+        assert!(history.renames().is_empty());
+        // One that went alone, or came alone, is clear.
+        for columns in [["a"].as_slice(), &["a", "b", "c"]] {
+            let history = captured_history(&[
+                (DEFINE_TABLE, captured("record", &["a", "b"])),
+                (DEFINE_TABLE, captured("record", columns)),
+            ]);
+            assert!(history.unexplained().is_empty());
+        }
+    }
+
+    #[test]
+    fn whether_images_may_be_partial_is_remembered() {
+        let control = captured("record", &["a"])
+            .replace("\"debezium-read-from\"", "\"partial-images\":true,\"debezium-read-from\"");
+        let mut definitions = Definitions::default();
+        assert!(!definitions.have_partial_images());
+        definitions.take(ControlRecord::new(1, ("t".into(), 0, 1), DEFINE_TABLE, &control).unwrap());
+        assert!(Definitions::from_entry(definitions.to_entry().as_deref()).unwrap().have_partial_images());
+    }
 
     #[test]
     fn columns_keep_the_sources_order() {
@@ -403,7 +385,7 @@ mod tests {
         ];
         let history = history_of(&records);
         assert_eq!(history.renames(), [("b".to_owned(), "c".to_owned())]);
-        assert_eq!((history.earlier().len(), history.newest().unwrap().columns.len()), (1, 3));
+        assert!(history.had("b") && !history.had("c") && history.newest().unwrap().columns.len() == 3);
         assert!(ControlRecord::new(0, ("t".into(), 0, 0), "rename-column", "{}").is_err());
         let with_key = r#"{"table-def":{"columns":{"id":{"type":"INT64"}},"primary-key":["id"]}}"#;
         records.push(("create-table", with_key));
@@ -429,40 +411,23 @@ mod tests {
             otherwise.take(records[place].clone());
         }
         assert_eq!(otherwise, in_order);
-        assert_eq!(in_order.history().unwrap().came_again("x"), Some(15));
-        assert_eq!(in_order.history().unwrap().came_again("id"), None);
+        let since = |definitions: &Definitions, name: &str| {
+            let history = definitions.history().unwrap();
+            let (id, _) = history.columns().find(|(_, column)| column.name == name).unwrap();
+            history.names(id).unwrap().now.since_us
+        };
+        assert_eq!((since(&in_order, "x"), since(&in_order, "id")), (Some(15), None));
         for offset in 3..200 {
             in_order.take(record(offset, "create-table", &with));
         }
         assert_eq!(in_order.records.len(), RECORDS_KEPT);
-        assert_eq!(in_order.history().unwrap().came_again("x"), Some(15), "loads push nothing out");
+        assert_eq!(since(&in_order, "x"), Some(15), "loads push nothing out");
         assert_eq!(Definitions::default().history(), None);
     }
 
     #[test]
-    fn a_column_came_again_if_its_name_was_gone_in_between() {
-        let (a, b) = (control(r#""a":{"type":"INT8"}"#), control(r#""b":{"type":"INT8"}"#));
-        let both = control(r#""b":{"type":"INT8"},"a":{"type":"INT8"}"#);
-        // Renamed, and the name given to another.
-        let history = history_of(&[("create-table", &a), ("rename-column", &b), ("add-column", &both)]);
-        assert_eq!((history.came_again("a"), history.came_again("b")), (Some(15), None));
-        // Known only from what the record says of before.
-        let dropped = format!(r#"{{"old-table-def":{},{}"#, &b[13..b.len() - 1], &both[1..]);
-        let history = history_of(&[("create-table", &a), ("add-column", &dropped)]);
-        assert_eq!(history.came_again("a"), Some(10));
-        // Twice: since the last time.
-        let history = history_of(&[("create-table", &a), ("x", &b), ("x", &a), ("x", &b), ("x", &b), ("x", &a)]);
-        assert_eq!(history.came_again("a"), Some(40));
-    }
-
-    #[test]
-    fn columns_that_took_each_others_names_stand_at_each_others_places() {
-        let before = control(r#""a":{"type":"INT8"},"b":{"type":"INT8"},"c":{"type":"INT8"}"#);
-        let after = control(r#""b":{"type":"INT8"},"a":{"type":"INT8"},"c":{"type":"INT8"}"#);
-        let history = history_of(&[("create-table", &before), ("rename-column", &after)]);
-        assert_eq!(history.swapped(), [(10, "a".to_owned(), "b".to_owned())]);
-        assert!(history.renames().is_empty());
-        assert!(history_of(&[("create-table", &before), ("change-columns", &after)]).swapped().is_empty());
+    fn a_rename_or_a_type_of_a_table_that_is_not_known_from_before_says_so() {
+        let after = control(r#""b":{"type":"INT8"},"a":{"type":"INT8"}"#);
         let history = history_of(&[("rename-column", &after)]);
         assert!(history.unknown_rename().is_some() && !history.has_unknown_retype());
         assert!(history_of(&[("change-columns", &after)]).has_unknown_retype());
@@ -500,6 +465,6 @@ mod tests {
         }
         let control = r#"{"table-def":{"columns":{"id":{"type":"INT64"}}},"old-table-def":[{"a":{"type":"INT8"}},[]]}"#;
         let history = history_of(&[("rename-column", control)]);
-        assert_eq!((history.earlier().len(), history.renames()), (0, &[][..]));
+        assert!(!history.had("a") && history.renames().is_empty());
     }
 }

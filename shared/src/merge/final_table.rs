@@ -1,10 +1,12 @@
 //! A final table as a merge sees it: which column takes which member of a row image, and what identifies a row.
 //! The final table is the configuration, so what exists is taken as it is; nothing here may change a type or guess a key.
 
+use std::collections::BTreeSet;
+
 use crate::bigquery::table_resource::{Clustering, Field, PrimaryKey, Table, TableConstraints};
 use crate::config::Deletes;
 use crate::mask::MaskRules;
-use crate::names::{self, NameError, SourceTable, TableName, quote_column};
+use crate::names::{self, ColumnNames, NameError, NameHeld, SourceTable, TableName, quote_column};
 
 use super::definition::{SourceColumn, SourceDefinition};
 use super::partitions::Partitioning;
@@ -42,6 +44,8 @@ pub struct FinalTable {
     pub is_made_by_strait: bool,
     /// Whether rows have no key: each loaded or inserted row is added once, and nothing is changed or removed.
     pub is_keyless: bool,
+    /// Whether changes may come that leave out values which did not change, and say so.
+    pub has_partial_images: bool,
     /// How it is partitioned, if it is.
     pub partitioning: Option<Partitioning>,
     /// Whether every statement has to limit the partitions that it reads.
@@ -66,15 +70,8 @@ pub struct NewColumn {
 pub struct FinalColumn {
     /// Its name in BigQuery.
     pub name: String,
-    /// The member of a row image that it holds: the source's column name.
-    pub member: String,
-    /// What the source called it before; records from then hold it under these names.
-    pub former_members: Vec<String>,
-    /// Of those names, the ones that are another column's since a time, in µs since the epoch of Unix: only what DMS sent before holds this
-    /// column under them.
-    pub reused_members: Vec<(String, i64)>,
-    /// Since when its names are its own, in µs since the epoch of Unix: what DMS sent before holds another column under them.
-    pub since_us: Option<i64>,
+    /// The members of a row image that it holds: the source's names of the column.
+    pub names: ColumnNames,
     /// Its type.
     pub column_type: ColumnType,
     /// Whether it is part of the key.
@@ -82,10 +79,9 @@ pub struct FinalColumn {
 }
 
 impl FinalColumn {
-    /// Whether it holds this member, however `JSON_KEYS` writes it: BigQuery puts some names between quotes.
-    pub fn holds(&self, member: &str) -> bool {
-        let is = |own: &String| own == member || serde_json::to_string(own).is_ok_and(|quoted| quoted == member);
-        is(&self.member) || self.former_members.iter().any(is)
+    /// The member of a row image that it holds: what the source calls the column now.
+    pub fn member(&self) -> &str {
+        &self.names.now.name
     }
 }
 
@@ -240,35 +236,29 @@ impl FinalTable {
             return Err(FinalTableProblem::Shared { final_table: name, other });
         }
         let mut columns = Vec::with_capacity(resource.schema.fields.len());
+        let claimed = claimed(&resource.schema.fields);
         for field in resource.schema.fields.iter().filter(|field| !is_own_column(&field.name)) {
             let column_type = writable_type(&name, field)?;
-            let member = member_of(field, definition);
+            let names = names_of(field, definition, &claimed);
             if !is_made_by_strait(resource) {
-                check_source_fits(&name, field, column_type, definition, &member)?;
+                check_source_fits(&name, field, column_type, definition, &names.now.name)?;
             }
             columns.push(FinalColumn {
                 name: field.name.clone(),
-                member,
-                former_members: field.description.as_deref().map(names::former_columns).unwrap_or_default(),
-                reused_members: Vec::new(),
-                since_us: field.description.as_deref().and_then(names::column_since),
+                names,
                 column_type,
                 is_key: false,
             });
         }
 
         // A former name that the source uses again is the other column's, of which may be known since when.
-        let members: Vec<(String, Option<i64>)> =
-            columns.iter().map(|column| (column.member.clone(), column.since_us)).collect();
+        let now: Vec<NameHeld> = columns.iter().map(|column| column.names.now.clone()).collect();
         for column in &mut columns {
-            let (reused, former) = std::mem::take(&mut column.former_members)
-                .into_iter()
-                .partition(|former| members.iter().any(|(member, _)| member == former));
-            column.former_members = former;
-            let reused: Vec<String> = reused;
-            let since =
-                |former: &String| members.iter().find(|(member, _)| member == former).and_then(|(_, since)| *since);
-            column.reused_members = reused.iter().filter_map(|former| Some((former.clone(), since(former)?))).collect();
+            for held in column.names.former.iter_mut().filter(|held| !held.is_bounded()) {
+                let other = now.iter().find(|now| now.name == held.name);
+                held.until_us = other.and_then(|other| other.since_us);
+            }
+            column.names.former.retain(|held| held.is_bounded() || now.iter().all(|now| now.name != held.name));
         }
 
         let is_keyless = match (resource.primary_key(), definition.map(|definition| definition.primary_key.as_slice()))
@@ -277,7 +267,7 @@ impl FinalTable {
             ([], None) => return Err(FinalTableProblem::NoKey { final_table: name }),
             ([], Some([])) => true,
             ([], Some(members)) => {
-                mark_key(&name, &mut columns, members, |column, member| column.member == member)?;
+                mark_key(&name, &mut columns, members, |column, member| column.member() == member)?;
                 false
             }
             (declared, _) => {
@@ -308,6 +298,7 @@ impl FinalTable {
             deletes,
             is_made_by_strait: is_made_by_strait(resource),
             is_keyless,
+            has_partial_images: false,
             partitioning: Partitioning::of(resource),
             requires_partition_filter: resource.require_partition_filter == Some(true),
             missing_columns,
@@ -320,9 +311,9 @@ impl FinalTable {
 
     /// Whether its columns can hold what the masks make of the source's values, and its rows still be told apart.
     pub fn check_masks(&self, source: &SourceTable, masks: &MaskRules) -> Result<(), FinalTableProblem> {
-        check_masked_key(&self.name, source, self.key().map(|column| column.member.as_str()), masks)?;
+        check_masked_key(&self.name, source, self.key().map(|column| column.member()), masks)?;
         for column in &self.columns {
-            let Some(action) = masks.action(&source.schema, &source.table, &column.member) else {
+            let Some(action) = masks.action(&source.schema, &source.table, column.member()) else {
                 continue;
             };
             if !column.column_type.holds_masked(action) {
@@ -339,9 +330,9 @@ impl FinalTable {
 
     /// Takes the source's columns that the table lacks, after those that it has: theirs are the names that stay.
     fn take_added_columns(&mut self, definition: &SourceDefinition) {
-        let has = |member: &str| self.columns.iter().any(|column| column.member == member);
+        let has = |member: &str| self.columns.iter().any(|column| column.member() == member);
         let added: Vec<&SourceColumn> = definition.columns.iter().filter(|column| !has(&column.name)).collect();
-        let members = self.columns.iter().map(|column| column.member.as_str());
+        let members = self.columns.iter().map(|column| column.member());
         let names = names::column_names(members.chain(added.iter().map(|column| column.name.as_str())));
         let new_names: Vec<String> = names.into_iter().skip(self.columns.len()).collect();
         for (column, name) in added.into_iter().zip(new_names) {
@@ -350,10 +341,7 @@ impl FinalTable {
             self.missing_columns.push(NewColumn { name: name.clone(), sql_type: column_type.sql(), description });
             self.columns.push(FinalColumn {
                 name,
-                member: column.name.clone(),
-                former_members: Vec::new(),
-                reused_members: Vec::new(),
-                since_us: None,
+                names: ColumnNames::new(&column.name),
                 column_type,
                 is_key: false,
             });
@@ -370,6 +358,11 @@ impl FinalTable {
     pub fn partition_filter(&self, alias: Option<&str>) -> Result<Option<String>, NameError> {
         let column = self.partitioning.as_ref().map(|partitioning| partitioning.column.as_str());
         filter(column.filter(|_| self.requires_partition_filter), alias)
+    }
+
+    /// Whether it depends on when a record was sent which column one of its members is.
+    pub fn is_told_by_time(&self) -> bool {
+        self.columns.iter().flat_map(|column| column.names.newest_first()).any(NameHeld::is_bounded)
     }
 
     /// The key columns, in the table's order.
@@ -527,20 +520,35 @@ fn check_source_fits(
     })
 }
 
+/// The members that descriptions say columns hold.
+pub(super) fn claimed(fields: &[Field]) -> BTreeSet<String> {
+    fields.iter().filter_map(|field| field.description.as_deref().and_then(names::source_column)).collect()
+}
+
+/// The members that a column holds. What a definition spells otherwise is not one that another column claims.
+pub(super) fn names_of(
+    field: &Field,
+    definition: Option<&SourceDefinition>,
+    claimed: &BTreeSet<String>,
+) -> ColumnNames {
+    let described = field.description.as_deref().and_then(ColumnNames::in_description);
+    described.unwrap_or_else(|| {
+        let columns = definition.map(|definition| definition.columns.as_slice()).unwrap_or_default();
+        let members = columns.iter().map(|column| column.name.as_str()).filter(|member| !claimed.contains(*member));
+        ColumnNames::new(&spelled(&field.name, members))
+    })
+}
+
 /// Members are case-sensitive, columns are not: a definition gives the source's spelling.
-pub(super) fn member_of(field: &Field, definition: Option<&SourceDefinition>) -> String {
-    if let Some(source) = field.description.as_deref().and_then(names::source_column) {
-        return source;
+fn spelled<'m>(column: &str, members: impl Iterator<Item = &'m str> + Clone) -> String {
+    if members.clone().any(|member| member == column) {
+        return column.to_owned();
     }
-    let columns = definition.map(|definition| definition.columns.as_slice()).unwrap_or_default();
-    if columns.iter().any(|column| column.name == field.name) {
-        return field.name.clone();
-    }
-    let lower = field.name.to_lowercase();
-    let mut alike = columns.iter().filter(|column| column.name.to_lowercase() == lower);
+    let lower = column.to_lowercase();
+    let mut alike = members.filter(|member| member.to_lowercase() == lower);
     match (alike.next(), alike.next()) {
-        (Some(only), None) => only.name.clone(),
-        _ => field.name.clone(),
+        (Some(only), None) => only.to_owned(),
+        _ => column.to_owned(),
     }
 }
 
@@ -595,9 +603,9 @@ mod tests {
         assert_eq!(unknown, ["a (CUBE)"]);
         assert!(is_self_describing(&resource));
         let table = FinalTable::existing(name(), &orders(), &resource, None, Deletes::Soft).unwrap();
-        let members: Vec<_> = table.columns.iter().map(|column| column.member.as_str()).collect();
+        let members: Vec<_> = table.columns.iter().map(|column| column.member()).collect();
         assert_eq!(members, ["orderId", "a.b", "A", "a"]);
-        assert_eq!(table.key().map(|column| column.member.as_str()).collect::<Vec<_>>(), ["orderId", "a.b"]);
+        assert_eq!(table.key().map(|column| column.member()).collect::<Vec<_>>(), ["orderId", "a.b"]);
         assert!(table.missing_columns.is_empty());
     }
 
@@ -608,7 +616,7 @@ mod tests {
             "labels": {"strait_deletes": "soft"},
             "tableConstraints": {"primaryKey": {"columns": ["orderid"]}}}));
         let table = FinalTable::existing(name(), &orders(), &resource, Some(&definition()), Deletes::Hard).unwrap();
-        let members: Vec<_> = table.columns.iter().map(|column| (column.member.as_str(), column.is_key)).collect();
+        let members: Vec<_> = table.columns.iter().map(|column| (column.member(), column.is_key)).collect();
         assert_eq!(members, [("orderId", true), ("a", false)]);
         assert_eq!(table.missing_columns.len(), 3);
     }
@@ -625,7 +633,7 @@ mod tests {
         assert!(added.name.starts_with("ORDERID_"), "{added:?}");
         assert_eq!(added.sql_type, "DATE");
         assert_eq!(added.description.as_deref().and_then(names::source_column).as_deref(), Some("ORDERID"));
-        assert_eq!(table.columns.last().unwrap().member, "ORDERID");
+        assert_eq!(table.columns.last().unwrap().member(), "ORDERID");
 
         let by_hand = Table { description: None, ..resource };
         let table = FinalTable::existing(name(), &orders(), &by_hand, Some(&newer), Deletes::Hard).unwrap();

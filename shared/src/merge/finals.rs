@@ -12,15 +12,16 @@ use crate::names::{OWN_PREFIX, SourceTable, TableName, fingerprint};
 
 use super::answer::{Asked, Word};
 use super::coverage::REACH_BACK_US;
-use super::definition::{ControlRecord, SourceDefinition, SourceHistory};
+use super::definition::{ControlRecord, SourceDefinition};
 use super::epoch::Epochs;
 use super::final_table::{
-    FinalTable, FinalTableProblem, check_masked_key, is_made_by_strait, is_self_describing, member_of, new_table,
+    FinalTable, FinalTableProblem, check_masked_key, is_made_by_strait, claimed, is_self_describing, names_of, new_table,
 };
 use super::ledger::{LedgerState, Outcome};
 use super::offsets;
 use super::run::{Run, TABLES_AT_ONCE, TableError, describe};
 use super::schema_change::{self, Step};
+use super::source_history::SourceHistory;
 use super::statement;
 
 /// A final table that a run may merge into.
@@ -53,21 +54,21 @@ pub(super) fn no_definition(source: &SourceTable, name: &TableName) -> String {
 }
 
 impl Run<'_> {
-    /// The final table of every table that this run may merge; a table without one and without a definition is left out.
-    pub(super) async fn finals(
+    /// The tables that this run may merge, each with its final table as it stands.
+    pub(super) async fn existing<'t>(
         &self,
-        concerned: &BTreeSet<SourceTable>,
+        concerned: &'t BTreeSet<SourceTable>,
         state: &LedgerState,
         asked: &Asked,
-    ) -> Result<BTreeMap<SourceTable, Result<Found, TableError>>, TableError> {
+    ) -> Vec<(&'t SourceTable, Result<Option<Table>, TableError>)> {
         let config = &self.handler.config;
         let bigquery = &self.handler.bigquery;
-        let candidates: Vec<&SourceTable> = concerned
+        let candidates: Vec<&'t SourceTable> = concerned
             .iter()
             .filter(|source| asked.includes(source) && config.tables.matches(&source.schema, &source.table))
             .collect();
         let sources = &self.sources_of_finals(state);
-        let mut existing: Vec<(&SourceTable, Result<Option<Table>, TableError>)> = stream::iter(candidates)
+        stream::iter(candidates)
             .map(|source| async move {
                 let name = config.final_table.name_of(source);
                 let is_own = [&config.log_table, &config.merges_table, &config.quarantine_table].contains(&&name)
@@ -86,7 +87,19 @@ impl Run<'_> {
             })
             .buffer_unordered(TABLES_AT_ONCE)
             .collect()
-            .await;
+            .await
+    }
+
+    /// The final table of every table that this run may merge; a table without one and without a definition is left out.
+    pub(super) async fn finals(
+        &self,
+        concerned: &BTreeSet<SourceTable>,
+        state: &LedgerState,
+        asked: &Asked,
+    ) -> Result<BTreeMap<SourceTable, Result<Found, TableError>>, TableError> {
+        let config = &self.handler.config;
+        let bigquery = &self.handler.bigquery;
+        let mut existing = self.existing(concerned, state, asked).await;
 
         // Looked at only because it lacks columns, which a person may have added: as long as it does, there is nothing to do.
         existing.retain(|(source, table)| {
@@ -97,23 +110,7 @@ impl Run<'_> {
             !self.is_only_lacking(source) || !matches!(table, Ok(Some(table)) if lacks_as_before(table))
         });
 
-        // A definition is looked up for a table that does not exist, unless it waited for one before and none has come; for
-        // one that a person made, whose columns' spelling may not be the source's; and when there is a new one.
-        let wants_definition: Vec<&SourceTable> = existing
-            .iter()
-            .filter(|(source, table)| match table {
-                Ok(Some(table)) => !is_self_describing(table) || self.may_be_altered(source, state),
-                Ok(None) => {
-                    let reason = no_definition(source, &config.final_table.name_of(source));
-                    let looked_before = state.tables.get(source).is_some_and(|table| {
-                        table.outcome == Outcome::Waiting && table.reason.as_deref() == Some(&reason)
-                    });
-                    !looked_before || self.plan.tables.get(source).is_some_and(|news| news.definitions > 0)
-                }
-                Err(_) => false,
-            })
-            .map(|(source, _)| *source)
-            .collect();
+        let wants_definition = self.wants_definition(&existing, state);
         let definitions = self.definitions(&existing, &wants_definition, state).await;
 
         let definitions = &definitions;
@@ -152,6 +149,30 @@ impl Run<'_> {
         Ok(taken.into_iter().filter_map(|(source, result)| Some((source, result?))).collect())
     }
 
+    /// A definition is looked up for a table that does not exist, unless it waited for one before and none has come; for
+    /// one that a person made, whose columns' spelling may not be the source's; and when there is a new one.
+    pub(super) fn wants_definition<'t>(
+        &self,
+        existing: &[(&'t SourceTable, Result<Option<Table>, TableError>)],
+        state: &LedgerState,
+    ) -> Vec<&'t SourceTable> {
+        existing
+            .iter()
+            .filter(|(source, table)| match table {
+                Ok(Some(table)) => !is_self_describing(table) || self.may_be_altered(source, state),
+                Ok(None) => {
+                    let reason = no_definition(source, &self.handler.config.final_table.name_of(source));
+                    let looked_before = state.tables.get(source).is_some_and(|table| {
+                        table.outcome == Outcome::Waiting && table.reason.as_deref() == Some(&reason)
+                    });
+                    !looked_before || self.plan.tables.get(source).is_some_and(|news| news.definitions > 0)
+                }
+                Err(_) => false,
+            })
+            .map(|(source, _)| *source)
+            .collect()
+    }
+
     /// The source tables that the configuration maps to each final table, among all that were ever seen.
     fn sources_of_finals<'s>(&'s self, state: &'s LedgerState) -> BTreeMap<TableName, BTreeSet<&'s SourceTable>> {
         let config = &self.handler.config;
@@ -166,7 +187,7 @@ impl Run<'_> {
 
     /// What is known of the definitions of these tables: what the ledger remembers, and of those that want it what the log holds since then.
     /// Where the log cannot be read, why; the other tables go on.
-    async fn definitions(
+    pub(super) async fn definitions(
         &self,
         existing: &[(&SourceTable, Result<Option<Table>, TableError>)],
         wanted: &[&SourceTable],
@@ -274,7 +295,8 @@ impl Run<'_> {
         let bigquery = &self.handler.bigquery;
         let name = config.final_table.name_of(source);
         check_masked_key(&name, source, definition.primary_key.iter().map(String::as_str), &config.mask)?;
-        let (table, unknown) = new_table(&config.project, &name, source, definition, config.deletes)?;
+        let (mut table, unknown) = new_table(&config.project, &name, source, definition, config.deletes)?;
+        schema_change::describe_new(&mut table, history);
         if !unknown.is_empty() {
             tracing::warn!(table = %source, columns = unknown.join(", "), "types that are not known become STRING");
         }
@@ -320,7 +342,6 @@ impl Run<'_> {
         history: Option<&SourceHistory>,
         state: &LedgerState,
     ) -> Result<Found, TableError> {
-        let config = &self.handler.config;
         // What an earlier run began has to be finished with the columns that it knew.
         let is_unfinished =
             state.tables.get(source).is_some_and(|own| own.outcome == Outcome::Running && own.work.is_some());
@@ -345,12 +366,12 @@ impl Run<'_> {
                 ..self.take(source, &table, history.newest().filter(|_| !is_self_describing(&table))).await?
             });
         }
-        let (table, mut for_a_person) = self.alter(source, table, history).await?;
-        for_a_person.extend(self.swapped(&config.final_table.name_of(source), source, history));
+        let (table, for_a_person) = self.alter(source, table, history).await?;
         // What could not be added is not added now, either.
         let definition = history.newest().map(|newest| {
-            let held: BTreeSet<String> =
-                table.schema.fields.iter().map(|field| member_of(field, Some(newest))).collect();
+            let claimed = claimed(&table.schema.fields);
+            let names = |field| names_of(field, Some(newest), &claimed);
+            let held: BTreeSet<String> = table.schema.fields.iter().map(|field| names(field).now.name).collect();
             let columns = newest.columns.iter().filter(|column| held.contains(&column.name)).cloned().collect();
             SourceDefinition { columns, primary_key: newest.primary_key.clone() }
         });

@@ -8,16 +8,18 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{AbsentColumns, Deletes};
-use crate::names::{NameError, SourceTable, TableName, fingerprint, member_path_literal, string_literal};
+use crate::debezium::{UNAVAILABLE, WITHOUT_SCHEMA};
+use crate::names::{NameError, NameHeld, SourceTable, TableName, fingerprint, member_path_literal, string_literal};
 use crate::position::NO_EPOCH;
 
 use super::coverage::{Coverage, OffsetRange, not_covered};
+use super::delta::Share;
 use super::epoch::{Epochs, SENT};
 use super::final_table::{FinalColumn, FinalTable};
 use super::types::ColumnType;
 
-/// A run that dies leaves its fold behind; BigQuery removes it after this many hours.
-const FOLD_EXPIRY_HOURS: u32 = 24;
+/// A run that dies leaves its fold and its delta behind; BigQuery removes them after this many hours.
+pub(super) const EXPIRY_HOURS: u32 = 24;
 /// DMS's `add-before-image-columns` rule puts a before-image's columns beside the new ones under this prefix (AWS DMS user guide).
 const BEFORE_IMAGE_PREFIX: &str = "BI_";
 /// How far before the oldest commit in the window a change with a higher position may have been ingested: clocks of source,
@@ -45,7 +47,7 @@ pub struct FoldRequest<'a> {
     pub covered: &'a Coverage,
     /// Whether, and from where, records that are merged already are read again, because a key may be late.
     pub look_back: LookBack,
-    /// What a column missing from an image means.
+    /// What a column missing from an image means; where images may be partial, see [`Self::is_absent_unchanged`].
     pub absent: AbsentColumns,
     /// What a delete does.
     pub deletes: Deletes,
@@ -55,6 +57,21 @@ pub struct FoldRequest<'a> {
     pub highest_position: Option<&'a str>,
     /// Records from before this time, in µs, may be younger than what the log has let expire; `None`: nothing has expired.
     pub expired_before_us: Option<i64>,
+    /// The copy of the log's rows from which they are read; `None`: they are read from the log.
+    pub share: Option<Share<'a>>,
+}
+
+impl FoldRequest<'_> {
+    /// Whether a column that an image lacks may keep its value: by configuration in any image, else in those that say so themselves
+    /// (PostgreSQL's TOAST by Debezium).
+    fn is_absent_unchanged(&self) -> bool {
+        absent_of(self.absent, self.table) == AbsentColumns::Unchanged
+    }
+}
+
+/// What a column missing from an image of a table may mean.
+pub fn absent_of(configured: AbsentColumns, table: &FinalTable) -> AbsentColumns {
+    if table.has_partial_images { AbsentColumns::Unchanged } else { configured }
 }
 
 /// How much of the log before the window a fold reads.
@@ -69,6 +86,15 @@ pub enum LookBack {
 }
 
 impl LookBack {
+    /// The `ingested_at` from which on a fold of a window that begins at `window_from_us` reads, in µs; `None`: from the log's beginning.
+    pub(super) fn reads_from(self, window_from_us: Option<i64>) -> Option<i64> {
+        match self {
+            Self::None => window_from_us,
+            Self::From(from) => window_from_us.map(|window_from| window_from.min(from)),
+            Self::Everything => None,
+        }
+    }
+
     /// How far to look back for a window whose lowest position and oldest commit time are given.
     ///
     /// A change above a late record's position was committed after it, hence ingested after its commit. Where images
@@ -102,7 +128,8 @@ pub fn fold_table(log: &TableName, work_key: &str) -> TableName {
 /// which the job ids are derived. `seen` tells apart two runs between which a record of the same window became visible.
 pub fn work_key(request: &FoldRequest<'_>, seen: &[OffsetRange]) -> Result<String, NameError> {
     let placeholder = fold_table(request.log, "");
-    let mut work = statement(&FoldRequest { fold: &placeholder, ..*request })?;
+    // From wherever it is read, the work is the same.
+    let mut work = statement(&FoldRequest { fold: &placeholder, share: None, ..*request })?;
     for range in seen {
         work.push_str(&format!("\n{} {} {} {}", range.topic, range.partition, range.first, range.last));
     }
@@ -170,7 +197,8 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
         },
     );
     // Where images may be partial, an update after a delete makes no row before the insert between them has come.
-    let (ends, key_is_deleted) = match request.absent {
+    let absent = absent_of(request.absent, table);
+    let (ends, key_is_deleted) = match absent {
         AbsentColumns::Null => (String::new(), "`key_deleted`"),
         AbsentColumns::Unchanged => (
             format!(
@@ -183,7 +211,7 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
         ),
     };
     // A row takes its newest image alone, unless images may be partial: then an older one may hold what it lacks.
-    let (unknown_of_key, unknown) = match request.absent {
+    let (unknown_of_key, unknown) = match absent {
         AbsentColumns::Null => {
             (String::new(), "`unknown_members` AS `unknown`, CAST(NULL AS STRING) AS `unknown_too`".to_owned())
         }
@@ -202,6 +230,11 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
             format!("({key_is_deleted} OR `key_position` < {})", string_literal(&Epochs::prefix(boundary))),
         ),
     };
+    let position = if table.is_keyless { keyless_position(request.epochs) } else { request.epochs.position_sql() };
+    let first_sent = match table.is_told_by_time() {
+        true => format!(", MIN({SENT}) OVER (PARTITION BY {position}) AS `first_sent`"),
+        false => String::new(),
+    };
     let carried = parts
         .carried
         .iter()
@@ -211,13 +244,13 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
         .collect::<String>();
     Ok(format!(
         "CREATE OR REPLACE TABLE {fold}\n\
-         OPTIONS (expiration_timestamp = TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL {FOLD_EXPIRY_HOURS} HOUR))\n\
+         OPTIONS (expiration_timestamp = TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL {EXPIRY_HOURS} HOUR))\n\
          AS\n\
          WITH `read` AS (\n\
          SELECT `operation`, {position} AS `position`, `_strait_log`.`position` AS `log_position`, {data} AS `data`, {before} AS `before`, \
-         `error`, `kafka_topic`, `kafka_partition`, `kafka_offset`, `committed_at`, {SENT} AS `sent`, `ingested_at`, {is_new} AS `is_new`\n\
-         FROM {log} AS `_strait_log`\n\
-         WHERE {bounds}\n\
+         `error`, `kafka_topic`, `kafka_partition`, `kafka_offset`, `committed_at`, {SENT} AS `sent`{first_sent}, `ingested_at`, {is_new} AS `is_new`\n\
+         FROM {rows} AS `_strait_log`\n\
+         WHERE {partition}{bounds}\n\
          AND `source_schema` = {schema} AND `source_table` = {source_table}\n\
          AND `operation` IN ('load', 'insert', 'update', 'delete')\n\
          QUALIFY ROW_NUMBER() OVER (PARTITION BY `kafka_topic`, `kafka_partition`, `kafka_offset`, `_strait_log`.`position` ORDER BY `ingested_at`) = 1\n\
@@ -268,10 +301,10 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
          `kafka_topic`, `kafka_partition`, `kafka_offset`, `ingested_at`, {unknown}\n\
          FROM `ranked`",
         fold = request.fold.quoted(project)?,
-        log = log.quoted(project)?,
-        position = if table.is_keyless { keyless_position(request.epochs) } else { request.epochs.position_sql() },
-        data = readable("`data`"),
-        before = readable("`before`"),
+        rows = request.share.map_or(log, |share| share.delta).quoted(project)?,
+        partition = request.share.map_or_else(String::new, |share| format!("{} AND ", share.condition())),
+        data = readable("`data`", request.is_absent_unchanged()),
+        before = readable("`before`", request.is_absent_unchanged()),
         is_new = parts.is_new,
         bounds = parts.bounds,
         schema = string_literal(&source.schema),
@@ -374,8 +407,13 @@ struct Parts {
 
 impl Parts {
     fn of(request: &FoldRequest<'_>) -> Self {
-        let FoldRequest { table, absent, deletes, .. } = *request;
+        let FoldRequest { table, deletes, .. } = *request;
+        let absent = absent_of(request.absent, table);
         let (is_new, bounds) = window(request);
+        let cannot_be_applied = match absent {
+            AbsentColumns::Null => "`error` IS NOT NULL".to_owned(),
+            AbsentColumns::Unchanged => format!("COALESCE(`error`, {0}) <> {0}", string_literal(UNAVAILABLE)),
+        };
         let mut parts = Self {
             is_new,
             bounds,
@@ -383,8 +421,11 @@ impl Parts {
             key_texts: Vec::new(),
             key_changed: Vec::new(),
             typed: Vec::new(),
-            // Of a delete only the key counts.
-            flaws: vec!["WHEN `error` IS NOT NULL AND `operation` <> 'delete' THEN -1".to_owned()],
+            // Of a delete only the key counts, unless that cannot be told either.
+            flaws: vec![format!(
+                "WHEN {cannot_be_applied} AND (`operation` <> 'delete' OR `error` = {}) THEN -1",
+                string_literal(WITHOUT_SCHEMA)
+            )],
             keys: Vec::new(),
             carried: Vec::new(),
             values: Vec::new(),
@@ -394,7 +435,7 @@ impl Parts {
         };
         let mut absent_beside_key = Vec::new();
         for (place, column) in table.columns.iter().enumerate() {
-            let (member, column_type) = (column.member.as_str(), column.column_type);
+            let (member, column_type) = (column.member(), column.column_type);
             let (text, value) = (format!("`v{place}`"), value_column(place));
             parts.texts.push(format!("{} AS {text}", column_text("`data`", column, "")));
             parts.flaw_columns.push_str(&format!(" WHEN {place} THEN {}", string_literal(&column.name)));
@@ -403,7 +444,7 @@ impl Parts {
                 let beside = format!("{BEFORE_IMAGE_PREFIX}{member}");
                 let before_text = column_text("`before`", column, "");
                 // A source may have a column of that very name.
-                parts.texts.push(if table.columns.iter().any(|column| column.member == beside) {
+                parts.texts.push(if table.columns.iter().any(|column| column.member() == beside) {
                     format!("{before_text} AS {before}")
                 } else {
                     format!(
@@ -435,7 +476,15 @@ impl Parts {
                     AbsentColumns::Null => parts.values.push(value),
                     AbsentColumns::Unchanged => {
                         let is_present = format!("`present{place}`");
-                        parts.texts.push(format!("{} AS {is_present}", is_present_in_image(column)));
+                        let in_image = is_present_in_image(column);
+                        // Where it is not configured, an image says itself whether it is partial.
+                        let is_known = match request.absent {
+                            AbsentColumns::Unchanged => in_image,
+                            AbsentColumns::Null => {
+                                format!("(COALESCE(`error`, '') <> {} OR {in_image})", string_literal(UNAVAILABLE))
+                            }
+                        };
+                        parts.texts.push(format!("{is_known} AS {is_present}"));
                         absent_beside_key.push(format!("NOT {is_present}"));
                         parts.carry_partial(place, column_type, deletes);
                     }
@@ -498,13 +547,11 @@ pub(super) fn window(request: &FoldRequest<'_>) -> (String, String) {
         None => "TRUE".to_owned(),
     };
     let until = format!("`ingested_at` <= {to}");
+    let from = request.look_back.reads_from(request.window_from_us);
     match request.look_back {
-        LookBack::None => {
-            ("TRUE".to_owned(), format!("{} AND {until} AND {not_covered}", at_least(request.window_from_us)))
-        }
-        LookBack::From(from) => {
+        LookBack::None => ("TRUE".to_owned(), format!("{} AND {until} AND {not_covered}", at_least(from))),
+        LookBack::From(_) => {
             let is_new = format!("{} AND {not_covered}", at_least(request.window_from_us));
-            let from = request.window_from_us.map(|window_from| window_from.min(from));
             (is_new, format!("{} AND {until}", at_least(from)))
         }
         LookBack::Everything => (format!("{} AND {not_covered}", at_least(request.window_from_us)), until),
@@ -512,9 +559,13 @@ pub(super) fn window(request: &FoldRequest<'_>) -> (String, String) {
 }
 
 /// An image that can be read. One with an error holds half of a surrogate pair, which the embedded BigQuery refuses and
-/// BigQuery replaces; its members are needed only for its key, so every such escape is replaced beforehand.
-fn readable(image: &str) -> String {
-    format!(r"IF(`error` IS NULL, {image}, REGEXP_REPLACE({image}, r'\\u[dD][89a-fA-F][0-9a-fA-F]{{2}}', r'\\uFFFD'))")
+/// BigQuery replaces; its members are needed only for its key, so every such escape is replaced beforehand. One that is only partial has none.
+fn readable(image: &str, may_be_partial: bool) -> String {
+    let is_whole = match may_be_partial {
+        false => "`error` IS NULL".to_owned(),
+        true => format!("COALESCE(`error`, {0}) = {0}", string_literal(UNAVAILABLE)),
+    };
+    format!(r"IF({is_whole}, {image}, REGEXP_REPLACE({image}, r'\\u[dD][89a-fA-F][0-9a-fA-F]{{2}}', r'\\uFFFD'))")
 }
 
 /// The text of one member of an image: a scalar's own, a nested value's JSON; NULL where it is null or absent.
@@ -527,27 +578,33 @@ pub(super) fn member_text(image: &str, member: &str) -> String {
 }
 
 /// The text of a column's member, or of the one that it was called before in an image from then: beside the present name a former one
-/// is another column's. What was sent before the column's names were its own holds nothing of it.
+/// is another column's. A name that another column had, too, is the column's at its time alone.
 fn column_text(image: &str, column: &FinalColumn, prefix: &str) -> String {
-    let text = |member: &String| member_text(image, &format!("{prefix}{member}"));
-    let present = text(&column.member);
-    let reused = column.reused_members.iter().rev();
-    let reused = reused.map(|(member, until)| format!("IF({}, {}, NULL)", sent_before(*until), text(member)));
-    let former: Vec<String> = column.former_members.iter().rev().map(text).chain(reused).collect();
-    let text = if former.is_empty() {
-        present
-    } else {
-        let is_present = is_present_member(image, &format!("{prefix}{}", column.member));
-        format!("COALESCE({present}, IF({is_present}, NULL, COALESCE({})))", former.join(", "))
+    let text = |held: &NameHeld| {
+        let text = member_text(image, &format!("{prefix}{}", held.name));
+        is_its_own(held).map_or_else(|| text.clone(), |is_its_own| format!("IF({is_its_own}, {text}, NULL)"))
     };
-    match column.since_us {
-        Some(since) => format!("IF({}, NULL, {text})", sent_before(since)),
-        None => text,
+    let present = text(&column.names.now);
+    let former: Vec<String> = column.names.former.iter().rev().map(text).collect();
+    if former.is_empty() {
+        return present;
     }
+    let is_present = is_present_under(image, &column.names.now, prefix);
+    format!("COALESCE({present}, IF({is_present}, NULL, COALESCE({})))", former.join(", "))
 }
 
-fn sent_before(us: i64) -> String {
-    format!("`sent` < {}", timestamp_literal(us))
+/// Whether a name is a column's own in a record; `None`: in each. A change that DMS sends again has the columns of when it sent it first.
+fn is_its_own(held: &NameHeld) -> Option<String> {
+    let since = held.since_us.map(|since| format!("`first_sent` >= {}", timestamp_literal(since)));
+    let until = held.until_us.map(|until| format!("`first_sent` < {}", timestamp_literal(until)));
+    let bounds: Vec<String> = since.into_iter().chain(until).collect();
+    (!bounds.is_empty()).then(|| bounds.join(" AND "))
+}
+
+/// Whether an image has a column under a name, null included.
+fn is_present_under(image: &str, held: &NameHeld, prefix: &str) -> String {
+    let is_present = is_present_member(image, &format!("{prefix}{}", held.name));
+    is_its_own(held).map_or_else(|| is_present.clone(), |is_its_own| format!("{is_its_own} AND {is_present}"))
 }
 
 /// Whether an image has a member at all, null included. Only a JSON value tells null and absent apart.
@@ -560,45 +617,44 @@ fn is_present_member(image: &str, member: &str) -> String {
 
 /// Whether the image has a column's member at all, null included.
 fn is_present_in_image(column: &FinalColumn) -> String {
-    let reused = column.reused_members.iter();
-    let reused =
-        reused.map(|(member, until)| format!("{} AND {}", sent_before(*until), is_present_member("`data`", member)));
-    let members: Vec<String> = [&column.member]
-        .into_iter()
-        .chain(&column.former_members)
-        .map(|member| is_present_member("`data`", member))
-        .chain(reused)
-        .collect();
-    let is_present = if let [only] = members.as_slice() { only.clone() } else { format!("({})", members.join(" OR ")) };
-    match column.since_us {
-        Some(since) => format!("(NOT {} AND {is_present})", sent_before(since)),
-        None => is_present,
+    let members: Vec<String> =
+        column.names.newest_first().map(|held| is_present_under("`data`", held, "")).collect();
+    if let ([only], false) = (members.as_slice(), column.names.now.is_bounded()) {
+        return only.clone();
     }
+    format!("({})", members.join(" OR "))
 }
 
 /// The names of an image's members for which the table has no column, as the text of a JSON array; NULL if there are none. `JSON_KEYS`
 /// puts names with special characters between quotes.
 fn unknown_members(table: &FinalTable) -> String {
+    let literals = |name: &str| [string_literal(name), string_literal(&serde_json::Value::from(name).to_string())];
     let mut known = BTreeSet::new();
-    let mut used_again = String::new();
+    let (mut at_its_time, mut used_again) = (String::new(), String::new());
     for column in &table.columns {
-        if !column.former_members.is_empty() {
-            let former: Vec<String> = column.former_members.iter().map(|former| string_literal(former)).collect();
-            let is_present = is_present_member("`data`", &column.member);
+        let former: Vec<String> =
+            column.names.former.iter().filter(|held| !held.is_bounded()).map(|held| string_literal(&held.name)).collect();
+        if !former.is_empty() {
+            let is_present = is_present_under("`data`", &column.names.now, "");
             used_again.push_str(&format!(" OR `name` IN ({}) AND {is_present}", former.join(", ")));
         }
-        for member in [&column.member].into_iter().chain(&column.former_members) {
-            let beside = column.is_key.then(|| format!("{BEFORE_IMAGE_PREFIX}{member}"));
-            for name in beside.into_iter().chain([member.clone()]) {
-                let quoted = serde_json::Value::from(name.as_str()).to_string();
-                known.extend([string_literal(&name), string_literal(&quoted)]);
+        for held in column.names.newest_first() {
+            let beside = column.is_key.then(|| format!("{BEFORE_IMAGE_PREFIX}{}", held.name));
+            let names = beside.into_iter().chain([held.name.clone()]).flat_map(|name| literals(&name));
+            match is_its_own(held) {
+                None => known.extend(names),
+                Some(is_its_own) => {
+                    let names = names.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(", ");
+                    at_its_time.push_str(&format!(" AND NOT (`name` IN ({names}) AND {is_its_own})"));
+                }
             }
         }
     }
+    let known = known.into_iter().collect::<Vec<_>>().join(", ");
+    let is_unknown = if known.is_empty() { "TRUE".to_owned() } else { format!("`name` NOT IN ({known})") };
     format!(
         "NULLIF((SELECT TO_JSON_STRING(ARRAY_AGG(`name` ORDER BY `name`)) \
-         FROM UNNEST(JSON_KEYS(SAFE.PARSE_JSON(`data`, wide_number_mode => 'round'), 1)) AS `name` WHERE `name` NOT IN ({}){used_again}), 'null')",
-        known.into_iter().collect::<Vec<_>>().join(", ")
+         FROM UNNEST(JSON_KEYS(SAFE.PARSE_JSON(`data`, wide_number_mode => 'round'), 1)) AS `name` WHERE {is_unknown}{at_its_time}{used_again}), 'null')"
     )
 }
 
@@ -613,7 +669,7 @@ fn key_text(table: &FinalTable) -> String {
         .enumerate()
         .filter(|(_, column)| column.is_key)
         .map(|(place, column)| {
-            let name = serde_json::Value::from(column.member.as_str());
+            let name = serde_json::Value::from(column.member());
             format!("{}, COALESCE(TO_JSON_STRING(`t{place}`), 'null')", string_literal(&format!("{name}:")))
         })
         .collect();

@@ -16,11 +16,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::bigquery::table_resource::{Field, Table};
 use crate::config::DroppedColumns;
-use crate::names::{self, NameError, OWN_PREFIX, SourceTable, TableName, fingerprint, quote_column, string_literal};
+use crate::names::{
+    self, ColumnNames, NameError, NameHeld, OWN_PREFIX, SourceTable, TableName, fingerprint, quote_column, string_literal,
+};
 
-use super::definition::{SourceColumn, SourceDefinition, SourceHistory};
+use super::definition::{SourceColumn, SourceDefinition};
 use super::epoch::Epochs;
-use super::final_table::{FinalColumn, NewColumn, filter_of, member_of, says_that_it_has_no_key};
+use super::final_table::{FinalColumn, NewColumn, claimed, filter_of, names_of, says_that_it_has_no_key};
+use super::source_history::{ColumnId, SourceHistory, Unexplained};
 use super::statement::add_columns;
 use super::types::ColumnType;
 
@@ -28,6 +31,24 @@ use super::types::ColumnType;
 const COPY_PREFIX: &str = "_strait_copy_";
 /// How the column begins that has been replaced and is to be dropped.
 const REPLACED_PREFIX: &str = "_strait_replaced_";
+
+/// The renames of columns of which each has the name that another is to have, in a round that begins with this one: it steps aside for the
+/// others. `None`: they are none.
+fn round(moving: &[(&Held<'_>, String)], first: (String, String)) -> Option<Vec<(String, String)>> {
+    let (from, wanted) = first;
+    let passing = replaced_of(&from);
+    let (mut next, mut others) = (wanted.clone(), Vec::new());
+    while !is_alike(&next, &from) {
+        let (other, its) = moving.iter().find(|(held, _)| is_alike(&held.field.name, &next))?;
+        if others.len() > moving.len() {
+            return None;
+        }
+        others.push((other.field.name.clone(), its.clone()));
+        next.clone_from(its);
+    }
+    let renames = [(from, passing.clone())].into_iter().chain(others.into_iter().rev());
+    Some(renames.chain([(passing, wanted)]).collect())
+}
 
 /// Whether a column is there only while a column's type is changed.
 pub(super) fn is_passing_column(name: &str) -> bool {
@@ -71,14 +92,12 @@ pub enum Step {
         /// The description.
         description: String,
     },
-    /// Gives a column the name that its member has now.
+    /// Gives a column the name that its member has now, in one statement with those that stand in its way.
     Rename {
-        /// The column.
-        column: String,
-        /// Its new name.
-        to: String,
-        /// The description that it has. Google does not say that it keeps it.
-        description: Option<String>,
+        /// Columns with their new names, in the order in which they are renamed.
+        renames: Vec<(String, String)>,
+        /// New names with the descriptions that these columns have. Google does not say that they keep them.
+        descriptions: Vec<(String, String)>,
     },
     /// Drops a column.
     Drop {
@@ -133,11 +152,11 @@ impl Step {
     pub fn column(&self) -> &str {
         match self {
             Self::Describe { column, .. }
-            | Self::Rename { column, .. }
             | Self::Drop { column }
             | Self::Widen { column, .. }
             | Self::Renew { column, .. } => column,
             Self::Add { columns } => columns.first().map_or("", |added| &added.column),
+            Self::Rename { renames, .. } => renames.first().map_or("", |(column, _)| column),
             Self::AddCopy { copy, .. } => &copy.column,
             Self::Replace { conversion, .. } => &conversion.column,
         }
@@ -160,7 +179,9 @@ impl Step {
     pub fn in_short(&self) -> String {
         match self {
             Self::Describe { column, .. } => format!("describe {column}"),
-            Self::Rename { column, to, .. } => format!("rename {column} to {to}"),
+            Self::Rename { renames, .. } => {
+                renames.iter().map(|(from, to)| format!("rename {from} to {to}")).collect::<Vec<_>>().join(", ")
+            }
             Self::Drop { column } => format!("drop {column}"),
             Self::Widen { column, to } => format!("make {column} {}", to.sql()),
             Self::Add { columns } => {
@@ -178,8 +199,8 @@ impl Step {
         let columns: Vec<&str> = match self {
             Self::Renew { column, .. } => vec![column],
             Self::Add { columns } => {
-                let is_again = |added: &&Added| added.description.as_deref().and_then(names::column_since).is_some();
-                columns.iter().filter(is_again).map(|added| added.column.as_str()).collect()
+                let since = |added: &Added| ColumnNames::in_description(added.description.as_deref()?)?.now.since_us;
+                columns.iter().filter(|added| since(added).is_some()).map(|added| added.column.as_str()).collect()
             }
             _ => Vec::new(),
         };
@@ -208,10 +229,14 @@ impl Step {
         let alter = |action: String| vec![format!("ALTER TABLE {target} {action}")];
         Ok(match self {
             Self::Describe { column, description } => vec![describe(&target, column, description)?],
-            Self::Rename { column, to, description } => {
-                let mut statements = alter(format!("RENAME COLUMN {} TO {}", quote_column(column)?, quote_column(to)?));
-                if let Some(description) = description {
-                    statements.push(describe(&target, to, description)?);
+            Self::Rename { renames, descriptions } => {
+                let mut actions = Vec::with_capacity(renames.len());
+                for (from, to) in renames {
+                    actions.push(format!("RENAME COLUMN {} TO {}", quote_column(from)?, quote_column(to)?));
+                }
+                let mut statements = alter(actions.join(", "));
+                for (column, description) in descriptions {
+                    statements.push(describe(&target, column, description)?);
                 }
                 statements
             }
@@ -318,13 +343,38 @@ pub struct Difference {
     pub for_a_person: Vec<String>,
 }
 
+/// A column of the final table, and whose values it has.
+struct Held<'a> {
+    field: &'a Field,
+    /// As its description says, or else its name.
+    names: ColumnNames,
+    /// The source's column; `None`: none that is known.
+    column: Option<ColumnId>,
+    /// Another has the column's values, under the name that it has now.
+    is_superseded: bool,
+}
+
 /// A table and what may be done to it.
 struct Altered<'a> {
     table: &'a Table,
     name: &'a TableName,
     history: &'a SourceHistory,
-    newest: &'a [SourceColumn],
-    columns: Vec<(&'a Field, String)>,
+    held: Vec<Held<'a>>,
+}
+
+/// Columns that went and columns that came, of which one may be another with a new name.
+#[derive(Default)]
+struct Perhaps {
+    went: BTreeSet<ColumnId>,
+    came: BTreeSet<ColumnId>,
+}
+
+/// A column that another takes the place of.
+struct Renewal<'a> {
+    field: &'a Field,
+    was: ColumnId,
+    to: &'a SourceColumn,
+    names: ColumnNames,
 }
 
 /// Compares a final table that Strait made with its source's history. Steps on the columns of `given_up` are left out.
@@ -343,28 +393,98 @@ pub fn difference(
     let Some(newest) = history.newest() else {
         return difference;
     };
-    let columns = table
-        .schema
-        .fields
-        .iter()
-        .filter(|field| !field.name.to_ascii_lowercase().starts_with(OWN_PREFIX))
-        .map(|field| (field, member_of(field, Some(newest))))
-        .collect();
-    let altered = Altered { table, name, history, newest: &newest.columns, columns };
-    let mut steps = altered.renames(&mut difference.for_a_person);
+    let altered = Altered { table, name, history, held: held(table, history, newest) };
+    let perhaps = altered.perhaps_renamed(&mut difference.for_a_person);
+    let mut steps = altered.replaced();
     if steps.is_empty() {
-        steps.extend(altered.additions(&mut difference.for_a_person));
+        steps.extend(altered.descriptions(&perhaps, dropped));
     }
-    steps.extend(altered.left_over());
-    steps.extend(altered.renewals(&mut difference.for_a_person));
+    if steps.is_empty() {
+        steps.extend(altered.renames(&perhaps, &mut difference.for_a_person));
+    }
+    // Of names that are still to be given to others, nothing is known yet.
+    let (mut renewals, mut added) = (Vec::new(), Vec::new());
+    if steps.is_empty() {
+        (renewals, added) = altered.additions(&perhaps, &mut difference.for_a_person);
+    }
+    let is_settled = steps.is_empty();
+    if !added.is_empty() {
+        steps.push(Step::Add { columns: added });
+    }
+    if is_settled {
+        steps.extend(altered.left_over(&renewals));
+        steps.extend(renewals.iter().filter_map(|renewal| altered.renew(renewal)));
+    }
     steps.extend(altered.retypes(&mut difference.for_a_person));
-    steps.extend(altered.drops(dropped, &mut difference.for_a_person));
+    steps.extend(altered.drops(dropped, &perhaps, &renewals, &mut difference.for_a_person));
     difference.for_a_person.extend(altered.key(&newest.primary_key));
     difference.step = steps.into_iter().find(|step| !given_up.contains(step.column()));
     difference
 }
 
-impl Altered<'_> {
+/// Describes the columns of a table that is about to be made, so that none takes what was another's.
+pub fn describe_new(table: &mut Table, history: &SourceHistory) {
+    let Some(newest) = history.newest() else {
+        return;
+    };
+    let claimed = claimed(&table.schema.fields);
+    for field in &mut table.schema.fields {
+        let member = names_of(field, Some(newest), &claimed).now.name;
+        let of = history.columns().find(|(_, column)| column.name == member);
+        if let Some(names) = of.and_then(|(id, _)| history.names(id)).filter(|names| !names.is_plain()) {
+            field.description = Some(names.described());
+        }
+    }
+}
+
+/// The column of the source whose values a column with these names has. What it was called first decides: if that turns out to have been
+/// another column, the values from before the name was given away are that one's. But where it could not be known whether one went on
+/// as the other, a description that says so is a person's answer.
+fn column_of(names: &ColumnNames, history: &SourceHistory) -> Option<ColumnId> {
+    let owner = |held: &NameHeld| history.owner(&held.name, held.since_us);
+    let now = owner(&names.now);
+    let first = names.former.iter().find_map(owner).or(now);
+    let is_answer = |was: ColumnId| {
+        let went = |unexplained: &Unexplained| unexplained.went.contains(&was);
+        now.is_some() && first != now && history.unexplained().iter().any(went)
+    };
+    if first.is_some_and(is_answer) { now } else { first }
+}
+
+/// The table's columns with those of the source whose values they have.
+fn held<'a>(table: &'a Table, history: &SourceHistory, newest: &SourceDefinition) -> Vec<Held<'a>> {
+    let claimed = claimed(&table.schema.fields);
+    let of_the_source = |field: &&Field| !field.name.to_ascii_lowercase().starts_with(OWN_PREFIX);
+    let mut held: Vec<Held<'a>> = table
+        .schema
+        .fields
+        .iter()
+        .filter(of_the_source)
+        .map(|field| {
+            // A name that the source had, to the letter, is that column's.
+            let definition = history.owner(&field.name, None).is_none().then_some(newest);
+            let names = names_of(field, definition, &claimed);
+            let column = column_of(&names, history);
+            Held { field, names, column, is_superseded: false }
+        })
+        .collect();
+    // Two cannot have one column's values: the one that has its newest name has them, for that was added when a load brought them all.
+    let newest_name = |held: &Held<'_>| {
+        let names = held.column.and_then(|column| history.names(column));
+        names.and_then(|names| names.newest_first().position(|known| known.name == held.names.now.name))
+    };
+    let places: Vec<_> = held.iter().map(|held| (held.column, newest_name(held))).collect();
+    for (place, held) in held.iter_mut().enumerate() {
+        let own = places.get(place).copied().unwrap_or_default();
+        let is_newer = |(other, (column, name)): (usize, &(Option<ColumnId>, Option<usize>))| {
+            own.0.is_some() && *column == own.0 && other != place && (*name, other) < (own.1, place)
+        };
+        held.is_superseded = places.iter().enumerate().any(is_newer);
+    }
+    held
+}
+
+impl<'a> Altered<'a> {
     /// BigQuery can neither rename nor drop it.
     fn is_fixed(&self, column: &str) -> bool {
         let time = self.table.time_partitioning.as_ref().and_then(|by| by.field.as_deref());
@@ -375,215 +495,280 @@ impl Altered<'_> {
     }
 
     fn has_column(&self, name: &str) -> bool {
-        self.table.schema.fields.iter().any(|field| field.name.eq_ignore_ascii_case(name))
+        self.table.schema.fields.iter().any(|field| is_alike(&field.name, name))
     }
 
-    fn defines(&self, member: &str) -> Option<&SourceColumn> {
-        self.newest.iter().find(|column| column.name == member)
+    fn is_held(&self, column: ColumnId) -> bool {
+        self.held.iter().any(|held| held.column == Some(column) && !held.is_superseded)
     }
 
-    fn holds(&self, member: &str) -> bool {
-        self.columns.iter().any(|(_, held)| held == member)
+    fn now(&self, held: &Held<'_>) -> Option<&'a SourceColumn> {
+        self.history.now(held.column.filter(|_| !held.is_superseded)?)
     }
 
-    /// What a member is called now, and what it was called on the way, itself included. A name that was used again may have been
-    /// renamed more than once: the first rename whose column is still to be taken counts.
-    fn renamed(&self, member: &str) -> Option<(String, Vec<String>)> {
-        let renames = self.history.renames();
-        let starts = renames.iter().enumerate().filter(|(_, (old, _))| old == member).map(|(place, _)| place);
-        let chains: Vec<(String, Vec<String>)> = starts
-            .map(|start| {
-                let (mut now, mut former) = (member.to_owned(), Vec::new());
-                for (old, new) in renames.iter().skip(start) {
-                    if *old == now {
-                        former.push(std::mem::replace(&mut now, new.clone()));
-                    }
+    /// A column of the source whose values are not here, or that the source has no more.
+    fn gone(&self, held: &Held<'_>) -> Option<ColumnId> {
+        held.column.filter(|column| held.is_superseded || self.history.now(*column).is_none())
+    }
+
+    /// The column whose name is as good as this one.
+    fn at(&self, name: &str) -> Option<&Held<'a>> {
+        self.held.iter().find(|held| is_alike(&held.field.name, name))
+    }
+
+    /// Columns that may have been renamed, with what a person is told of them: a record that says so is missing, or was the first of all.
+    /// Nothing is done to them until it comes or a person says what they are.
+    fn perhaps_renamed(&self, for_a_person: &mut Vec<String>) -> Perhaps {
+        let (mut perhaps, mut has, mut lacks) = (Perhaps::default(), Vec::new(), Vec::new());
+        for (place, unexplained) in self.history.unexplained().iter().enumerate() {
+            // What came may have gone likewise since.
+            let mut came: BTreeSet<ColumnId> = unexplained.came.iter().copied().collect();
+            for later in self.history.unexplained().iter().skip(place) {
+                if later.went.iter().any(|went| came.contains(went)) {
+                    came.extend(later.came.iter().copied());
                 }
-                (now, former)
-            })
-            .collect();
-        let open = chains.iter().find(|(now, _)| self.defines(now).is_some() && !self.holds(now));
-        open.or(chains.last()).cloned()
-    }
-
-    /// Whether a column was renamed and its old name was given to another since: the last definition without the new name has the old
-    /// one, and the next has it not.
-    fn name_was_used_again(&self, old: &str, new: &str) -> bool {
-        let earlier: Vec<&SourceDefinition> = self.history.earlier().collect();
-        let Some(last_without) = earlier.iter().rposition(|definition| !definition.has(new)) else {
-            return false;
+            }
+            came.retain(|came| self.history.now(*came).is_some() && !self.is_held(*came));
+            let went: Vec<ColumnId> = unexplained.went.iter().filter(|went| self.is_held(**went)).copied().collect();
+            if !came.is_empty() && !went.is_empty() {
+                perhaps.came.extend(came);
+                perhaps.went.extend(went);
+            }
+        }
+        has.extend(self.held.iter().filter(|held| held.column.is_some_and(|column| perhaps.went.contains(&column))));
+        if let Some(renamed) = self.history.unknown_rename() {
+            let left_behind = |held: &&Held<'a>| {
+                held.column.is_none() && !self.is_fixed(&held.field.name) && !self.history.had(&held.names.now.name)
+            };
+            let left_behind: Vec<&Held<'a>> = self.held.iter().filter(left_behind).collect();
+            if !left_behind.is_empty() {
+                let came = self.history.columns().filter(|(id, column)| !self.is_held(*id) && renamed.has(&column.name));
+                perhaps.came.extend(came.map(|(id, _)| id));
+            }
+            if !perhaps.came.is_empty() {
+                has.extend(left_behind);
+            }
+        }
+        lacks.extend(self.history.columns().filter(|(id, _)| perhaps.came.contains(id)));
+        let (Some((id, _)), Some(old)) = (lacks.first(), has.first()) else {
+            return perhaps;
         };
-        let next = earlier.get(last_without.saturating_add(1));
-        earlier.get(last_without).is_some_and(|before| before.has(old)) && next.is_some_and(|next| !next.has(old))
+        let mut names = self.history.names(*id).unwrap_or_else(|| old.names.clone());
+        let of_old = old.names.former.iter().cloned().chain([self.bounded(old)]);
+        names.former = of_old.chain(names.former).collect();
+        let quoted = |lacking: &(ColumnId, &SourceColumn)| format!("`{}` {}", lacking.1.name, made_type(lacking.1).sql());
+        for_a_person.push(format!(
+            "the source renamed columns or dropped some and added others, and which cannot be known: the record that says so has not come, or the definition \
+             from before is no longer in the log. {name} lacks {}, and of {} the source has none. For one that was renamed run ALTER TABLE `{name}` ALTER COLUMN `{old}` SET \
+             OPTIONS (description = {}), after which it reads records of both shapes, and is renamed once a definition says its name; for one that is new ALTER TABLE \
+             `{name}` ADD COLUMN …; until then their values wait in the log",
+            lacks.iter().map(quoted).collect::<Vec<_>>().join(", "),
+            has.iter().map(|held| format!("`{}`", held.field.name)).collect::<Vec<_>>().join(", "),
+            string_literal(&names.described()),
+            name = self.name,
+            old = old.field.name,
+        ));
+        perhaps
     }
 
-    fn renames(&self, for_a_person: &mut Vec<String>) -> Vec<Step> {
-        let mut steps = Vec::new();
-        for (field, member) in &self.columns {
-            let described = field.description.as_deref().map(names::former_columns).unwrap_or_default();
-            let is_used_again = self
-                .renamed(member)
-                .is_some_and(|(now, _)| !self.holds(&now) && self.name_was_used_again(member, &now));
-            if self.defines(member).is_none() || is_used_again {
-                // First it takes the member, under the name that it has: from then on all is right but the name.
-                if let Some((now, former)) = self.renamed(member)
-                    && self.defines(&now).is_some()
-                    && !self.holds(&now)
-                {
-                    let former: Vec<String> = described.into_iter().chain(former).collect();
-                    let description = self.described(field, &now, &former);
-                    steps.push(Step::Describe { column: field.name.clone(), description });
-                }
+    /// What a column is called, with the times that are known.
+    fn bounded(&self, held: &Held<'_>) -> NameHeld {
+        let mut now = held.names.now.clone();
+        if let Some(names) = held.column.and_then(|column| self.history.names(column)) {
+            let known = names.newest_first().find(|known| known.name == now.name);
+            now.until_us = now.until_us.or(known.and_then(|known| known.until_us));
+        }
+        now
+    }
+
+    /// The names that a column's description should say: those that the source gave it, and those that it says already, which the log may
+    /// have forgotten.
+    fn wanted_names(&self, held: &Held<'_>) -> Option<ColumnNames> {
+        let mut names = self.history.names(held.column?)?;
+        let known_since = self.history.known_since_us();
+        let is_forgotten = |us: &i64| *us < known_since;
+        if held.names.now.name == names.now.name {
+            names.now.since_us = names.now.since_us.or(held.names.now.since_us.filter(is_forgotten));
+        }
+        let mut former: Vec<NameHeld> = Vec::new();
+        for said in &held.names.former {
+            if names.newest_first().any(|known| known.name == said.name && !said.until_us.as_ref().is_some_and(is_forgotten)) {
                 continue;
             }
-            let wanted = names::column_names([member.as_str()]).into_iter().next().unwrap_or_default();
-            if described.is_empty() {
-                // A column that a person renamed likewise, or that lost its description with its name.
-                let former = self.former_names(member);
-                if !former.is_empty() && wanted == field.name {
-                    let description = self.described(field, member, &former);
-                    steps.push(Step::Describe { column: field.name.clone(), description });
-                }
-            } else if wanted != field.name && !self.has_column(&wanted) {
-                if self.is_fixed(&field.name) {
-                    for_a_person.push(format!(
-                        "the source renamed a column to {member}: column {} of {} holds it, and BigQuery cannot rename a column that \
-                         clusters, partitions or is a declared key. Its values go on. For the new name the table has to be made anew: \
-                         CREATE TABLE … CLUSTER BY … AS SELECT * EXCEPT ({}), {} AS {} FROM {}",
-                        field.name, self.name, field.name, field.name, wanted, self.name
-                    ));
-                } else {
-                    steps.push(Step::Rename {
-                        column: field.name.clone(),
-                        to: wanted,
-                        description: field.description.clone(),
-                    });
-                }
+            // Whose it was since is known; when it was this column's is not, or only a person knows.
+            let until_us = said.until_us.filter(is_forgotten).or(self.history.first_had(&said.name));
+            if until_us.is_some() || !self.history.has_had(&said.name) {
+                former.push(NameHeld { until_us, ..said.clone() });
             }
         }
-        steps
+        former.append(&mut names.former);
+        let now = names.now.name.clone();
+        former.retain(|former| former.name != now || former.is_bounded());
+        Some(ColumnNames { former, ..names })
     }
 
-    /// A column's description with its names, and with what a person wrote there: it may state a zone.
-    fn described(&self, field: &Field, member: &str, former: &[String]) -> String {
-        let names = names::column_description(member, former, since(field));
-        match field.description.as_deref().map(names::beside_column_names).filter(|text| !text.is_empty()) {
-            Some(text) => format!("{names} {text}"),
-            None => names,
-        }
-    }
-
-    /// What a member was called before, oldest first, without names that the source uses again.
-    fn former_names(&self, member: &str) -> Vec<String> {
-        let names = self.renamed_from(member).into_iter().skip(1).filter(|name| self.defines(name).is_none());
-        let mut former: Vec<String> = names.map(str::to_owned).collect();
-        former.reverse();
-        former
-    }
-
-    /// Columns that the source has added. The names of those that are there stay.
-    fn additions(&self, for_a_person: &mut Vec<String>) -> Vec<Step> {
-        let added: Vec<&SourceColumn> = self.newest.iter().filter(|column| !self.holds(&column.name)).collect();
-        let members = self.columns.iter().map(|(_, member)| member.as_str());
-        let names = names::column_names(members.chain(added.iter().map(|column| column.name.as_str())));
-        let names = names.into_iter().skip(self.columns.len());
-        let (mut columns, mut perhaps_renamed) = (Vec::new(), Vec::new());
-        for (column, name) in added.into_iter().zip(names) {
-            if self.may_be_renamed(column) {
-                perhaps_renamed.push((column.name.clone(), made_type(column)));
-                continue;
+    /// First a column takes its members, under the name that it has: from then on all is right but the name.
+    fn descriptions(&self, perhaps: &Perhaps, dropped: DroppedColumns) -> Vec<Step> {
+        let wanted = |held: &Held<'_>| {
+            if self.now(held).is_some() {
+                return self.wanted_names(held);
             }
-            let former = self.former_names(&column.name);
-            let since_us = self.history.came_again(&column.name);
-            let is_plain = name == column.name && former.is_empty() && since_us.is_none();
-            let description = (!is_plain).then(|| names::column_description(&column.name, &former, since_us));
-            columns.push(Added { column: name, to: made_type(column), description });
-        }
-        if let Some((new, _)) = perhaps_renamed.first() {
-            let lacks: Vec<String> =
-                perhaps_renamed.iter().map(|(name, to)| format!("`{name}` {}", to.sql())).collect();
-            let has: Vec<String> = self.left_behind().into_iter().map(|(column, _)| format!("`{column}`")).collect();
-            let (old, member) = self.left_behind().into_iter().next().unwrap_or_default();
-            for_a_person.push(format!(
-                "the source renamed a column, and what it was called before cannot be known: the definition from before is no longer in the log, and DMS \
-                 does not say it. {name} lacks {}, and of {} the source has none. For one that was renamed run ALTER TABLE `{name}` ALTER COLUMN `{old}` SET \
-                 OPTIONS (description = {}), after which it reads records of both shapes, and is renamed once a definition says its name; for one that is new ALTER TABLE \
-                 `{name}` ADD COLUMN …; until then their values wait in the log",
-                lacks.join(", "),
-                has.join(", "),
-                string_literal(&names::column_description(new, &[member], None)),
-                name = self.name,
-            ));
-        }
-        if columns.is_empty() { Vec::new() } else { vec![Step::Add { columns }] }
-    }
-
-    /// Columns that the source has no more, as far as could be renamed, with their members.
-    fn left_behind(&self) -> Vec<(String, String)> {
-        let columns = self.columns.iter().filter(|(field, member)| {
-            self.defines(member).is_none()
-                && !self.is_fixed(&field.name)
-                && !self.history.earlier().any(|earlier| earlier.has(member))
-        });
-        columns.map(|(field, member)| (field.name.clone(), member.clone())).collect()
-    }
-
-    /// Whether a column that the table lacks may be one that it has, under the name from before a rename.
-    fn may_be_renamed(&self, column: &SourceColumn) -> bool {
-        self.history.unknown_rename().is_some_and(|renamed| renamed.has(&column.name)) && !self.left_behind().is_empty()
-    }
-
-    /// Since when a column is another one than that whose values the table has under its name.
-    fn renewed(&self, field: &Field, member: &str) -> Option<i64> {
-        self.defines(member)?;
-        self.history.came_again(member).filter(|came_us| since(field).is_none_or(|since| since < *came_us))
-    }
-
-    /// Columns that went and came again: what the table holds is the values of those that went.
-    fn renewals(&self, for_a_person: &mut Vec<String>) -> Vec<Step> {
-        let mut steps = Vec::new();
-        for (field, member) in &self.columns {
-            let Some(came_us) = self.renewed(field, member) else {
+            // What goes on here under a name that another column has or had since; if it has it now, it takes this one's place.
+            let now = self.bounded(held);
+            let is_perhaps = held.column.is_some_and(|column| perhaps.went.contains(&column));
+            let is_replaced = self.history.columns().any(|(_, column)| column.name == now.name);
+            let stays = is_perhaps || dropped == DroppedColumns::Keep && !is_replaced;
+            (stays && now.until_us.is_some()).then(|| ColumnNames { now, ..held.names.clone() })
+        };
+        let mut steps: Vec<(bool, Step)> = Vec::new();
+        for held in &self.held {
+            let Some(wanted) = wanted(held) else {
                 continue;
             };
-            let (column, copy) = (field.name.clone(), copy_of(member));
-            if self.is_fixed(&column) {
-                for_a_person.push(format!(
-                    "the source dropped column {member} and added it again: {column} of {} clusters, partitions or is part of a declared key, so rows \
-                     that were not changed since have its earlier values. Reload the table in DMS",
-                    self.name
-                ));
-                continue;
-            }
-            let names = names::column_description(member, &[], Some(came_us));
-            let beside = field.description.as_deref().map(names::beside_column_names).unwrap_or_default();
-            let description = format!("{names} {beside}").trim().to_owned();
-            if self.has_column(&copy) {
-                steps.push(Step::Renew { column, copy, replaced: replaced_of(member), description });
-            } else if let Some(to) = self.retype(field, member).or_else(|| ColumnType::from_field(field)) {
-                let copy = Added { column: copy, to, description: Some(description) };
-                steps.push(Step::AddCopy { copy, conversion: None });
+            let described = wanted.described();
+            let said = held.field.description.as_deref().and_then(ColumnNames::in_description);
+            let is_said = said.map_or_else(
+                || wanted.is_plain() && wanted.now.name == held.field.name,
+                |said| ColumnNames::in_description(&described) == Some(said),
+            );
+            if !is_said {
+                let is_taken = self.held.iter().any(|other| {
+                    !std::ptr::eq(other, held) && other.names.now.name == wanted.now.name && other.names.now.until_us.is_none()
+                });
+                let description = described_beside(held.field, &described);
+                steps.push((is_taken, Step::Describe { column: held.field.name.clone(), description }));
             }
         }
+        // A name that another column still reads comes after that one's.
+        steps.sort_by_key(|(is_taken, _)| *is_taken);
+        steps.into_iter().map(|(_, step)| step).collect()
+    }
+
+    /// Gives columns that were renamed their names.
+    fn renames(&self, perhaps: &Perhaps, for_a_person: &mut Vec<String>) -> Vec<Step> {
+        let wanted = |held: &Held<'_>| {
+            let now = self.now(held)?;
+            let is_renamed = held.names.former.iter().any(|former| former.name != now.name);
+            let wanted = names::column_name(&now.name);
+            (is_renamed && !is_alike(&wanted, &held.field.name)).then_some(wanted)
+        };
+        let mut moving: Vec<(&Held<'a>, String)> = Vec::new();
+        for held in &self.held {
+            let Some(wanted) = wanted(held) else {
+                continue;
+            };
+            if self.is_fixed(&held.field.name) {
+                for_a_person.push(format!(
+                    "the source renamed a column to {}: column {column} of {name} holds it, and BigQuery cannot rename a column that \
+                     clusters, partitions or is a declared key. Its values go on. For the new name the table has to be made anew: \
+                     CREATE TABLE … CLUSTER BY … AS SELECT * EXCEPT ({column}), {column} AS {wanted} FROM {name}",
+                    held.names.now.name,
+                    column = held.field.name,
+                    name = self.name,
+                ));
+            } else {
+                moving.push((held, wanted));
+            }
+        }
+        let mut steps = Vec::new();
+        for (held, wanted) in &moving {
+            let own = (held.field.name.clone(), wanted.clone());
+            let renames = match self.at(wanted) {
+                None if self.has_column(wanted) => continue,
+                None => vec![own],
+                Some(other) => {
+                    let gone = self.gone(other).filter(|gone| !perhaps.went.contains(gone));
+                    if gone.is_some() && !self.is_fixed(&other.field.name) {
+                        // What is no column of the source any more makes room.
+                        vec![(other.field.name.clone(), replaced_of(&other.field.name)), own]
+                    } else if let Some(round) = round(&moving, own) {
+                        round
+                    } else {
+                        continue;
+                    }
+                }
+            };
+            let description = |(column, wanted): &(&Held<'a>, String)| {
+                let is_renamed = renames.iter().any(|(_, to)| to == wanted);
+                column.field.description.clone().filter(|_| is_renamed).map(|description| (wanted.clone(), description))
+            };
+            let descriptions = moving.iter().filter_map(description).collect();
+            steps.push(Step::Rename { renames, descriptions });
+        }
         steps
+    }
+
+    /// Columns that the table lacks: those that take the place of one that is gone, and those that are added. The names of those that are
+    /// there stay.
+    fn additions(&self, perhaps: &Perhaps, for_a_person: &mut Vec<String>) -> (Vec<Renewal<'a>>, Vec<Added>) {
+        let (mut renewals, mut added) = (Vec::new(), Vec::new());
+        for (id, column) in self.history.columns().filter(|(id, _)| !self.is_held(*id) && !perhaps.came.contains(id)) {
+            let names = self.history.names(id).unwrap_or_else(|| ColumnNames::new(&column.name));
+            let there = self.at(&names::column_name(&column.name));
+            match there.and_then(|there| Some((there, self.gone(there)?))) {
+                // Which of the two it is is not known yet.
+                Some((_, gone)) if perhaps.went.contains(&gone) => {}
+                Some((there, _)) if self.is_fixed(&there.field.name) => for_a_person.push(format!(
+                    "the source dropped column {} and added it again: {} of {} clusters, partitions or is part of a declared key, so rows \
+                     that were not changed since have its earlier values. Reload the table in DMS",
+                    column.name, there.field.name, self.name
+                )),
+                Some((there, was)) if there.field.name == names::column_name(&column.name) => {
+                    renewals.push(Renewal { field: there.field, was, to: column, names });
+                }
+                _ => added.push((column, names)),
+            }
+        }
+        let there = self.table.schema.fields.iter().map(|field| field.name.as_str());
+        let new = names::column_names_beside(there, added.iter().map(|(column, _)| column.name.as_str()));
+        let added = added.into_iter().zip(new).map(|((column, names), name)| {
+            let is_plain = name == column.name && names.is_plain();
+            Added { column: name, to: made_type(column), description: (!is_plain).then(|| names.described()) }
+        });
+        (renewals, added.collect())
+    }
+
+    /// The next step by which a column takes another's place.
+    fn renew(&self, renewal: &Renewal<'_>) -> Option<Step> {
+        let (column, copy) = (renewal.field.name.clone(), copy_of(&renewal.to.name));
+        let description = described_beside(renewal.field, &renewal.names.described());
+        if self.has_column(&copy) {
+            return Some(Step::Renew { column, copy, replaced: replaced_of(&renewal.field.name), description });
+        }
+        let is = ColumnType::from_field(renewal.field)?;
+        // A type that a person chose stays.
+        let to = if self.was_made(renewal.was, is) { made_type(renewal.to) } else { is };
+        Some(Step::AddCopy { copy: Added { column: copy, to, description: Some(description) }, conversion: None })
+    }
+
+    /// Whether Strait makes a column of this type of one of a column's definitions.
+    fn was_made(&self, column: ColumnId, is: ColumnType) -> bool {
+        self.history.earlier(column).any(|earlier| made_type(earlier) == is)
+    }
+
+    /// Columns in whose place others are.
+    fn replaced(&self) -> Vec<Step> {
+        let fields = self.table.schema.fields.iter();
+        let replaced = fields.filter(|field| field.name.to_ascii_lowercase().starts_with(REPLACED_PREFIX));
+        replaced.map(|field| Step::Drop { column: field.name.clone() }).collect()
     }
 
     /// What a change of type left that is complete or no longer wanted.
-    fn left_over(&self) -> Vec<Step> {
+    fn left_over(&self, renewals: &[Renewal<'_>]) -> Vec<Step> {
         let passing = self.table.schema.fields.iter().filter(|field| is_passing_column(&field.name));
         passing
             .filter(|field| {
-                !self.columns.iter().any(|(column, member)| {
-                    let is_wanted = match self.renewed(column, member) {
-                        Some(came_us) => since(field) == Some(came_us) && !self.is_fixed(&column.name),
-                        None => {
-                            self.retype(column, member) == ColumnType::from_field(field)
-                                && ColumnType::from_field(field).is_some()
-                                && since(field) == since(column)
-                        }
-                    };
-                    field.name == copy_of(member) && is_wanted
-                })
+                let is_renewal = renewals.iter().any(|renewal| {
+                    field.name == copy_of(&renewal.to.name) && since(field) == renewal.names.now.since_us
+                });
+                let is_copy = self.held.iter().any(|held| {
+                    let of = ColumnType::from_field(field);
+                    field.name == copy_of(&held.names.now.name)
+                        && of.is_some()
+                        && self.retype(held) == of
+                        && since(field) == held.names.now.since_us
+                });
+                !is_renewal && !is_copy
             })
             .map(|field| Step::Drop { column: field.name.clone() })
             .collect()
@@ -591,55 +776,34 @@ impl Altered<'_> {
 
     /// The type that a column is to have, if its source's has changed and it still has the one from before. Any other is a person's
     /// choice, which stays.
-    fn retype(&self, field: &Field, member: &str) -> Option<ColumnType> {
-        let to = made_type(self.defines(member)?);
-        let is = ColumnType::from_field(field)?;
-        let names = self.renamed_from(member);
-        let was = self
-            .history
-            .earlier()
-            .flat_map(|definition| &definition.columns)
-            .any(|column| names.contains(&column.name.as_str()) && made_type(column) == is);
-        (is != to && was).then_some(to)
+    fn retype(&self, held: &Held<'_>) -> Option<ColumnType> {
+        let to = made_type(self.now(held)?);
+        let is = ColumnType::from_field(held.field)?;
+        (is != to && self.was_made(held.column?, is)).then_some(to)
     }
 
     /// A column that may have been made of another type, as far as nothing is known of its type before.
-    fn unknown_retype(&self, field: &Field, member: &str) -> Option<String> {
-        let (is, to) = (ColumnType::from_field(field)?, made_type(self.defines(member)?));
-        let is_known =
-            self.history.earlier().any(|earlier| self.renamed_from(member).iter().any(|name| earlier.has(name)));
+    fn unknown_retype(&self, held: &Held<'_>) -> Option<String> {
+        let (is, to) = (ColumnType::from_field(held.field)?, made_type(self.now(held)?));
+        let is_known = self.history.earlier(held.column?).next().is_some();
         let holds_all = is == to || is == ColumnType::String || is_widened_in_place(to, is);
         (self.history.has_unknown_retype() && !is_known && !holds_all).then(|| {
             format!(
                 "whether somebody chose the type of `{}` cannot be known, for its definition from before is no longer in the log. If not: {}",
-                field.name,
-                by_hand(self.name, &field.name, is, to)
+                held.field.name,
+                by_hand(self.name, &held.field.name, is, to)
             )
         })
     }
 
-    fn renamed_from<'m>(&'m self, member: &'m str) -> Vec<&'m str> {
-        let mut names = vec![member];
-        for (old, new) in self.history.renames().iter().rev() {
-            if names.contains(&new.as_str()) {
-                names.push(old);
-            }
-        }
-        names
-    }
-
     fn retypes(&self, for_a_person: &mut Vec<String>) -> Vec<Step> {
         let mut steps = Vec::new();
-        for (field, member) in &self.columns {
-            // What went has no values to convert.
-            if self.renewed(field, member).is_some() && !self.is_fixed(&field.name) {
-                continue;
-            }
-            for_a_person.extend(self.unknown_retype(field, member));
-            let Some((is, to)) = ColumnType::from_field(field).zip(self.retype(field, member)) else {
+        for held in &self.held {
+            for_a_person.extend(self.unknown_retype(held));
+            let Some((is, to)) = ColumnType::from_field(held.field).zip(self.retype(held)) else {
                 continue;
             };
-            let column = field.name.clone();
+            let (column, member) = (held.field.name.clone(), &held.names.now.name);
             let quoted = quote_column(&column).unwrap_or_default();
             let value = converted(is, to, &quoted);
             if self.is_fixed(&column) {
@@ -656,9 +820,9 @@ impl Altered<'_> {
                 let (copy, filter) = (copy_of(member), filter_of(self.table, None).unwrap_or_default());
                 let conversion = Conversion { column, value, is, to, filter };
                 steps.push(if self.has_column(&copy) {
-                    Step::Replace { conversion, copy, replaced: replaced_of(member) }
+                    Step::Replace { conversion, copy, replaced: replaced_of(&held.field.name) }
                 } else {
-                    let copy = Added { column: copy, to, description: field.description.clone() };
+                    let copy = Added { column: copy, to, description: held.field.description.clone() };
                     Step::AddCopy { copy, conversion: Some(conversion) }
                 });
             } else {
@@ -668,31 +832,36 @@ impl Altered<'_> {
         steps
     }
 
-    fn drops(&self, dropped: DroppedColumns, for_a_person: &mut Vec<String>) -> Vec<Step> {
+    fn drops(
+        &self,
+        dropped: DroppedColumns,
+        perhaps: &Perhaps,
+        renewals: &[Renewal<'_>],
+        for_a_person: &mut Vec<String>,
+    ) -> Vec<Step> {
         let mut steps = Vec::new();
         // A definition without a column of the key is none of the whole table.
-        let is_whole = self.columns.iter().all(|(field, member)| {
-            !self.table.primary_key().iter().any(|key| key.eq_ignore_ascii_case(&field.name))
-                || self.defines(member).is_some()
+        let is_whole = self.held.iter().all(|held| {
+            !self.table.primary_key().iter().any(|key| key.eq_ignore_ascii_case(&held.field.name))
+                || self.now(held).is_some()
         });
         if dropped == DroppedColumns::Keep || !is_whole {
             return steps;
         }
-        for (field, member) in &self.columns {
-            let was_defined = self.history.earlier().any(|earlier| earlier.has(member));
-            // A column that the source never had is a person's; one that was renamed has values that are not gone.
-            let is_renamed = self.history.renames().iter().any(|(old, _)| old == member);
-            if self.defines(member).is_some() || !was_defined || is_renamed {
+        for held in &self.held {
+            // A column that the source never had is a person's.
+            let gone = self.gone(held).filter(|gone| !perhaps.went.contains(gone));
+            if gone.is_none() || renewals.iter().any(|renewal| std::ptr::eq(renewal.field, held.field)) {
                 continue;
             }
-            if self.is_fixed(&field.name) {
+            if self.is_fixed(&held.field.name) {
                 for_a_person.push(format!(
-                    "the source dropped column {member}, and BigQuery cannot drop {} of {}, which clusters, partitions or is a declared key: \
+                    "the source dropped column {}, and BigQuery cannot drop {} of {}, which clusters, partitions or is a declared key: \
                      the table has to be made anew",
-                    field.name, self.name
+                    held.names.now.name, held.field.name, self.name
                 ));
             } else {
-                steps.push(Step::Drop { column: field.name.clone() });
+                steps.push(Step::Drop { column: held.field.name.clone() });
             }
         }
         steps
@@ -701,14 +870,15 @@ impl Altered<'_> {
     /// The source's key is another one. An absent one says nothing: DMS leaves it out at times.
     fn key(&self, key: &[String]) -> Option<String> {
         let declared: Vec<&str> = self
-            .columns
+            .held
             .iter()
-            .filter(|(field, _)| self.table.primary_key().iter().any(|key| key.eq_ignore_ascii_case(&field.name)))
-            .map(|(_, member)| member.as_str())
+            .filter(|held| self.table.primary_key().iter().any(|key| key.eq_ignore_ascii_case(&held.field.name)))
+            .map(|held| held.names.now.name.as_str())
             .collect();
         let columns = |members: &[String]| {
-            let held = members.iter().filter_map(|member| self.columns.iter().find(|(_, held)| held == member));
-            held.map(|(field, _)| format!("`{}`", field.name)).collect::<Vec<String>>().join(", ")
+            let held =
+                members.iter().filter_map(|member| self.held.iter().find(|held| held.names.now.name == *member));
+            held.map(|held| format!("`{}`", held.field.name)).collect::<Vec<String>>().join(", ")
         };
         if says_that_it_has_no_key(self.table) && declared.is_empty() && !key.is_empty() {
             return Some(format!(
@@ -741,23 +911,24 @@ pub(super) fn for_the_owner(name: &TableName, source: &SourceTable, history: &So
         "the source altered {source}: alter {name} likewise, which Strait did not make and does not alter. A column that you add is filled \
          from the log"
     )];
-    for (old, new) in history.renames() {
-        said.push(format!(
-            "for the column {old} that is {new} now: ALTER TABLE `{name}` RENAME COLUMN `{old}` TO `{new}`, then ALTER TABLE `{name}` ALTER COLUMN `{new}` SET \
-             OPTIONS (description = {}), by which records of the old shape are read",
-            string_literal(&names::column_description(new, std::slice::from_ref(old), None))
-        ));
-    }
-    for column in history.newest().into_iter().flat_map(|newest| &newest.columns) {
-        if let Some(since_us) = history.came_again(&column.name) {
-            said.push(format!(
-                "the source gave the name {column} to another column: ALTER TABLE `{name}` DROP COLUMN `{column}`, then ALTER TABLE `{name}` ADD COLUMN \
-                 `{column}` {to} OPTIONS (description = {description}), by which its values are told from the earlier ones'",
-                column = column.name,
+    for (id, column) in history.columns() {
+        let Some(names) = history.names(id).filter(|names| !names.is_plain()) else {
+            continue;
+        };
+        let description = string_literal(&names.described());
+        let new = &column.name;
+        said.push(match names.former.last() {
+            Some(old) => format!(
+                "for the column {old} that is {new} now: ALTER TABLE `{name}` RENAME COLUMN `{old}` TO `{new}`, then ALTER TABLE `{name}` ALTER COLUMN `{new}` SET \
+                 OPTIONS (description = {description}), by which records of the old shape are read",
+                old = old.name
+            ),
+            None => format!(
+                "the source gave the name {new} to another column: ALTER TABLE `{name}` DROP COLUMN `{new}`, then ALTER TABLE `{name}` ADD COLUMN \
+                 `{new}` {to} OPTIONS (description = {description}), by which its values are told from the earlier ones'",
                 to = made_type(column).sql(),
-                description = string_literal(&names::column_description(&column.name, &[], Some(since_us))),
-            ));
-        }
+            ),
+        });
     }
     if history.unknown_rename().is_some() {
         said.push(
@@ -790,7 +961,18 @@ pub(super) fn swapped(name: &TableName, source: &SourceTable, history: &SourceHi
 
 /// Since when, by its description, a column's name is its own.
 fn since(field: &Field) -> Option<i64> {
-    field.description.as_deref().and_then(names::column_since)
+    ColumnNames::in_description(field.description.as_deref()?)?.now.since_us
+}
+
+/// A column's description with its names, and with what a person wrote there: it may state a zone.
+fn described_beside(field: &Field, names: &str) -> String {
+    let beside = field.description.as_deref().map(names::beside_column_names).unwrap_or_default();
+    format!("{names} {beside}").trim().to_owned()
+}
+
+/// Columns' names are not case-sensitive.
+fn is_alike(one: &str, other: &str) -> bool {
+    one.to_lowercase() == other.to_lowercase()
 }
 
 fn renamed_table(name: &TableName, source: &SourceTable) -> String {
@@ -888,16 +1070,16 @@ pub struct Unfilled {
     members: BTreeMap<String, Lacking>,
     /// The source's definition is still to be applied.
     is_definition_due: bool,
-    /// Columns whose name was another's before, and since when: what is merged again for them, or is to be.
-    renewed: BTreeMap<String, i64>,
+    /// Names that are one column's since a time or until one: what is merged again for them, or is to be.
+    told_by_time: BTreeSet<(String, Option<i64>, Option<i64>)>,
 }
 
 /// Since when the table lacks values of a member.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Lacking {
     since: i64,
-    /// The type that cannot hold them; `None`: there is no column.
-    column_type: Option<String>,
+    /// The columns that cannot hold them, in words; `None`: there is no column.
+    held_as: Option<String>,
 }
 
 impl Unfilled {
@@ -950,30 +1132,35 @@ impl Unfilled {
         let mut news = Vec::new();
         for (member, since) in unknown.iter().zip(std::iter::repeat(unknown_since)) {
             // How a member's name is written in JSON_KEYS is not the same everywhere.
-            let is_known = columns.iter().any(|column| column.holds(member));
+            let is_known = columns.iter().any(|column| {
+                let is_quoted = |held: &NameHeld| held.name != *member && is_member(&held.name, member);
+                !column.names.now.is_bounded() && is_member(column.member(), member)
+                    || column.names.former.iter().any(is_quoted)
+            });
             if let Some(since) = since.filter(|_| !is_known)
                 && !self.members.contains_key(member)
             {
-                self.members.insert(member.clone(), Lacking { since, column_type: None });
+                self.members.insert(member.clone(), Lacking { since, held_as: held_as(columns, member) });
                 news.push(member.clone());
             }
         }
         for column in columns.iter().filter(|column| flawed.contains(&column.name)) {
             if let Some(since) = flawed_since {
-                let lacking = Lacking { since, column_type: Some(type_text(column.column_type)) };
-                let known = self.members.entry(column.member.clone()).or_insert_with(|| lacking.clone());
-                known.column_type = lacking.column_type;
+                let held_as = held_as(columns, column.member());
+                let lacking = Lacking { since, held_as };
+                let known = self.members.entry(column.member().to_owned()).or_insert_with(|| lacking.clone());
+                known.held_as = lacking.held_as;
             }
         }
         news
     }
 
     /// Compares with a table's columns: members that have a column now, or one of another type, are to be merged again from when on
-    /// they were lacking.
+    /// they were lacking; and names that are another column's since a time from that time on.
     pub fn meet(&mut self, columns: &[FinalColumn]) {
         let is_met = |member: &str, lacking: &Lacking| {
-            let column = columns.iter().find(|column| column.holds(member));
-            column.is_some_and(|column| Some(type_text(column.column_type)) != lacking.column_type)
+            let held_as = held_as(columns, member);
+            held_as.is_some() && held_as != lacking.held_as
         };
         let met: Vec<i64> = self
             .members
@@ -982,15 +1169,16 @@ impl Unfilled {
             .map(|(_, lacking)| lacking.since)
             .collect();
         self.members.retain(|member, lacking| !is_met(member, lacking));
-        // Its values may have been merged into the column that it is in the place of.
-        let mut renewed = BTreeMap::new();
-        for (member, since_us) in columns.iter().filter_map(|column| Some((column.member.clone(), column.since_us?))) {
-            if self.renewed.get(&member) != Some(&since_us) {
-                self.merge_again(Epochs::ingested_from(since_us));
-            }
-            renewed.insert(member, since_us);
+        // Values may have been merged into the column that had the name before.
+        let held = columns.iter().flat_map(|column| column.names.newest_first()).filter(|held| held.is_bounded());
+        let told: BTreeSet<_> = held.map(|held| (held.name.clone(), held.since_us, held.until_us)).collect();
+        let news: Vec<_> = told.difference(&self.told_by_time).collect();
+        let gone = self.told_by_time.difference(&told).filter(|(name, ..)| news.iter().any(|(new, ..)| new == name));
+        let from_us = news.iter().copied().chain(gone).flat_map(|(_, since_us, until_us)| [since_us, until_us]);
+        if let Some(from_us) = from_us.flatten().min().copied() {
+            self.merge_again(Epochs::ingested_from(from_us));
         }
-        self.renewed = renewed;
+        self.told_by_time = told;
         if let Some(since) = met.into_iter().min() {
             self.merge_again(since);
         }
@@ -998,13 +1186,20 @@ impl Unfilled {
 
     /// Whether [`Self::meet`] may find something, as far as the table by itself says.
     pub fn may_be_met(&self, table: &Table) -> bool {
-        self.members.iter().any(|(member, lacking)| {
-            table.schema.fields.iter().any(|field| {
-                let described = field.description.as_deref().and_then(names::source_column);
-                let is_named = described.is_some_and(|source| source == *member)
-                    || field.name.to_lowercase() == member.to_lowercase();
-                is_named && ColumnType::from_field(field).map(type_text) != lacking.column_type
+        let columns: Vec<FinalColumn> = table
+            .schema
+            .fields
+            .iter()
+            .filter_map(|field| {
+                let (names, column_type) = (names_of(field, None, &BTreeSet::new()), ColumnType::from_field(field)?);
+                Some(FinalColumn { name: field.name.clone(), names, column_type, is_key: false })
             })
+            .collect();
+        self.members.iter().any(|(member, lacking)| {
+            let held_as = held_as(&columns, member);
+            // A person's spelling may be another.
+            let is_new = lacking.held_as.is_none() && columns.iter().any(|column| is_alike(&column.name, member));
+            held_as.is_some() && held_as != lacking.held_as || is_new
         })
     }
 
@@ -1030,9 +1225,20 @@ impl Unfilled {
     }
 }
 
-/// A type as it is remembered.
-fn type_text(column_type: ColumnType) -> String {
-    format!("{column_type:?}")
+/// Whether `JSON_KEYS` means this member: BigQuery puts some names between quotes.
+fn is_member(name: &str, written: &str) -> bool {
+    name == written || serde_json::to_string(name).is_ok_and(|quoted| quoted == written)
+}
+
+/// The columns that hold a member, and when, as it is remembered.
+fn held_as(columns: &[FinalColumn], member: &str) -> Option<String> {
+    let mut held: Vec<String> = Vec::new();
+    for column in columns {
+        let own = column.names.newest_first().filter(|held| is_member(&held.name, member));
+        held.extend(own.map(|own| format!("{:?} {:?} {:?}", column.column_type, own.since_us, own.until_us)));
+    }
+    held.sort();
+    (!held.is_empty()).then(|| held.join(", "))
 }
 
 #[cfg(test)]

@@ -127,11 +127,10 @@ pub fn merge(request: &MergeRequest<'_>) -> Result<String, NameError> {
     names.extend([position.clone(), merged_at]);
     values.extend(["`_strait_new`.`position`".to_owned(), "CURRENT_TIMESTAMP()".to_owned()]);
     // A late change of other columns completes a row at its own position; the same change once more writes what is there.
-    // So does what is merged again, because the table's columns are others now. A change that DMS sends again says anew whether a name was another
-    // column's then.
+    // So does what is merged again, because the table's columns are others now. A change that DMS had sent before says by that whether a name was
+    // another column's then.
     let is_partial = absent == AbsentColumns::Unchanged && !table.is_keyless;
-    let is_told_by_time = table.columns.iter().any(|column| column.since_us.is_some());
-    let above = if request.is_again || is_partial || is_told_by_time { ">=" } else { ">" };
+    let above = if request.is_again || is_partial || table.is_told_by_time() { ">=" } else { ">" };
     let is_newer = format!("`_strait_new`.`position` {above} COALESCE(`_strait_old`.{position}, '')");
     // An update of which columns are missing is no row yet: the rest comes with the row's insert or load, which is then late.
     let is_whole = table

@@ -7,15 +7,16 @@ use std::time::{Duration, Instant};
 
 use strait::bigquery::table_resource::{Field, Table};
 use strait::config::{Deletes, DroppedColumns};
-use strait::merge::definition::{ControlRecord, Definitions, SourceHistory};
-use strait::merge::final_table::{FinalTable, new_table};
-use strait::merge::schema_change::{Added, Conversion, Step, difference};
+use strait::merge::definition::{ControlRecord, Definitions};
+use strait::merge::final_table::{FinalColumn, FinalTable, new_table};
+use strait::merge::source_history::SourceHistory;
+use strait::merge::schema_change::{Added, Conversion, Difference, Step, describe_new, difference};
 use strait::names::{SourceTable, TableName, source_column};
 
 use super::super::Tally;
 use super::super::random::Random;
 use super::Modes;
-use super::source::{History, MadeBy};
+use super::source::{Action, History, MadeBy, Sent, State};
 
 /// More steps than any difference of so few columns takes.
 const STEPS: usize = 60;
@@ -57,7 +58,11 @@ impl Final {
     fn apply(&mut self, step: &Step, now: &BTreeMap<String, usize>) -> Result<(), String> {
         match step {
             Step::Describe { column, description } => self.field(column)?.description = Some(description.clone()),
-            Step::Rename { column, to, .. } => self.rename(column, to)?,
+            Step::Rename { renames, .. } => {
+                for (from, to) in renames {
+                    self.rename(from, to)?;
+                }
+            }
             Step::Drop { column } => {
                 self.field(column)?;
                 self.table.schema.fields.retain(|field| field.name != *column);
@@ -115,6 +120,9 @@ pub fn play(history: &History, modes: Modes) -> Result<usize, String> {
     // What a run knows is in the order in which DMS sent it.
     let order = |sent: &super::source::Sent| played.sent.iter().position(|other| std::ptr::eq(other, sent));
     let windows: BTreeSet<usize> = controls.iter().map(|sent| sent.window).collect();
+    let is_any_lost = history.ops.iter().any(|op| {
+        op.on && op.is_lost && !matches!(op.action, Action::Write(_) | Action::Delete(_) | Action::Rekey(..))
+    });
     let mut r#final: Option<Final> = None;
     let mut random = Random(history.ops.first().map_or(0, |op| op.seed)).split();
     for window in windows {
@@ -135,54 +143,133 @@ pub fn play(history: &History, modes: Modes) -> Result<usize, String> {
         let table = match &mut r#final {
             Some(table) => table,
             none => {
-                let table = new_table("p", &name, &source, newest, Deletes::Hard).map_err(|error| error.to_string())?.0;
+                let mut table =
+                    new_table("p", &name, &source, newest, Deletes::Hard).map_err(|error| error.to_string())?.0;
+                describe_new(&mut table, &history);
                 let existing = FinalTable::existing(name.clone(), &source, &table, Some(newest), Deletes::Hard);
                 let columns = existing.map_err(|error| error.to_string())?.columns;
-                let holds = columns.iter().filter_map(|column| Some((column.name.clone(), *now.get(&column.member)?)));
+                let holds = columns.iter().filter_map(|column| Some((column.name.clone(), *now.get(column.member())?)));
                 none.insert(Final { holds: holds.collect(), table })
             }
         };
         // It may be interrupted after any step, and the next run finds more.
         let most = if random.one_in(4) { random.below(4) } else { STEPS };
         let mut taken = Vec::new();
-        let is_done = loop {
-            let next = difference(&name, &source, &table.table, &history, dropped, &BTreeSet::new()).step;
-            let Some(step) = next else { break true };
+        let done = loop {
+            let difference = difference(&name, &source, &table.table, &history, dropped, &BTreeSet::new());
+            let Some(step) = difference.step else { break Some(difference) };
             if taken.len() == STEPS {
                 return Err(format!("after the records of merge {}: no end of {:?}", window + 1, &taken[STEPS - 6..]));
             }
             if taken.len() == most {
-                break false;
+                break None;
             }
             taken.push(step.in_short());
             table
                 .apply(&step, &now)
                 .map_err(|error| format!("after the records of merge {}: {error}: {taken:?}", window + 1))?;
         };
-        if is_done {
+        if known.iter().any(|sent| sent.window == window && sent.message.operation() == "create-table") {
+            // A load brings every value.
+            for column in columns(table, &history, (&name, &source))? {
+                table.holds.extend(now.get(column.member()).map(|id| (column.name.clone(), *id)));
+            }
+        }
+        if let Some(done) = done {
             let wrong = |what: String| format!("after the records of merge {}: {what}; steps: {taken:?}", window + 1);
-            check(table, &now, &history, (&name, &source)).map_err(wrong)?;
+            let taken = columns(table, &history, (&name, &source)).map_err(wrong)?;
+            let last_place = order(last).unwrap_or_default();
+            let is_known = |sent: &&Sent| known.iter().any(|known| std::ptr::eq(**known, *sent));
+            let is_prefix = controls.iter().all(|sent| order(sent) > Some(last_place) || is_known(sent));
+            // Of a name that went and came between two records nothing tells until the records do.
+            let was_named = |id: usize, name: &str| {
+                played.states.iter().any(|state| {
+                    state.ids.iter().zip(&state.columns).any(|(of, (named, _))| *of == id && named == name)
+                })
+            };
+            let may_hold = |held: usize, name: &str| {
+                let now = now.get(name).copied();
+                !is_prefix && played.states.iter().flat_map(|state| &state.columns).any(|(shared, _)| {
+                    was_named(held, shared) && now.is_some_and(|now| was_named(now, shared))
+                })
+            };
+            // A record may be taken for one that is sent again, as long as another is missing: then the merge says what has no column.
+            let may_lack = |name: &str| (!is_prefix || is_any_lost) && history.had(name);
+            check(table, &taken, &now, &done, (&may_hold, &may_lack)).map_err(wrong)?;
+            // Only what all records before it say can be told by when it was sent.
+            let is_whole = !is_any_lost && is_prefix;
+            if is_whole && done.for_a_person.is_empty() {
+                // A load brings what was sent before it anew.
+                let loaded = known.iter().rfind(|sent| sent.message.operation() == "create-table");
+                let since = loaded.and_then(|sent| order(sent)).unwrap_or_default();
+                for (place, sent) in played.sent.iter().enumerate().take(last_place).skip(since) {
+                    // What is sent again is told by when it was sent first.
+                    if !sent.is_control && !sent.told.ends_with("resent") {
+                        let sent_us = i64::try_from(place).unwrap_or_default() * 10;
+                        check_reading(&taken, &played.states[sent.state], sent_us, &now).map_err(wrong)?;
+                    }
+                }
+            }
         }
     }
     Ok(controls.len())
 }
 
-fn check(
+fn columns(
     table: &Final,
-    now: &BTreeMap<String, usize>,
     history: &SourceHistory,
     (name, source): (&TableName, &SourceTable),
-) -> Result<(), String> {
+) -> Result<Vec<FinalColumn>, String> {
     let taken = FinalTable::existing(name.clone(), source, &table.table, history.newest(), Deletes::Hard);
-    let taken = taken.map_err(|error| error.to_string())?;
+    let mut columns = taken.map_err(|error| error.to_string())?.columns;
+    // What is not added yet is not there.
+    columns.retain(|column| table.table.schema.fields.iter().any(|field| field.name == column.name));
+    Ok(columns)
+}
+
+/// Every column of the source is in one that has its values, or a person is told that it cannot be known which.
+fn check(
+    table: &Final,
+    taken: &[FinalColumn],
+    now: &BTreeMap<String, usize>,
+    difference: &Difference,
+    (may_hold, may_lack): (&dyn Fn(usize, &str) -> bool, &dyn Fn(&str) -> bool),
+) -> Result<(), String> {
     for (member, id) in now {
-        let mut columns = taken.columns.iter().filter(|column| column.member == *member);
-        let (Some(column), None) = (columns.next(), columns.next()) else {
-            return Err(format!("not one column of {:?} is for {member}", taken.columns));
+        let mut columns = taken.iter().filter(|column| column.member() == member && column.names.now.until_us.is_none());
+        let column = match (columns.next(), columns.next()) {
+            (Some(column), None) => column,
+            (None, None) if difference.for_a_person.iter().any(|said| said.contains("which cannot be known")) => continue,
+            (None, None) if may_lack(member) => continue,
+            _ => return Err(format!("not one column of {taken:?} is for {member}")),
         };
         let held = table.holds.get(&column.name);
-        if held != Some(id) {
+        if held != Some(id) && !held.is_some_and(|held| may_hold(*held, member)) {
             return Err(format!("the column {} for {member} holds the values of {held:?}, not of {id}", column.name));
+        }
+    }
+    Ok(())
+}
+
+/// A record of this state that was sent at this time is read as what it tells of.
+fn check_reading(
+    taken: &[FinalColumn],
+    state: &State,
+    sent_us: i64,
+    now: &BTreeMap<String, usize>,
+) -> Result<(), String> {
+    for column in taken {
+        let Some(id) = now.get(column.member()) else { continue };
+        let read: Vec<&str> = column
+            .names
+            .newest_first()
+            .filter(|held| held.is_at(sent_us))
+            .map(|held| held.name.as_str())
+            .filter(|name| state.columns.iter().any(|(member, _)| member == name))
+            .collect();
+        let own = state.ids.iter().position(|of| of == id).map(|place| state.columns[place].0.as_str());
+        if read.first().copied() != own {
+            return Err(format!("{column:?} reads {read:?} of a record of {sent_us} of {:?}, not {own:?}", state.columns));
         }
     }
     Ok(())
