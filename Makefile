@@ -6,7 +6,7 @@ PROFILE ?= ci
 BIN := target/$(PROFILE)
 ZIPS := target/zips
 
-.PHONY: help demo test bench fuzz mutations test-long lint build functions clean-embedded
+.PHONY: help demo demo-full endurance test bench fuzz mutations test-long lint build functions clean-embedded
 
 help: ## What there is.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -16,6 +16,17 @@ functions: ## Build the two functions and the command.
 
 demo: functions ## A small shop's history through the built functions into an embedded BigQuery, compared row by row.
 	$(BIN)/strait demo
+
+# What it needs beside cargo, gcc and make: mariadb-server, postgresql-15 and Python 3.13.
+CHANGES ?= 6000
+RATE ?= 200
+demo-full: ## Real MariaDB and PostgreSQL, a real broker, the built functions, each table compared with its database (CHANGES=1000000 RATE=0, SETTINGS="wanted other defaults", KILLS=50).
+	$(CARGO) build --profile $(PROFILE) --workspace --bins
+	$(BIN)/demo-full --changes $(CHANGES) --rate $(RATE) $(addprefix --settings ,$(SETTINGS)) $(addprefix --kill-poller ,$(KILLS)) $(DEMO_FULL)
+
+endurance: ## The same for MINUTES=60, while pollers, functions, tasks and the embedded BigQuery are killed at random.
+	$(CARGO) build --profile $(PROFILE) --workspace --bins
+	$(BIN)/demo-full --endurance $(or $(MINUTES),60) --rate $(RATE) $(addprefix --settings ,$(SETTINGS)) $(DEMO_FULL)
 
 # Test binaries side by side (tests/run.py says why), each with so many tests at once. WORDS="schedules types" for some binaries.
 TEST_JOBS ?= 2

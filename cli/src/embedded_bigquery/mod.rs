@@ -88,11 +88,14 @@ pub struct EmbeddedBigQuery {
     pub project: String,
     origin: String,
     http: reqwest::Client,
-    child: Child,
+    environment: environment::Environment,
+    ports: Ports,
+    child: tokio::sync::Mutex<Child>,
     data: DataFolder,
 }
 
-#[derive(Deserialize)]
+/// 0 before it has chosen.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
 struct Ports {
     rest_port: u16,
     grpc_port: u16,
@@ -115,12 +118,36 @@ impl EmbeddedBigQuery {
         ready_timeout: Duration,
     ) -> Result<Self, EmbeddedError> {
         let data = DataFolder::create()?;
+        let (child, ports) = Self::spawn(project, environment, &data, Ports::default(), ready_timeout).await?;
+        let origin = format!("http://127.0.0.1:{}", ports.rest_port);
+        Ok(Self {
+            rest_url: format!("{origin}/bigquery/v2"),
+            grpc_url: format!("http://127.0.0.1:{}", ports.grpc_port),
+            project: project.to_owned(),
+            origin,
+            http: query::http_client().map_err(|source| EmbeddedError::Client { source })?,
+            environment: environment.clone(),
+            ports,
+            child: tokio::sync::Mutex::new(child),
+            data,
+        })
+    }
+
+    /// A process on this data, and the ports that it listens on.
+    async fn spawn(
+        project: &str,
+        environment: &environment::Environment,
+        data: &DataFolder,
+        ports: Ports,
+        ready_timeout: Duration,
+    ) -> Result<(Child, Ports), EmbeddedError> {
         let spawn_failed = |source| EmbeddedError::Spawn { source };
-        let log = File::create(data.stderr_file()).map_err(spawn_failed)?;
+        let log = File::options().create(true).append(true).open(data.stderr_file()).map_err(spawn_failed)?;
         let mut child = Command::new(&environment.python)
             .arg("-I")
             .arg(&environment.launcher)
-            .args(["--host", "127.0.0.1", "--port", "0", "--grpc-port", "0"])
+            .args(["--host", "127.0.0.1"])
+            .args(["--port", &ports.rest_port.to_string(), "--grpc-port", &ports.grpc_port.to_string()])
             .args(["--project", project])
             .arg("--data-dir")
             .arg(data.database())
@@ -153,16 +180,20 @@ impl EmbeddedBigQuery {
         let Ok(ports) = serde_json::from_str::<Ports>(&answer) else {
             return Err(EmbeddedError::UnknownAnswer { tail: data.stderr_tail() });
         };
-        let origin = format!("http://127.0.0.1:{}", ports.rest_port);
-        Ok(Self {
-            rest_url: format!("{origin}/bigquery/v2"),
-            grpc_url: format!("http://127.0.0.1:{}", ports.grpc_port),
-            project: project.to_owned(),
-            origin,
-            http: query::http_client().map_err(|source| EmbeddedError::Client { source })?,
-            child,
-            data,
-        })
+        Ok((child, ports))
+    }
+
+    /// Kills the process (SIGKILL), whatever it is doing, and starts another one at the same address on the same data: what was
+    /// acknowledged is there again. Calls in between find nobody.
+    ///
+    /// # Errors
+    /// As [`Self::start`]; then nothing answers any more.
+    pub async fn kill_and_restart(&self) -> Result<(), EmbeddedError> {
+        let mut child = self.child.lock().await;
+        child.kill().await.map_err(|source| EmbeddedError::Spawn { source })?;
+        let (started, _) = Self::spawn(&self.project, &self.environment, &self.data, self.ports, READY_TIMEOUT).await?;
+        *child = started;
+        Ok(())
     }
 
     /// Runs a statement and fetches all of its rows.
@@ -245,10 +276,11 @@ impl EmbeddedBigQuery {
     }
 
     /// Ends the process and removes its data.
-    pub async fn stop(mut self) {
+    pub async fn stop(self) {
         // What fails here ends with the drop, which kills and removes as well.
-        let _ = self.child.start_kill();
-        let _ = tokio::time::timeout(STOP_TIMEOUT, self.child.wait()).await;
+        let mut child = self.child.lock().await;
+        let _ = child.start_kill();
+        let _ = tokio::time::timeout(STOP_TIMEOUT, child.wait()).await;
     }
 
     fn strait_url(&self, what: &str) -> String {

@@ -15,7 +15,7 @@ pub enum Victim {
     Merge,
     /// The stand-in for DMS, which begins again at its last confirmed position.
     Task,
-    /// The broker, with everything it holds: the tasks begin again on new topics, at what the log was seen to hold.
+    /// The broker, with everything it holds: the tasks load everything again, onto new topics.
     Broker,
     /// The embedded BigQuery, which comes back with what it had acknowledged.
     BigQuery,

@@ -1,5 +1,10 @@
 //! `demo-full`: a shop on real databases through the stand-ins and the built functions, once for each choice of DMS's settings, compared
 //! with the databases at the end.
+#![allow(
+    clippy::as_conversions,
+    clippy::indexing_slicing,
+    reason = "figures for a person, of parts that are there by construction"
+)]
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -8,7 +13,7 @@ use clap::Parser;
 use strait_cli::pipeline::functions_beside_executable;
 use strait_cli::terminal::{Terminal, duration, grouped, memory};
 use strait_databases::chaos::{Chaos, Victim};
-use strait_databases::run::{self, Report, RunOptions};
+use strait_databases::run::{self, Footprint, Report, RunOptions};
 use strait_databases::settings;
 use strait_databases::shop::Engine;
 
@@ -45,6 +50,9 @@ struct Arguments {
     /// Works for so many minutes, whatever the number of changes, and kills everything that can be killed at random moments.
     #[arg(long)]
     endurance: Option<f64>,
+    /// poller, ingest, merge, task, bigquery or broker: kills only these, with --endurance.
+    #[arg(long)]
+    kill: Vec<String>,
     /// Of everything random; printed, so that a run can be played again.
     #[arg(long)]
     seed: Option<u64>,
@@ -78,11 +86,12 @@ async fn all(arguments: &Arguments, terminal: &Terminal) -> anyhow::Result<bool>
             pollers: arguments.pollers,
             merge_every: Duration::from_secs_f64(arguments.merge_every),
             alterations: true,
-            chaos: chaos(arguments),
+            chaos: chaos(arguments)?,
             seed,
             poller: functions.join("poller"),
             functions: functions.clone(),
-            patience: Duration::from_secs(900),
+            // The slowest that was seen, with the machine busy otherwise, were a thousand a second.
+            patience: Duration::from_secs(900 + arguments.changes / 500),
             minutes: arguments.endurance,
         };
         let report = run::play(&options, terminal).await?;
@@ -120,23 +129,34 @@ fn engines(arguments: &Arguments) -> anyhow::Result<Vec<Engine>> {
     arguments.engine.iter().map(find).collect()
 }
 
-fn chaos(arguments: &Arguments) -> Chaos {
+fn chaos(arguments: &Arguments) -> anyhow::Result<Chaos> {
+    use Victim::{BigQuery, Broker, Ingest, Merge, Poller, Task};
     if arguments.endurance.is_some() {
-        use Victim::{BigQuery, Broker, Ingest, Merge, Poller, Task};
-        let victims = vec![Poller, Poller, Ingest, Ingest, Merge, Task, Broker, BigQuery];
-        return Chaos { victims, kills: None, every: Duration::from_secs(15) };
+        let find = |name: &String| match name.as_str() {
+            "poller" => Ok(Poller),
+            "ingest" => Ok(Ingest),
+            "merge" => Ok(Merge),
+            "task" => Ok(Task),
+            "bigquery" => Ok(BigQuery),
+            "broker" => Ok(Broker),
+            _ => anyhow::bail!("nothing that can be killed is called {name}"),
+        };
+        let mut victims: Vec<Victim> = arguments.kill.iter().map(find).collect::<anyhow::Result<_>>()?;
+        if victims.is_empty() {
+            // What costs most to come back from is killed least.
+            victims = vec![
+                Poller, Poller, Poller, Poller, Ingest, Ingest, Ingest, Merge, Merge, Task, Task, BigQuery, Broker,
+            ];
+        }
+        return Ok(Chaos { victims, kills: None, every: Duration::from_secs(15) });
     }
     if arguments.kill_poller == 0 {
-        return Chaos::default();
+        return Ok(Chaos::default());
     }
     // Spread over the time that the work takes at its rate; without one, as fast as a group takes a new member in.
     let seconds = arguments.changes.checked_div(arguments.rate).unwrap_or(0);
     let each = Duration::from_secs(seconds).div_f64(arguments.kill_poller as f64);
-    Chaos {
-        victims: vec![Victim::Poller],
-        kills: Some(arguments.kill_poller),
-        every: each.max(Duration::from_millis(300)),
-    }
+    Ok(Chaos { victims: vec![Poller], kills: Some(arguments.kill_poller), every: each.max(Duration::from_millis(300)) })
 }
 
 fn print(report: &Report, terminal: &Terminal) {
@@ -177,6 +197,22 @@ fn print(report: &Report, terminal: &Terminal) {
         memory(Some(report.memory.0)),
         memory(Some(report.memory.1)),
     ));
+    let middle = |of: fn(&Footprint) -> u64, part: &[Footprint]| {
+        let mut held: Vec<u64> = part.iter().map(of).filter(|bytes| *bytes > 0).collect();
+        held.sort_unstable();
+        memory(held.get(held.len() / 2).copied())
+    };
+    if report.footprints.len() >= 8 {
+        let quarter = report.footprints.len() / 4;
+        let (early, late) = (&report.footprints[quarter..2 * quarter], &report.footprints[3 * quarter..]);
+        let told = |name: &str, of: fn(&Footprint) -> u64| {
+            let (early, late) = (middle(of, early), middle(of, late));
+            terminal.line(format!("memory of {name}: {early} in the second quarter of the time, {late} in the last"));
+        };
+        told("ingest", |it| it.ingest);
+        told("merge", |it| it.merge);
+        told("stand-ins", |it| it.stand_ins);
+    }
     for (victim, count) in &report.kills {
         terminal.line(format!("killed: {} {count} times", victim.name()));
     }

@@ -13,7 +13,7 @@ use fastrand::Rng;
 use jiff::Timestamp;
 use strait_cli::embedded_bigquery::QueryError;
 use strait_cli::equality;
-use strait_cli::pipeline::{Pipeline, PipelineError, PipelineSettings};
+use strait_cli::pipeline::{Pipeline, PipelineError, PipelineSettings, in_words};
 use strait_cli::runtime_api::{InvocationOutcome, RuntimeApiError};
 use strait_cli::terminal::Terminal;
 use strait_dms_stand_in::mysql::MySqlTask;
@@ -71,6 +71,20 @@ pub struct RunOptions {
     pub patience: Duration,
     /// How long to work, whatever the number of changes; None: by their number.
     pub minutes: Option<f64>,
+}
+
+/// Between looks at the memory.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// What processes hold in memory at one moment, in bytes; 0 of one that is just not there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Footprint {
+    /// The function that appends.
+    pub ingest: u64,
+    /// The function that merges.
+    pub merge: u64,
+    /// Stand-ins, clients and schedule.
+    pub stand_ins: u64,
 }
 
 /// Why a run could not take place.
@@ -136,6 +150,8 @@ pub struct Report {
     pub freshness: Vec<(Engine, Freshness, Freshness)>,
     /// The most memory that `ingest` and `merge` held, in bytes.
     pub memory: (u64, u64),
+    /// What was held on the way.
+    pub footprints: Vec<Footprint>,
 }
 
 /// What the sources, the broker and the tasks of one engine are.
@@ -153,6 +169,18 @@ struct Side {
     seen_last: Arc<AtomicBool>,
     taken: Arc<AtomicU64>,
     pollers: Vec<(PollerSettings, Child)>,
+}
+
+/// What a run stands on.
+struct Stage<'r> {
+    options: &'r RunOptions,
+    terminal: &'r Terminal,
+    pipeline: Arc<Pipeline>,
+    api: InvokeApi,
+    broker: Broker,
+    files: TempDir,
+    /// Brokers so far: each one's topics have names of their own.
+    generation: usize,
 }
 
 /// Counts what the broker took, and sees the row that was written last.
@@ -231,14 +259,9 @@ pub async fn play(options: &RunOptions, terminal: &Terminal) -> Result<Report, R
     let merging = tokio::spawn(merging);
     let mut report = Report::default();
     let began = Instant::now();
+    let mut stage = Stage { options, terminal, pipeline, api, broker, files, generation: 0 };
     for side in &mut sides {
-        broker.create_topic(&side.topic, options.partitions).await?;
-        start_task(options, side, &broker, &files)?;
-        for _ in 0..options.pollers {
-            let settings = poller_settings(side, &broker, &api, &files);
-            let child = start_poller(options, &settings)?;
-            side.pollers.push((settings, child));
-        }
+        stage.connect(side).await?;
         // The full load takes place while they work.
         for mut client in side.waiting.drain(..) {
             let work = Arc::clone(&side.work);
@@ -248,15 +271,24 @@ pub async fn play(options: &RunOptions, terminal: &Terminal) -> Result<Report, R
         let time = workload::keep_time(session, Arc::clone(&side.work), Duration::from_millis(100));
         side.clients.push(tokio::spawn(time));
     }
-    at_work(options, &mut sides, &pipeline, &mut report, &files, &broker, terminal).await?;
+    at_work(&mut stage, &mut sides, &mut report).await?;
     report.worked = began.elapsed();
     report.changes = sides.iter().map(|side| side.work.changes.load(Ordering::Relaxed)).sum();
-    until_logged(options, &sides, &pipeline, &mut report).await?;
+    until_logged(&stage, &mut sides, &mut report).await?;
+    let Stage { pipeline, api, files, generation, .. } = &stage;
     report.until_logged = began.elapsed();
     is_over.store(true, Ordering::Relaxed);
     // A merge in progress comes to its end.
     let _ = merging.await;
     let last = Timestamp::now();
+    if *generation > 0 {
+        // Everything is read, so the operator may say that the loads are complete.
+        let event = serde_json::json!({"tables": ["*.*"], "reload": "complete"}).to_string();
+        let outcome = pipeline.merge.invoke(event).await.map_err(PipelineError::from)?.outcome;
+        if !matches!(outcome, InvocationOutcome::Response(_)) {
+            report.wrong.push(format!("the word that the loads are complete failed: {}", in_words(&outcome)));
+        }
+    }
     match pipeline.merge_until_settled().await {
         Ok(answers) => {
             merges.lock().unwrap().answered.push(Answered { began: last, ended: Timestamp::now() });
@@ -278,7 +310,7 @@ pub async fn play(options: &RunOptions, terminal: &Terminal) -> Result<Report, R
         }
     }
 
-    judge(options, &sides, &pipeline, &mut report, terminal).await?;
+    judge(options, &sides, pipeline, &mut report, terminal).await?;
     let merged = merges.lock().unwrap().answered.clone();
     for side in &sides {
         let (log, finals) = figures::freshness(&pipeline.bigquery, side.engine, &api.answered(), &merged).await;
@@ -357,7 +389,7 @@ fn start_task(options: &RunOptions, side: &Side, broker: &Broker, files: &TempDi
     let engine = side.engine;
     let tables: Vec<String> = shop::tables(engine, true).iter().map(|table| table.name.to_owned()).collect();
     let (endpoint, task) = (options.settings.endpoint, options.settings.task);
-    let checkpoint = files.path().join(format!("position-{}", engine.schema()));
+    let checkpoint = checkpoint(engine, files);
     let target = KafkaTarget::new(&broker.bootstrap, &side.topic).map_err(|error| RunError::Kafka(Box::new(error)))?;
     let mut target = Watched { inner: target, taken: Arc::clone(&side.taken), seen_last: Arc::clone(&side.seen_last) };
     let (schema, port, broken) = (engine.schema().to_owned(), side.server.port, Arc::clone(&side.broken));
@@ -378,9 +410,7 @@ fn start_task(options: &RunOptions, side: &Side, broker: &Broker, files: &TempDi
                     PostgreSqlTask { url, slot, schema, tables, endpoint, task, checkpoint }.run(&mut target).await
                 }
             };
-            let error = match ended {
-                Err(error) => error,
-            };
+            let Err(error) = ended;
             // What it does not know now it will not know the next time.
             let is_final = matches!(error, TaskError::Unknown(_));
             let error = anyhow::Error::from(error);
@@ -396,6 +426,11 @@ fn start_task(options: &RunOptions, side: &Side, broker: &Broker, files: &TempDi
         former.abort();
     }
     Ok(())
+}
+
+/// Where a task keeps its position; it is there once the full load is over.
+fn checkpoint(engine: Engine, files: &TempDir) -> PathBuf {
+    files.path().join(format!("position-{}", engine.schema()))
 }
 
 #[allow(clippy::print_stderr, reason = "what went wrong on the way, for a person")]
@@ -451,15 +486,8 @@ async fn merge_on_schedule(
 }
 
 /// Until the clients are done: tables are altered, things are killed and begin again.
-async fn at_work(
-    options: &RunOptions,
-    sides: &mut [Side],
-    pipeline: &Arc<Pipeline>,
-    report: &mut Report,
-    files: &TempDir,
-    broker: &Broker,
-    terminal: &Terminal,
-) -> Result<(), RunError> {
+async fn at_work(stage: &mut Stage<'_>, sides: &mut [Side], report: &mut Report) -> Result<(), RunError> {
+    let (options, terminal) = (stage.options, stage.terminal);
     let mut rng = Rng::with_seed(options.seed);
     let mut alterations: Vec<(usize, u64, shop::Alteration)> = Vec::new();
     if options.alterations && options.settings.defines_tables() {
@@ -472,18 +500,28 @@ async fn at_work(
     }
     let end = options.minutes.map(|minutes| Instant::now() + Duration::from_secs_f64(minutes * 60.0));
     let progress = terminal.progress(usize::try_from(options.changes).unwrap_or(usize::MAX));
+    let mut next_look = Instant::now() + LOOK_EVERY;
     let mut next_kill = options.chaos.next(&mut rng).map(|(victim, after)| (victim, Instant::now() + after));
     while sides.iter().any(|side| side.clients.iter().any(|client| !client.is_finished())) {
         tokio::time::sleep(Duration::from_millis(50)).await;
         let done: u64 = sides.iter().map(|side| side.work.changes.load(Ordering::Relaxed)).sum();
         progress.at(usize::try_from(done).unwrap_or(usize::MAX), "the shop is at work");
+        stage.start_pollers_again(sides)?;
         let is_broken = sides.iter().any(|side| side.broken.lock().unwrap().is_some());
         if is_broken || end.is_some_and(|end| Instant::now() > end) {
             sides.iter().for_each(|side| side.work.is_over.store(true, Ordering::Relaxed));
         }
+        for side in sides.iter() {
+            side.work.is_loaded.store(checkpoint(side.engine, &stage.files).exists(), Ordering::Relaxed);
+        }
+        if Instant::now() >= next_look {
+            report.footprints.push(stage.footprint());
+            next_look += LOOK_EVERY;
+        }
         for (place, at, alteration) in std::mem::take(&mut alterations) {
             let side = &sides[place];
-            if side.work.changes.load(Ordering::Relaxed) >= at {
+            // What a load reads must not change under it: DMS suspends such a table.
+            if side.work.is_loaded.load(Ordering::Relaxed) && side.work.changes.load(Ordering::Relaxed) >= at {
                 let mut session = Session::open(side.engine, &side.server).await;
                 side.work.alter(&mut session, &alteration).await;
             } else {
@@ -491,12 +529,13 @@ async fn at_work(
             }
         }
         let killed: usize = report.kills.values().sum();
-        if let Some((victim, at)) = next_kill {
-            if Instant::now() >= at && options.chaos.kills.is_none_or(|most| killed < most) {
-                kill(victim, options, sides, pipeline, files, broker, &mut rng).await?;
-                *report.kills.entry(victim).or_default() += 1;
-                next_kill = options.chaos.next(&mut rng).map(|(victim, after)| (victim, Instant::now() + after));
-            }
+        if let Some((victim, at)) = next_kill
+            && Instant::now() >= at
+            && options.chaos.kills.is_none_or(|most| killed < most)
+        {
+            stage.kill(victim, sides, &mut rng).await?;
+            *report.kills.entry(victim).or_default() += 1;
+            next_kill = options.chaos.next(&mut rng).map(|(victim, after)| (victim, Instant::now() + after));
         }
     }
     progress.finish();
@@ -506,6 +545,7 @@ async fn at_work(
                 report.wrong.push(format!("a client of {} failed: {error}", side.engine.name()));
             }
         }
+        // It is a row of a commit that comes after all others.
         let mut session = Session::open(side.engine, &side.server).await;
         workload::write_last(&mut session).await;
     }
@@ -515,45 +555,110 @@ async fn at_work(
             break;
         };
         tokio::time::sleep(after).await;
-        kill(victim, options, sides, pipeline, files, broker, &mut rng).await?;
+        stage.kill(victim, sides, &mut rng).await?;
         *report.kills.entry(victim).or_default() += 1;
     }
     Ok(())
 }
 
-async fn kill(
-    victim: Victim,
-    options: &RunOptions,
-    sides: &mut [Side],
-    pipeline: &Arc<Pipeline>,
-    files: &TempDir,
-    broker: &Broker,
-    rng: &mut Rng,
-) -> Result<(), RunError> {
-    let place = rng.usize(..sides.len());
-    let side = &mut sides[place];
-    match victim {
-        Victim::Poller => {
-            let chosen = rng.usize(..side.pollers.len());
-            let (settings, child) = &mut side.pollers[chosen];
-            child.kill().await?;
-            *child = start_poller(options, settings)?;
+impl Stage<'_> {
+    /// A topic, a task that writes to it and pollers that read it.
+    async fn connect(&self, side: &mut Side) -> Result<(), RunError> {
+        self.broker.create_topic(&side.topic, self.options.partitions).await?;
+        start_task(self.options, side, &self.broker, &self.files)?;
+        for _ in 0..self.options.pollers {
+            let settings = poller_settings(side, &self.broker, &self.api, &self.files);
+            let child = start_poller(self.options, &settings)?;
+            side.pollers.push((settings, child));
         }
-        Victim::Ingest => pipeline.ingest.kill().await,
-        Victim::Merge => pipeline.merge.kill().await,
-        Victim::Task => start_task(options, side, broker, files)?,
-        Victim::Broker | Victim::BigQuery => {}
+        Ok(())
     }
-    Ok(())
+
+    async fn kill(&mut self, victim: Victim, sides: &mut [Side], rng: &mut Rng) -> Result<(), RunError> {
+        let side = &mut sides[rng.usize(..sides.len())];
+        match victim {
+            Victim::Poller => {
+                let chosen = rng.usize(..side.pollers.len());
+                let (settings, child) = &mut side.pollers[chosen];
+                child.kill().await?;
+                *child = start_poller(self.options, settings)?;
+            }
+            Victim::Ingest => self.pipeline.ingest.kill().await,
+            Victim::Merge => self.pipeline.merge.kill().await,
+            Victim::Task => start_task(self.options, side, &self.broker, &self.files)?,
+            Victim::BigQuery => self.pipeline.bigquery.kill_and_restart().await.map_err(PipelineError::from)?,
+            Victim::Broker => self.lose_the_broker(sides).await?,
+        }
+        Ok(())
+    }
+
+    /// Its records are gone, read or not. An operator then has DMS load everything again, onto topics of other names: the offsets of the
+    /// same ones would begin again, and tell nothing apart any more.
+    async fn lose_the_broker(&mut self, sides: &mut [Side]) -> Result<(), RunError> {
+        self.broker.kill_and_restart().await?;
+        self.generation += 1;
+        for side in sides {
+            if let Some(task) = side.task.lock().unwrap().take() {
+                task.abort();
+            }
+            for (_, mut poller) in side.pollers.drain(..) {
+                poller.kill().await?;
+            }
+            side.work.is_loaded.store(false, Ordering::Relaxed);
+            let _ = std::fs::remove_file(checkpoint(side.engine, &self.files));
+            // Transactions that began while rows might still be added to tables without a key.
+            drop(side.work.tables.write().await);
+            if side.engine == Engine::PostgreSql {
+                let mut session = Session::open(side.engine, &side.server).await;
+                // The task's own connection may take a moment to end; the next load makes another slot.
+                session
+                    .run(
+                        "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = 'strait' AND active; \
+                         SELECT pg_sleep(0.2); \
+                         SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = 'strait'",
+                    )
+                    .await;
+            }
+            side.topic = format!("dms-{}-{}", side.engine.schema(), self.generation);
+            side.taken = Arc::default();
+            side.seen_last = Arc::default();
+            self.connect(side).await?;
+        }
+        Ok(())
+    }
+
+    /// Lambda's pollers do not end because a broker was away; these do, and begin again.
+    fn start_pollers_again(&self, sides: &mut [Side]) -> std::io::Result<()> {
+        for (settings, child) in sides.iter_mut().flat_map(|side| &mut side.pollers) {
+            if let Some(status) = child.try_wait()? {
+                tell(&format!("a poller of {} ended by itself ({status}) and begins again", settings.topic));
+                *child = start_poller(self.options, settings)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn footprint(&self) -> Footprint {
+        let of = |id: Option<u32>| id.and_then(resident).unwrap_or(0);
+        Footprint {
+            ingest: of(self.pipeline.ingest.process_id()),
+            merge: of(self.pipeline.merge.process_id()),
+            stand_ins: of(Some(std::process::id())),
+        }
+    }
+}
+
+/// What a process holds in memory, in bytes.
+fn resident(id: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
 /// Until every message that the broker took is in the log. A poller that ended by itself is told.
-async fn until_logged(
-    options: &RunOptions,
-    sides: &[Side],
-    pipeline: &Pipeline,
-    report: &mut Report,
-) -> Result<(), RunError> {
+async fn until_logged(stage: &Stage<'_>, sides: &mut [Side], report: &mut Report) -> Result<(), RunError> {
+    let (options, pipeline) = (stage.options, &stage.pipeline);
+    let mut told = Instant::now();
     let end = Instant::now() + options.patience;
     loop {
         tokio::time::sleep(Duration::from_millis(500)).await;
@@ -562,17 +667,28 @@ async fn until_logged(
             report.wrong.extend(broken);
             return Ok(());
         }
+        stage.start_pollers_again(sides)?;
         let taken: u64 = sides.iter().map(|side| side.taken.load(Ordering::Relaxed)).sum();
         let all_taken = sides.iter().all(|side| side.seen_last.load(Ordering::Relaxed));
         let is_late = Instant::now() > end;
-        if !all_taken && !is_late {
+        let is_time_to_tell = told.elapsed() > Duration::from_secs(10);
+        if !all_taken && !is_late && !is_time_to_tell {
             continue;
         }
         let log = log_of(pipeline).await?;
         (report.messages, report.logged) = (taken, log.iter().map(|it| it.records).sum());
         report.distinct = log.iter().map(|it| it.distinct).sum();
-        if all_taken && report.distinct >= taken {
+        // Of topics that are gone nothing comes any more.
+        let topics: Vec<&str> = sides.iter().map(|side| side.topic.as_str()).collect();
+        let of_these = log.iter().filter(|it| topics.contains(&it.topic.as_str()));
+        let logged = of_these.map(|it| it.distinct).sum::<u64>();
+        if all_taken && logged >= taken {
             return Ok(());
+        }
+        if is_time_to_tell {
+            told = Instant::now();
+            let all = if all_taken { "" } else { ", and the broker has not taken every change" };
+            stage.terminal.line(format!("  {logged} of {taken} messages are in the log{all}"));
         }
         if is_late {
             let seconds = options.patience.as_secs();
@@ -587,6 +703,7 @@ async fn until_logged(
 }
 
 struct LoggedPartition {
+    topic: String,
     name: String,
     records: u64,
     distinct: u64,
@@ -595,7 +712,7 @@ struct LoggedPartition {
 
 /// The log by Kafka identity.
 async fn log_of(pipeline: &Pipeline) -> Result<Vec<LoggedPartition>, QueryError> {
-    let sql = "SELECT CONCAT(kafka_topic, '-', kafka_partition), CAST(COUNT(*) AS STRING), \
+    let sql = "SELECT kafka_topic, CONCAT(kafka_topic, '-', kafka_partition), CAST(COUNT(*) AS STRING), \
                CAST(COUNT(DISTINCT kafka_offset) AS STRING), CAST(MAX(kafka_offset) + 1 AS STRING) \
                FROM `cdc.log` GROUP BY kafka_topic, kafka_partition";
     let rows = match pipeline.bigquery.query(sql).await {
@@ -606,11 +723,12 @@ async fn log_of(pipeline: &Pipeline) -> Result<Vec<LoggedPartition>, QueryError>
     Ok(rows
         .iter()
         .map(|row| LoggedPartition {
-            name: row[0].clone().unwrap_or_default(),
-            records: number(&row[1]),
-            distinct: number(&row[2]),
+            topic: row[0].clone().unwrap_or_default(),
+            name: row[1].clone().unwrap_or_default(),
+            records: number(&row[2]),
+            distinct: number(&row[3]),
             // A partition begins at 0.
-            gaps: number(&row[3]).saturating_sub(number(&row[2])),
+            gaps: number(&row[4]).saturating_sub(number(&row[3])),
         })
         .collect())
 }

@@ -147,7 +147,7 @@ impl Generator {
         let mysql = engine == Engine::MariaDb;
         match self {
             Self::Id => row.to_string(),
-            Self::Code => format!("'{}-{}'", if row % 2 == 0 { "sku-ä" } else { "SKU-Ä" }, row / 2),
+            Self::Code => format!("'{}-{}'", if row.is_multiple_of(2) { "sku-ä" } else { "SKU-Ä" }, row / 2),
             Self::Upper => (row / 4).to_string(),
             Self::Lower => (row % 4).to_string(),
             Self::Integer(limit) => match rng.u8(0..8) {

@@ -113,6 +113,9 @@ pub struct Work {
     pub rate: u64,
     /// After so many the clients end.
     pub goal: AtomicU64,
+    /// Whether the full load is over. Before that nothing is added to a table without a key: a row that the load sees and the log tells as well
+    /// is two rows to whoever cannot tell them apart.
+    pub is_loaded: AtomicBool,
     /// Says that they shall end now.
     pub is_over: AtomicBool,
     began: OnceLock<Instant>,
@@ -128,6 +131,7 @@ impl Work {
             key_changes,
             rate,
             goal: AtomicU64::new(goal),
+            is_loaded: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
             began: OnceLock::new(),
         })
@@ -186,12 +190,12 @@ impl Client {
         while !work.is_done() {
             work.pace().await;
             let tables = work.tables.read().await;
-            let changes = self.transaction(&tables, work.key_changes).await;
+            let changes = self.transaction(&tables, work).await;
             work.changes.fetch_add(changes, Ordering::Relaxed);
         }
     }
 
-    async fn transaction(&mut self, tables: &[ShopTable], key_changes: KeyChanges) -> u64 {
+    async fn transaction(&mut self, tables: &[ShopTable], work: &Work) -> u64 {
         let mut statements = vec!["BEGIN".to_owned()];
         let is_given_up = self.rng.u8(0..30) == 0;
         // Of the changes that are rolled back nothing must be remembered.
@@ -199,7 +203,10 @@ impl Client {
         for _ in 0..self.rng.usize(1..10) {
             // The last is that of the freshness.
             let place = self.rng.usize(..tables.len() - 1);
-            statements.extend(self.change(place, &tables[place], key_changes));
+            if tables[place].keys == 0 && !work.is_loaded.load(Ordering::Relaxed) {
+                continue;
+            }
+            statements.extend(self.change(place, &tables[place], work.key_changes));
         }
         let changes = statements.len() as u64 - 1;
         statements.push(if is_given_up { "ROLLBACK" } else { "COMMIT" }.to_owned());

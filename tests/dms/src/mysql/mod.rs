@@ -7,6 +7,7 @@ mod ddl;
 mod types;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -254,13 +255,13 @@ struct Open {
     /// (file number << 32) | position of the beginning.
     id: u64,
     start: u64,
-    changes: Vec<(Known, Change)>,
+    changes: Vec<(Arc<Known>, Change)>,
 }
 
 /// Where a binlog is read.
 struct Reader<'t> {
     task: &'t MySqlTask,
-    tables: Vec<Known>,
+    tables: Vec<Arc<Known>>,
     file: String,
     open: Option<Open>,
     committed: Checkpoint,
@@ -270,7 +271,8 @@ struct Reader<'t> {
 
 impl<'t> Reader<'t> {
     fn new(task: &'t MySqlTask, checkpoint: Checkpoint) -> Result<Self, TaskError> {
-        let tables: Result<Vec<Known>, TaskError> = checkpoint.tables.iter().cloned().map(Known::new).collect();
+        let known = |table: &SourceTable| Known::new(table.clone()).map(Arc::new);
+        let tables: Result<Vec<Arc<Known>>, TaskError> = checkpoint.tables.iter().map(known).collect();
         let file = checkpoint.file.clone();
         Ok(Self { task, tables: tables?, file, open: None, committed: checkpoint, messages: Vec::new() })
     }
@@ -376,7 +378,7 @@ impl<'t> Reader<'t> {
                 let new = Known::new(new)?;
                 let control = Control::Altered { operation, columns, old: &known.table, new: &new.table };
                 self.messages.extend(message::of_control(&control, &self.task.endpoint, Timestamp::now()));
-                *known = new;
+                *known = Arc::new(new);
                 self.committed.tables = self.tables.iter().map(|known| known.source.clone()).collect();
             }
         }

@@ -8,6 +8,7 @@ mod test_decoding;
 mod types;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::TryStreamExt;
@@ -128,7 +129,7 @@ impl PostgreSqlTask {
             Err(error) => return Err(error.into()),
         };
         let state = self.state_of_slot(client, checkpoint).await?;
-        let tables: Vec<Known> = state.tables.iter().cloned().map(|table| self.known(table)).collect();
+        let tables: Vec<Arc<Known>> = state.tables.iter().cloned().map(|table| Arc::new(self.known(table))).collect();
         let previous = state.previous;
         let mut reader = Reader { task: self, tables, previous, confirmed: state, messages: Vec::new() };
         loop {
@@ -258,7 +259,7 @@ impl PostgreSqlTask {
 /// What is known while the log is read.
 struct Reader<'t> {
     task: &'t PostgreSqlTask,
-    tables: Vec<Known>,
+    tables: Vec<Arc<Known>>,
     previous: Option<(u64, u64)>,
     confirmed: State,
     messages: Vec<Message>,
@@ -266,7 +267,7 @@ struct Reader<'t> {
 
 /// A change of a transaction whose commit has not been read.
 enum Read {
-    Row(Known, Change),
+    Row(Arc<Known>, Change),
     Altered(Vec<Message>),
 }
 
@@ -448,7 +449,7 @@ impl Reader<'_> {
             let control = Control::Altered { operation, columns, old: &known.table, new: &new.table };
             messages.extend(message::of_control(&control, &self.task.endpoint, Timestamp::now()));
         }
-        *known = new;
+        *known = Arc::new(new);
         Ok(messages)
     }
 }
