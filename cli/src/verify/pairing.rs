@@ -156,7 +156,7 @@ impl Pairing {
                 in_final: column.name.clone(),
                 canonical,
             });
-            if left_out.contains(column.member()) {
+            if left_out.iter().any(|name| name == column.member()) {
                 leave("left out by --skip-columns")?;
                 carried.extend(as_text);
                 continue;
@@ -185,7 +185,8 @@ impl Pairing {
                 }
             }
         }
-        for column in catalogue.iter().filter(|column| !table.columns.iter().any(|other| other.member == column.name)) {
+        for column in catalogue.iter().filter(|column| !table.columns.iter().any(|other| other.member() == column.name))
+        {
             let reason = match config.mask.action(&source.schema, &source.table, &column.name) {
                 Some(MaskAction::Drop) => "STRAIT_MASK: drop",
                 _ => "the final table has no such column",
