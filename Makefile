@@ -65,13 +65,13 @@ test-long: ## Random schedules on all levels for BUDGET (30m, 1800s): histories,
 # Java 17, mariadb-server and postgresql are Debian's; where one is missing this says so and ends well.
 DEBEZIUM := target/debezium
 $(DEBEZIUM)/installed: tests/debezium/requirements.txt
-	$(or $(PYTHON313),python3.13) -m venv $(DEBEZIUM)/venv
+	$(PYTHON) -m venv $(DEBEZIUM)/venv
 	$(DEBEZIUM)/venv/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
 .PHONY: debezium-real
 debezium-real: ## Real events: every type in MariaDB and PostgreSQL, captured by Debezium, through the functions, compared value by value (about five minutes).
-	@if $(MAKE) --no-print-directory $(DEBEZIUM)/installed >$(DEBEZIUM)-install.log 2>&1; then \
+	@mkdir -p $(DEBEZIUM); if $(MAKE) --no-print-directory $(DEBEZIUM)/installed >$(DEBEZIUM)-install.log 2>&1; then \
 	  $(DEBEZIUM)/venv/bin/python tests/debezium/real.py $(DEBEZIUM)/events $(VARIANTS) 2>$(DEBEZIUM)/connector.log; status=$$?; \
 	else status=77; fi; \
 	case $$status in \

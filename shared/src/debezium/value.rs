@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use base64::Engine as _;
 use serde_json::value::RawValue;
 
-use crate::json_text::{self, unquoted};
+use crate::json_text::{self, FromObject, unquoted};
 
 /// What the PostgreSQL connector puts in the place of a value that was not sent because it did not change (`unavailable.value.placeholder`).
 pub const PLACEHOLDER: &str = "__debezium_unavailable_value";
@@ -152,7 +152,7 @@ impl Encoding {
             }
             Self::Decimal(scale) => decimal(value, *scale),
             Self::VariableScale => {
-                let members: VariableScale<'_> =
+                let FromObject::<VariableScale<'_>>(members) =
                     serde_json::from_str(value).map_err(|_| ValueFault::NotOfForm("an object of scale and value"))?;
                 decimal(members.value.get(), members.scale)
             }
@@ -269,7 +269,7 @@ struct Wkb<'a> {
 
 /// MySQL's own form, in which DMS sends it: four bytes of SRID, then WKB.
 fn geometry(value: &str) -> Result<Decoded, ValueFault> {
-    let Wkb { wkb, srid } =
+    let FromObject(Wkb { wkb, srid }) =
         serde_json::from_str(value).map_err(|_| ValueFault::NotOfForm("an object of wkb and srid"))?;
     let mut all = srid.unwrap_or(0).to_le_bytes().to_vec();
     all.extend(bytes(wkb.get())?);

@@ -531,7 +531,7 @@ impl Builder<'_> {
                 position: content.position.as_str(),
                 data: content.data,
                 before: content.before,
-                transaction_id: content.transaction_id.or_else(|| Some(&*digits.format(metadata.transaction_id?))),
+                transaction_id: content.transaction_id.or_else(|| Some(digits.format(metadata.transaction_id?))),
                 committed_at: metadata.committed_at,
                 emitted_at: metadata.emitted_at,
                 kafka_topic: &record.topic,
