@@ -12,7 +12,7 @@ help: ## What there is.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 functions: ## Build the two functions and the command.
-	$(CARGO) build --profile $(PROFILE) --bins
+	$(CARGO) build --profile $(PROFILE) --bin ingest --bin merge --bin strait
 
 demo: functions ## A small shop's history through the built functions into an embedded BigQuery, compared row by row.
 	$(BIN)/strait demo
@@ -51,12 +51,31 @@ BUDGET ?= 30m
 test-long: ## Random schedules on all levels for BUDGET (30m, 1800s): histories, records, wrong.
 	BUDGET=$(BUDGET) CARGO="$(CARGO)" PROFILE=$(PROFILE) $(PYTHON) tests/long.py
 
+# Java 17, mariadb-server and postgresql are Debian's; where one is missing this says so and ends well.
+DEBEZIUM := target/debezium
+$(DEBEZIUM)/installed: tests/debezium/requirements.txt
+	$(or $(PYTHON313),python3.13) -m venv $(DEBEZIUM)/venv
+	$(DEBEZIUM)/venv/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+.PHONY: debezium-real
+debezium-real: ## Real events: every type in MariaDB and PostgreSQL, captured by Debezium, through the functions, compared value by value (about five minutes).
+	@if $(MAKE) --no-print-directory $(DEBEZIUM)/installed >$(DEBEZIUM)-install.log 2>&1; then \
+	  $(DEBEZIUM)/venv/bin/python tests/debezium/real.py $(DEBEZIUM)/events $(VARIANTS) 2>$(DEBEZIUM)/connector.log; status=$$?; \
+	else status=77; fi; \
+	case $$status in \
+	  0) STRAIT_DEBEZIUM_EVENTS=$(DEBEZIUM)/events $(CARGO) test --profile $(PROFILE) --workspace --test debezium_real -- --nocapture ;; \
+	  77) echo "SKIPPED: Debezium cannot be had here:"; grep -h SKIPPED $(DEBEZIUM)/connector.log 2>/dev/null || tail -3 $(DEBEZIUM)-install.log ;; \
+	  *) grep -v ' \[INFO\] \|^   ' $(DEBEZIUM)/connector.log | tail -20; exit $$status ;; \
+	esac
+
 mutations: ## Break each rule of the product in turn, in a copy, and expect its test to notice (ONLY=23 for one case).
 	CARGO=$(CARGO) $(PYTHON) tests/mutations/run.py $(addprefix --only ,$(ONLY))
 
 lint: ## Formatting, lints, dependencies, one TLS provider.
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --profile $(PROFILE) --workspace --all-targets -- -D warnings
+	$(CARGO) fetch --locked --quiet
 	$(CARGO) deny --offline check bans licenses sources
 	./.ci/one-tls-provider
 

@@ -32,8 +32,10 @@ REFERENCES_OF_RUN, REFERENCES_OF_TABLE = 4, 6
 # The log's partitions are hours, and a run looks back 20 minutes: half an hour of the running partition, and in one of three runs the
 # whole of the one before.
 HOURS_READ = 0.5 + 1 / 3
-# Bytes of a log row that the plan's columns have; the fold reads all of it.
+# Bytes of a log row that the plan's columns have. The rows are read whole once, whatever the number of tables: by their copy, which holds
+# what came since the last run, and from which the folds read.
 PLAN_SHARE = 0.4
+LOG_READINGS = PLAN_SHARE + 1 + MERGE_MINUTES / 60 / HOURS_READ
 
 SIZES = [
     dict(name="10 tables, 1M a day", tables=10, changes=1e6, broker="kafka.t3.small", dcu=1, final_gib=10, busy=1.0),
@@ -65,7 +67,7 @@ def costs(size, bench):
     transfer = tiered(changes * wire)
     msk = 3 * MSK_BROKER_HOUR[size["broker"]] * HOURS + size["changes"] * 3 * message * 3 / GB * MSK_GB_MONTH
     log_bytes = changes * row
-    log_reads = log_bytes / HOURS * HOURS_READ * RUNS * (1 + PLAN_SHARE)
+    log_reads = log_bytes / HOURS * HOURS_READ * RUNS * LOG_READINGS
     minimum = RUNS * (REFERENCES_OF_RUN + busy_tables * REFERENCES_OF_TABLE) * MINIMUM_BYTES
     finals = RUNS * size["busy"] * size["final_gib"] * GIB * TOUCHED
     query = max(0.0, log_reads + minimum + finals - QUERY_FREE) / TIB * QUERY_TIB

@@ -1,10 +1,14 @@
 //! The stages between an event's bytes and rows, in this process.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::hint::black_box;
 
 use anyhow::{Context, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde_json::value::RawValue;
+use sonic_rs::{LazyValue, to_object_iter};
 use strait::config::TableFilter;
 use strait::log::LogBatch;
 use strait::{dms, kafka};
@@ -25,7 +29,7 @@ pub fn measure(short: bool, report: &mut Report) -> anyhow::Result<()> {
         let kafka::Payload::Base64(text) = &record.value else { anyhow::bail!("a record without a value") };
         messages.push(String::from_utf8(STANDARD.decode(text.as_ref())?)?);
     }
-    let (mut whole, mut outer, mut envelope) = (Samples::default(), Samples::default(), Samples::default());
+    let [mut whole, mut outer, mut envelope, mut members, mut sonic] = [(); 5].map(|()| Samples::default());
     for _ in 0..if short { 5 } else { 60 } {
         whole.push(per_record(|| {
             let event = kafka::decode_event(&input.event)?;
@@ -43,7 +47,31 @@ pub fn measure(short: bool, report: &mut Report) -> anyhow::Result<()> {
             }
             Ok(())
         })?);
+        // The same work for both: every member of the envelope and of the metadata, as the text that it was received as.
+        members.push(per_record(|| {
+            for message in &messages {
+                let envelope: BTreeMap<&str, &RawValue> = serde_json::from_str(message)?;
+                let metadata = envelope.get("metadata").context("no metadata")?;
+                black_box(serde_json::from_str::<BTreeMap<&str, &RawValue>>(metadata.get())?);
+            }
+            Ok(())
+        })?);
+        sonic.push(per_record(|| {
+            for message in &messages {
+                let envelope = sonic_members(message)?;
+                let metadata = envelope.get("metadata").context("no metadata")?;
+                black_box(sonic_members(metadata.as_raw_str())?);
+            }
+            Ok(())
+        })?);
     }
+    report.samples(
+        "decode_members_serde_ns",
+        "finding an envelope's members alone, by serde_json",
+        "ns/record",
+        &members,
+    );
+    report.samples("decode_members_sonic_ns", "… by sonic-rs", "ns/record", &sonic);
     report.samples("decode_ns", "decode: event to encoded rows, all stages", "ns/record", &whole);
     report.samples("decode_event_ns", "of that the Kafka event", "ns/record", &outer);
     report.samples("decode_envelope_ns", "of that the DMS envelope", "ns/record", &envelope);
@@ -54,6 +82,10 @@ pub fn measure(short: bool, report: &mut Report) -> anyhow::Result<()> {
         whole.median() - outer.median() - envelope.median(),
     );
     Ok(())
+}
+
+fn sonic_members(text: &str) -> anyhow::Result<BTreeMap<Cow<'_, str>, LazyValue<'_>>> {
+    to_object_iter(text).map(|member| Ok(member?)).collect()
 }
 
 fn per_record(mut stage: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<f64> {

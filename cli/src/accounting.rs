@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use strait::config::TableFilter;
-use strait::dms::{self, Kind};
+use strait::debezium::{self, Event, Operation, Snapshot};
+use strait::dms::{self, Kind, Record};
+use strait::log::{DEFINE_TABLE, TRUNCATE};
 
 use crate::embedded_bigquery::QueryResult;
 use crate::msk::{KafkaRecord, RecordIdentity};
@@ -22,6 +24,8 @@ pub enum Fate {
     DmsOwn,
     /// Of a table that STRAIT_TABLES leaves out: counted, not logged.
     Excluded,
+    /// What Debezium sends beside changes, tombstones included: counted, not logged.
+    DebeziumOwn,
 }
 
 impl Fate {
@@ -32,7 +36,7 @@ impl Fate {
             Self::Change(operation) => Some(operation),
             Self::Control(operation) => Some(operation),
             Self::Poison => Some(dms::POISON),
-            Self::DmsOwn | Self::Excluded => None,
+            Self::DmsOwn | Self::Excluded | Self::DebeziumOwn => None,
         }
     }
 }
@@ -46,12 +50,12 @@ pub type Expected = BTreeMap<RecordIdentity, BTreeSet<Fate>>;
 pub fn expected_accounting<'r>(records: impl IntoIterator<Item = &'r KafkaRecord>, tables: &TableFilter) -> Expected {
     let mut expected = Expected::new();
     for record in records {
-        expected.entry(record.identity()).or_default().insert(fate(record.value.as_deref(), tables));
+        expected.entry(record.identity()).or_default().extend(fates(record, tables));
     }
     expected
 }
 
-fn fate(value: Option<&[u8]>, tables: &TableFilter) -> Fate {
+fn fates(record: &KafkaRecord, tables: &TableFilter) -> Vec<Fate> {
     let left_out = |schema: &str, table: &str| {
         if dms::is_dms_own(table) {
             Some(Fate::DmsOwn)
@@ -61,18 +65,51 @@ fn fate(value: Option<&[u8]>, tables: &TableFilter) -> Fate {
             None
         }
     };
-    let Some(Ok(text)) = value.map(std::str::from_utf8) else {
-        return Fate::Poison;
+    let key = record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok());
+    let is_debeziums = key.is_some_and(|key| debezium::key_payload(key).is_some());
+    let Some(value) = record.value.as_deref() else {
+        return vec![if is_debeziums { Fate::DebeziumOwn } else { Fate::Poison }];
     };
-    match dms::decode_message(text) {
-        Ok(message) => {
-            left_out(&message.metadata.schema, &message.metadata.table).unwrap_or_else(|| match message.kind {
+    let Ok(text) = std::str::from_utf8(value) else {
+        return vec![Fate::Poison];
+    };
+    let of_table = |schema: &str, table: &str, fate: Fate| left_out(schema, table).unwrap_or(fate);
+    let one = match dms::decode(text) {
+        Ok(Record::Dms(message)) => {
+            let fate = match message.kind {
                 Kind::Change(change) => Fate::Change(change.operation.as_str()),
                 Kind::Control(control) => Fate::Control(control.operation.into_owned()),
-            })
+            };
+            of_table(&message.metadata.schema, &message.metadata.table, fate)
         }
+        Ok(Record::Debezium(Event::Change(change))) => {
+            let operation = match (change.operation, change.source.snapshot) {
+                (Operation::Read, Snapshot::Incremental) | (Operation::Create, _) => dms::Operation::Insert,
+                (Operation::Read, _) => dms::Operation::Load,
+                (Operation::Update, _) => dms::Operation::Update,
+                (Operation::Delete, _) => dms::Operation::Delete,
+            };
+            of_table(&change.source.schema, &change.source.table, Fate::Change(operation.as_str()))
+        }
+        Ok(Record::Debezium(Event::Truncate(source))) => {
+            of_table(&source.schema, &source.table, Fate::Control(TRUNCATE.to_owned()))
+        }
+        Ok(Record::Debezium(Event::Tables { tables: changed, .. })) if !changed.is_empty() => {
+            let fates = changed.iter().map(|change| {
+                of_table(&change.table.schema, &change.table.table, Fate::Control(change.operation.to_owned()))
+            });
+            return fates.collect();
+        }
+        Ok(Record::Debezium(Event::Tables { .. } | Event::Tombstone | Event::Own)) => Fate::DebeziumOwn,
         Err(error) => error.table.and_then(|table| left_out(&table.schema, &table.table)).unwrap_or(Fate::Poison),
-    }
+    };
+    vec![one]
+}
+
+/// Whether a row is the definition that a change of Debezium's brought with it.
+fn is_beside_a_change(row: &LoggedRow, fates: &BTreeSet<Fate>) -> bool {
+    let is_change = fates.iter().any(|fate| matches!(fate, Fate::Change(_)));
+    is_change && matches!(row.operation.as_str(), DEFINE_TABLE | "create-table")
 }
 
 /// The statement whose rows [`account`] reads; `log_table` is `dataset.table`.
@@ -107,6 +144,8 @@ pub struct Accounting {
     pub poison: Vec<Poison>,
     /// DMS's own, rightly not in the log.
     pub dms_own: usize,
+    /// What Debezium sends beside changes, rightly not in the log.
+    pub debezium_own: usize,
     /// Excluded, rightly not in the log.
     pub excluded: usize,
     /// Rows in the log beyond the first of a record.
@@ -126,7 +165,7 @@ impl Accounting {
     #[must_use]
     pub fn is_complete(&self) -> bool {
         let logged: usize = self.changes.values().chain(self.controls.values()).sum();
-        let kept_out = self.dms_own.saturating_add(self.excluded);
+        let kept_out = self.dms_own.saturating_add(self.debezium_own).saturating_add(self.excluded);
         self.missing.is_empty()
             && self.misnamed.is_empty()
             && self.strangers.is_empty()
@@ -140,7 +179,8 @@ impl Accounting {
 pub fn account(expected: &Expected, log: &QueryResult) -> Accounting {
     let mut accounting = Accounting { fed: expected.len(), ..Accounting::default() };
     let mut logged: BTreeMap<RecordIdentity, Vec<LoggedRow>> = BTreeMap::new();
-    for row in log.rows.iter().filter_map(|row| LoggedRow::of(row)) {
+    let is_own = |row: &LoggedRow| !expected.get(&row.identity).is_some_and(|fates| is_beside_a_change(row, fates));
+    for row in log.rows.iter().filter_map(|row| LoggedRow::of(row)).filter(is_own) {
         accounting.copies = accounting.copies.saturating_add(row.rows);
         logged.entry(row.identity.clone()).or_default().push(row);
     }
@@ -153,6 +193,7 @@ pub fn account(expected: &Expected, log: &QueryResult) -> Accounting {
         let Some(first) = rows.first() else {
             match fates.iter().find(|fate| fate.operation().is_none()) {
                 Some(Fate::DmsOwn) => accounting.dms_own = accounting.dms_own.saturating_add(1),
+                Some(Fate::DebeziumOwn) => accounting.debezium_own = accounting.debezium_own.saturating_add(1),
                 Some(_) => accounting.excluded = accounting.excluded.saturating_add(1),
                 None => accounting.missing.push(identity.clone()),
             }

@@ -266,7 +266,7 @@ fn summary(history: &History) -> String {
             Fate::Change(operation) => operation,
             Fate::Control(_) => "control",
             Fate::Poison => "poison",
-            Fate::DmsOwn | Fate::Excluded => "of DMS's own",
+            Fate::DmsOwn | Fate::DebeziumOwn | Fate::Excluded => "of DMS's own",
         };
         let count = counts.entry(name).or_default();
         *count = count.saturating_add(1);

@@ -2,7 +2,7 @@
 //! [`dms_file`] reads messages, [`msk`] wraps them as Lambda's poller does, [`runtime_api`] hands them to the built functions as
 //! Lambda does, [`embedded_bigquery`] is where those write. [`pipeline`] puts the four together; [`accounting`] and [`compare`]
 //! check the outcome without asking the functions. [`schema`] stands apart: it reads the log of a pipeline that runs elsewhere;
-//! and so does [`doctor`], which judges the [`dms_settings`] of one.
+//! and so do [`doctor`], which judges the [`dms_settings`] of one, and [`verify`], which compares its tables with their source.
 //!
 //! Nothing here decides what a change means: that is the functions' own, and they run as built.
 
@@ -17,7 +17,9 @@ pub mod equality;
 pub mod local;
 pub mod msk;
 pub mod pipeline;
+pub mod plan;
 mod report;
 pub mod runtime_api;
 pub mod schema;
 pub mod terminal;
+pub mod verify;

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use strait::merge::types::map::Engine;
@@ -12,8 +13,11 @@ use strait_cli::embedded_bigquery::environment::build_output;
 use strait_cli::embedded_bigquery::{EmbeddedBigQuery, SetupStep};
 use strait_cli::local::{self, LocalOptions};
 use strait_cli::pipeline::DEFAULT_PROJECT;
+use strait_cli::plan::{self, PlanOptions};
 use strait_cli::schema::{self, Basis, SchemaOptions};
 use strait_cli::terminal::Terminal;
+use strait_cli::verify::source::SourceOptions;
+use strait_cli::verify::{self, VerifyOptions};
 
 /// Keeps BigQuery tables equal to Amazon Aurora tables: the operator's command.
 #[derive(Parser)]
@@ -61,6 +65,18 @@ enum Command {
     },
     /// Propose the CREATE TABLE statement of a final table that has no definition yet, for you to check and run. All STRAIT_* variables apply
     Schema(SchemaArguments),
+    /// Compare final tables with their source, by checksums on both sides, and name the rows and columns that differ. All STRAIT_* variables
+    /// apply. Exit status 0 only if no row differs
+    Verify(VerifyArguments),
+    /// Show what the next run of the merge would do, per table: why, which window, how many bytes. Nothing is run. All STRAIT_* variables apply
+    Plan {
+        /// The source table, or a pattern such as `shop.*`; its statements are printed, too [default: all that have news]
+        #[arg(value_name = "SCHEMA.TABLE")]
+        table: Option<String>,
+        /// Print every table's statements
+        #[arg(long)]
+        sql: bool,
+    },
     /// Name the settings of AWS DMS by which rows would be lost or wrong. Exit status 0 only if there is none
     Doctor {
         /// JSON files: the output of `aws dms describe-endpoints`, `describe-replication-tasks` or `describe-replication-configs`, or the
@@ -126,6 +142,64 @@ impl SchemaArguments {
 }
 
 #[derive(clap::Args)]
+struct VerifyArguments {
+    /// The source tables
+    #[arg(value_name = "SCHEMA.TABLE", required = true)]
+    tables: Vec<String>,
+    /// The source database: mysql://USER@HOST:3306 or postgres://USER@HOST:5432/DATABASE. The password is that of --password-file, else
+    /// of MYSQL_PWD or PGPASSWORD
+    #[arg(long, value_name = "URL")]
+    source: String,
+    /// A file that holds the source's password
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    /// A file of certificates in PEM by which the source's is checked, such as Amazon RDS's global bundle [default: the public authorities]
+    #[arg(long, value_name = "FILE", conflicts_with = "plaintext")]
+    ca: Option<PathBuf>,
+    /// Connect to the source without TLS
+    #[arg(long)]
+    plaintext: bool,
+    /// Seconds that one statement may take at the source
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    statement_timeout: u64,
+    /// Seconds that a row has to stand still at the source, and differ all the same: more than a change takes to get into the final table
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(0..=86_400))]
+    settle: u64,
+    /// Rows of a table that are looked at one by one
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = at_least_one)]
+    limit: usize,
+    /// Columns that are not compared, by their names at the source
+    #[arg(long, value_name = "COLUMN", value_delimiter = ',')]
+    skip_columns: Vec<String>,
+    /// Print the values that differ, too
+    #[arg(long)]
+    values: bool,
+    /// Read the rows that differ from the source again and append them to the log, so that the next merge applies them
+    #[arg(long)]
+    repair: bool,
+}
+
+impl VerifyArguments {
+    fn options(self) -> VerifyOptions {
+        VerifyOptions {
+            tables: self.tables,
+            source: SourceOptions {
+                url: self.source,
+                password_file: self.password_file,
+                ca_file: self.ca,
+                plaintext: self.plaintext,
+                statement_timeout: Duration::from_secs(self.statement_timeout),
+            },
+            skip_columns: self.skip_columns,
+            settle: Duration::from_secs(self.settle),
+            limit: self.limit,
+            values: self.values,
+            repair: self.repair,
+        }
+    }
+}
+
+#[derive(clap::Args)]
 struct FunctionArguments {
     /// The folder of the built functions `ingest` and `merge` [default: where this command is]
     #[arg(long, value_name = "DIR")]
@@ -186,6 +260,11 @@ async fn run(command: Command, terminal: &Terminal) -> anyhow::Result<bool> {
             Ok(demo::run(options, terminal).await?)
         }
         Command::Schema(arguments) => Ok(schema::run(arguments.options()?, terminal).await?),
+        Command::Verify(arguments) => Ok(verify::run(arguments.options(), terminal).await?),
+        Command::Plan { table, sql } => {
+            let options = PlanOptions { with_sql: sql || table.is_some(), table };
+            Ok(plan::run(&options, terminal).await?)
+        }
         Command::Doctor { dms } => Ok(doctor::run(&dms, terminal)?),
         Command::Setup => {
             let observe = |step: SetupStep| terminal.line(terminal.dim(&format!("{step} …")));

@@ -96,8 +96,12 @@ pub(crate) fn print_accounting(terminal: &Terminal, accounting: &Accounting, fed
         terminal.bad("✗ not every record is accounted for")
     };
     terminal.line(terminal.bold("Accounting"));
+    let debeziums = match accounting.debezium_own {
+        0 => String::new(),
+        own => format!("{} of Debezium's own + ", grouped(own)),
+    };
     terminal.line(format!(
-        "  {} = {} + {} + {} of DMS's own + {} excluded + {} poison",
+        "  {} = {} + {} + {} of DMS's own + {debeziums}{} excluded + {} poison",
         counted(accounting.fed, "record"),
         counted(sum(&accounting.changes), "change"),
         counted(sum(&accounting.controls), "control record"),

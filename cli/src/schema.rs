@@ -118,7 +118,8 @@ pub async fn run(options: SchemaOptions, terminal: &Terminal) -> Result<bool, Sc
     Ok(true)
 }
 
-fn read_config() -> Result<Config, ConfigError> {
+/// The configuration in the environment.
+pub(crate) fn read_config() -> Result<Config, ConfigError> {
     let readable = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())));
     Config::from_vars(readable)

@@ -14,6 +14,7 @@
 
 mod bigquery_text;
 mod configuration;
+mod debezium;
 mod definition;
 mod event;
 mod independent_json;
@@ -34,13 +35,14 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     Target { name: "event", check: event::check, words: event::WORDS },
     Target { name: "message", check: message::check, words: message::WORDS },
     Target { name: "mask", check: mask::check, words: mask::WORDS },
     Target { name: "position", check: position::check, words: position::WORDS },
     Target { name: "configuration", check: configuration::check, words: configuration::WORDS },
     Target { name: "names", check: names::check, words: names::WORDS },
+    Target { name: "debezium", check: debezium::check, words: debezium::WORDS },
     Target { name: "definition", check: definition::check, words: definition::WORDS },
 ];
 

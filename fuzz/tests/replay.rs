@@ -138,12 +138,17 @@ fn names() {
 }
 
 #[test]
+fn debezium() {
+    replay("debezium");
+}
+
+#[test]
 fn definition() {
     replay("definition");
 }
 
 #[test]
 fn every_target_is_replayed() {
-    let replayed = ["event", "message", "mask", "position", "configuration", "names", "definition"];
+    let replayed = ["event", "message", "mask", "position", "configuration", "names", "debezium", "definition"];
     assert_eq!(strait_fuzz::names(), replayed);
 }

@@ -482,6 +482,12 @@ impl fmt::Display for ConfigError {
 }
 
 impl Config {
+    /// How long the log keeps records, in µs.
+    pub fn log_retention_us(&self) -> i64 {
+        const DAY_US: i64 = 24 * 60 * 60 * 1_000_000;
+        i64::from(self.log_retention_days).saturating_mul(DAY_US)
+    }
+
     /// Reads the configuration from environment variables. Names that do not begin with `STRAIT_` are passed over;
     /// an empty value counts as not set.
     ///

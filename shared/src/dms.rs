@@ -1,4 +1,5 @@
-//! AWS DMS messages on Kafka: one text → one [`Message`], its row images kept as the text they were received as.
+//! AWS DMS messages on Kafka: one text → one [`Message`], its row images kept as the text they were received as. What is none may be
+//! [`debezium`]'s: [`decode`] tells from the members that are looked for anyway.
 //! It must never guess (what it cannot read it refuses, with the reason), never panic, and never put a word of the
 //! message into a reason.
 //!
@@ -14,6 +15,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
+use crate::debezium::{self, Event, EventFault};
 use crate::json_text::{self, JsonFault};
 use crate::names::SourceTable;
 
@@ -161,6 +163,9 @@ pub enum DecodeErrorKind {
     /// `operation` of a control record is a word that the log uses for something else.
     #[error("`operation` of a control record is one of load, insert, update, delete, poison")]
     ControlNamedAsChange,
+    /// It is not DMS's, and no change event of Debezium's that can be taken.
+    #[error(transparent)]
+    Debezium(#[from] EventFault),
 }
 
 /// Why a text is no DMS message, and the table it speaks of, as far as that could be read.
@@ -179,21 +184,46 @@ impl From<DecodeErrorKind> for DecodeError {
     }
 }
 
+/// A record of either capture tool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Record<'a> {
+    /// A DMS message.
+    Dms(Message<'a>),
+    /// An event of Debezium's.
+    Debezium(Event<'a>),
+}
+
 /// Decodes one DMS message.
 ///
 /// # Errors
 /// The reason, without a word of the text.
 pub fn decode_message(text: &str) -> Result<Message<'_>, DecodeError> {
+    match decode(text)? {
+        Record::Dms(message) => Ok(message),
+        Record::Debezium(_) => Err(DecodeErrorKind::Missing("metadata").into()),
+    }
+}
+
+/// Decodes one record, whichever tool made it: one with `metadata` is DMS's, and whether there is any is known once DMS's envelope is read.
+///
+/// # Errors
+/// The reason, without a word of the text.
+pub fn decode(text: &str) -> Result<Record<'_>, DecodeError> {
     // Neither this nor what follows recurses, so that the table of a text nested too deep can still be told.
     let envelope = members(text, &ENVELOPE)?.ok_or(DecodeErrorKind::NotAnObject)?;
-    let [metadata, data, before, control] = envelope.values;
-    let metadata = metadata.filter(|raw| raw.get() != "null").ok_or(DecodeErrorKind::Missing("metadata"))?;
+    let ([metadata, data, before, control], others) = envelope.split();
+    let Some(metadata) = metadata else {
+        return debezium::event(text, others)
+            .map(Record::Debezium)
+            .map_err(|(kind, table)| DecodeError { kind, table });
+    };
+    let metadata = Some(metadata).filter(|raw| raw.get() != "null").ok_or(DecodeErrorKind::Missing("metadata"))?;
     let fields = members(metadata.get(), &METADATA)?.ok_or(DecodeErrorKind::MemberNotAnObject("metadata"))?;
     // With one of these twice it is open which table the record is of.
-    if let Some(name @ "metadata") = envelope.duplicate {
+    if let Some(name @ "metadata") = envelope.duplicate() {
         return Err(DecodeErrorKind::DuplicateMember(name).into());
     }
-    if let Some(name @ ("schema-name" | "table-name")) = fields.duplicate {
+    if let Some(name @ ("schema-name" | "table-name")) = fields.duplicate() {
         return Err(DecodeErrorKind::DuplicateMember(name).into());
     }
     let [schema, table, rest @ ..] = fields.values;
@@ -202,12 +232,12 @@ pub fn decode_message(text: &str) -> Result<Message<'_>, DecodeError> {
 
     let kind = if !json_text::is_within_depth(text) {
         DecodeErrorKind::TooDeep
-    } else if let Some(name) = envelope.duplicate.or(fields.duplicate) {
+    } else if let Some(name) = envelope.dms_duplicate().or(fields.duplicate()) {
         DecodeErrorKind::DuplicateMember(name)
     } else {
         // The names are nearly always borrowed, so that the clones cost nothing.
         match message_of(schema.clone(), table.clone(), rest, [data, before, control]) {
-            Ok(message) => return Ok(message),
+            Ok(message) => return Ok(Record::Dms(message)),
             Err(kind) => kind,
         }
     };
@@ -256,17 +286,61 @@ fn message_of<'a>(
     Ok(Message { kind, metadata })
 }
 
-/// `metadata` comes first: that it stands there twice outweighs any other duplicate.
-const ENVELOPE: Wanted<4> = Wanted {
-    names: ["metadata", "data", "before-image", "control"],
+/// Members of DMS's own envelope.
+const DMS_MEMBERS: usize = 4;
+/// With Debezium's.
+const ALL_MEMBERS: usize = DMS_MEMBERS + debezium::NAMES.len();
+
+/// `metadata` comes first: that it stands there twice outweighs any other duplicate. What follows DMS's own are Debezium's, so that one pass
+/// finds the one or the other.
+const ENVELOPE: Wanted<ALL_MEMBERS> = Wanted {
+    names: [
+        "metadata",
+        "data",
+        "before-image",
+        "control",
+        "schema",
+        "payload",
+        "op",
+        "before",
+        "after",
+        "source",
+        "ts_ms",
+        "ts_us",
+        "transaction",
+        "tableChanges",
+        "ddl",
+        "status",
+        "id",
+        "event_count",
+        "message",
+    ],
     place: |name| match name {
         "metadata" => Some(0),
         "data" => Some(1),
         "before-image" => Some(2),
         "control" => Some(3),
-        _ => None,
+        _ => debezium::place(name).map(|place| place + DMS_MEMBERS),
     },
 };
+
+impl<'a> Members<'a, ALL_MEMBERS> {
+    /// DMS's members, and Debezium's.
+    fn split(&self) -> ([Option<&'a RawValue>; DMS_MEMBERS], debezium::Envelope<'a>) {
+        let (mut dms, mut values) = ([None; DMS_MEMBERS], [None; debezium::NAMES.len()]);
+        let mut is_twice = [false; debezium::NAMES.len()];
+        let all = dms.iter_mut().chain(&mut values);
+        all.zip(self.values).for_each(|(slot, value)| *slot = value);
+        is_twice.iter_mut().zip(self.is_twice.iter().skip(DMS_MEMBERS)).for_each(|(slot, is_twice)| *slot = *is_twice);
+        (dms, Members { values, is_twice, names: &debezium::NAMES })
+    }
+
+    /// The first of DMS's own members that stand there twice.
+    fn dms_duplicate(&self) -> Option<&'static str> {
+        let mut names = self.names.iter().zip(self.is_twice).take(DMS_MEMBERS);
+        names.find(|(_, is_twice)| *is_twice).map(|(name, _)| *name)
+    }
+}
 
 /// The table's names come first: that one of them stands there twice outweighs any other duplicate.
 const METADATA: Wanted<9> = Wanted {
@@ -296,21 +370,29 @@ const METADATA: Wanted<9> = Wanted {
 };
 
 /// Members to look for.
-struct Wanted<const N: usize> {
-    names: [&'static str; N],
+pub(crate) struct Wanted<const N: usize> {
+    pub(crate) names: [&'static str; N],
     /// Where a member's name stands in `names`. A match is compiled to comparisons of whole words, which takes a tenth of a search's time.
-    place: fn(&str) -> Option<usize>,
+    pub(crate) place: fn(&str) -> Option<usize>,
 }
 
 /// The wanted members of an object, to the letter, in the order in which they were asked for.
-struct Members<'a, const N: usize> {
-    values: [Option<&'a RawValue>; N],
+pub(crate) struct Members<'a, const N: usize> {
+    pub(crate) values: [Option<&'a RawValue>; N],
+    is_twice: [bool; N],
+    names: &'static [&'static str; N],
+}
+
+impl<const N: usize> Members<'_, N> {
     /// The first, in the order in which they were asked for, of the wanted members that stand there twice.
-    duplicate: Option<&'static str>,
+    pub(crate) fn duplicate(&self) -> Option<&'static str> {
+        let mut names = self.names.iter().zip(self.is_twice);
+        names.find(|(_, is_twice)| *is_twice).map(|(name, _)| *name)
+    }
 }
 
 /// The wanted members of a JSON object; None when the text is JSON but no object.
-fn members<'a, const N: usize>(
+pub(crate) fn members<'a, const N: usize>(
     text: &'a str,
     wanted: &'static Wanted<N>,
 ) -> Result<Option<Members<'a, N>>, DecodeErrorKind> {
@@ -338,10 +420,10 @@ impl<'de, const N: usize> Visitor<'de> for MembersVisitor<N> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut members = Members { values: [None; N], duplicate: None };
-        let mut is_twice = [false; N];
+        let mut members = Members { values: [None; N], is_twice: [false; N], names: &self.wanted.names };
         while let Some(place) = map.next_key_seed(PlaceOf(self.wanted.place))? {
-            let slots = place.and_then(|place| Some((members.values.get_mut(place)?, is_twice.get_mut(place)?)));
+            let slots =
+                place.and_then(|place| Some((members.values.get_mut(place)?, members.is_twice.get_mut(place)?)));
             match slots {
                 Some((slot, is_twice)) => {
                     let value: &'de RawValue = map.next_value()?;
@@ -352,8 +434,6 @@ impl<'de, const N: usize> Visitor<'de> for MembersVisitor<N> {
                 }
             }
         }
-        let mut names = self.wanted.names.iter().zip(is_twice);
-        members.duplicate = names.find(|(_, is_twice)| *is_twice).map(|(name, _)| *name);
         Ok(members)
     }
 }
@@ -381,7 +461,10 @@ impl Visitor<'_> for PlaceOf {
     }
 }
 
-fn object_member<'a>(name: &'static str, raw: Option<&'a RawValue>) -> Result<Option<&'a str>, DecodeErrorKind> {
+pub(crate) fn object_member<'a>(
+    name: &'static str,
+    raw: Option<&'a RawValue>,
+) -> Result<Option<&'a str>, DecodeErrorKind> {
     match raw.map(RawValue::get) {
         None | Some("null") => Ok(None),
         Some(text) if text.starts_with('{') => Ok(Some(text)),
@@ -389,7 +472,10 @@ fn object_member<'a>(name: &'static str, raw: Option<&'a RawValue>) -> Result<Op
     }
 }
 
-fn text_member<'a>(name: &'static str, raw: Option<&'a RawValue>) -> Result<Option<Cow<'a, str>>, DecodeErrorKind> {
+pub(crate) fn text_member<'a>(
+    name: &'static str,
+    raw: Option<&'a RawValue>,
+) -> Result<Option<Cow<'a, str>>, DecodeErrorKind> {
     match raw {
         None => Ok(None),
         Some(raw) if raw.get() == "null" => Ok(None),
@@ -402,7 +488,7 @@ fn required_text<'a>(name: &'static str, raw: Option<&'a RawValue>) -> Result<Co
 }
 
 /// A number, also as text. One that cannot be read is refused: taken for absent, it would put the change out of order.
-fn number_member(name: &'static str, raw: Option<&RawValue>) -> Result<Option<u64>, DecodeErrorKind> {
+pub(crate) fn number_member(name: &'static str, raw: Option<&RawValue>) -> Result<Option<u64>, DecodeErrorKind> {
     let Some(raw) = raw.filter(|raw| raw.get() != "null") else {
         return Ok(None);
     };

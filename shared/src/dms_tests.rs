@@ -22,6 +22,10 @@ const UPDATE: &str = r#"{
 	}
 }"#;
 
+const NEITHER: &str = "neither a DMS message (`metadata`) nor a Debezium change event (`op`, `source`): if a Debezium connector sent it, \
+                       remove its ExtractNewRecordState transformation (unwrap), which takes away what a change was and its place in the \
+                       source's order";
+
 fn kind_of(text: &str) -> DecodeErrorKind {
     decode_message(text).expect_err(text).kind
 }
@@ -91,7 +95,8 @@ fn what_is_no_message_is_refused_with_the_reason() {
         ("\"HUSH\"", "not a JSON object"),
         ("[{}]", "not a JSON object"),
         ("null", "not a JSON object"),
-        ("{}", "no `metadata`"),
+        ("{}", NEITHER),
+        (r#"{"data":{"HUSH":1}}"#, NEITHER),
         (r#"{"metadata":null}"#, "no `metadata`"),
         (r#"{"metadata":["HUSH"]}"#, "`metadata` is not an object"),
         (r#"{"metadata":{}}"#, "no `record-type`"),

@@ -17,6 +17,7 @@ use crate::bigquery::retry::Backoff;
 use crate::bigquery::table_spec::TableSpec;
 use crate::bigquery::{Error, ErrorKind};
 use crate::config::{Config, TableFilter};
+use crate::debezium::Schemas;
 use crate::kafka::{self, EventError, MskEvent};
 use crate::lambda::{Invocation, InvocationError};
 use crate::log::{EncodedRow, ItemIdentity, KEPT_OUT, KeptOutRange, LOG, LogBatch, Tally, kept_out_table};
@@ -75,6 +76,8 @@ pub struct IngestHandler {
     filter: TableFilter,
     /// None where nothing is masked.
     masker: Option<Mutex<Masker>>,
+    /// Of the tables whose records came by this process.
+    schemas: Mutex<Schemas>,
     appends: AppendClient,
     tables: BigQuery,
     /// One table is created after the other: both may lack the same dataset, which is then asked for once.
@@ -143,6 +146,7 @@ impl IngestHandler {
             retention_days: config.log_retention_days,
             filter: config.tables.clone(),
             masker,
+            schemas: Mutex::default(),
             appends: connections.appends,
             tables: connections.rest,
             creating: tokio::sync::Mutex::new(()),
@@ -165,6 +169,9 @@ impl IngestHandler {
         );
         let figures =
             Figures { bytes_in: body.len(), refused, decode_time: decoded - started, append_time: decoded.elapsed() };
+        if appended.is_complete() {
+            self.schemas.lock().unwrap_or_else(PoisonError::into_inner).written(&batch.definitions);
+        }
         let mut given_back = given_back(&batch.rows, &appended.outcomes);
         given_back.extend(not_noted(&batch.kept_out, &noted.outcomes));
         let unwritten = given_back.len();
@@ -202,12 +209,14 @@ impl IngestHandler {
 
     /// The event's rows, with what is masked masked.
     fn batch(&self, event: &MskEvent<'_>, ingested_at: i64) -> LogBatch {
+        // What a panic in another invocation left behind is what is known of schemas, each of which is whole.
+        let mut schemas = self.schemas.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(masker) = &self.masker else {
-            return LogBatch::from_event(event, &self.filter, ingested_at);
+            return LogBatch::masked(event, &self.filter, None, &mut schemas, ingested_at);
         };
         // What a panic in another invocation left behind is a memory of names; the rules are never written to.
         let mut masker = masker.lock().unwrap_or_else(PoisonError::into_inner);
-        let batch = LogBatch::masked(event, &self.filter, Some(&mut masker), ingested_at);
+        let batch = LogBatch::masked(event, &self.filter, Some(&mut masker), &mut schemas, ingested_at);
         for UnknownColumn { table, path } in masker.take_unknown() {
             tracing::warn!(
                 table = %table,
@@ -245,6 +254,9 @@ impl IngestHandler {
             withheld = tally.withheld,
             flagged = tally.flagged,
             dms_own = tally.dms_own,
+            debezium_own = tally.debezium_own,
+            debezium_tombstones = tally.debezium_tombstones,
+            definitions = tally.definitions,
             excluded = tally.excluded,
             written = appended.written(),
             kept_out_ranges = noted.written(),

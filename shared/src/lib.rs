@@ -1,9 +1,10 @@
 //! What Strait's functions stand on, in the order in which a change passes through it:
-//! [`kafka`] and [`dms`] decode it, [`mask`] takes out what must not leave AWS, [`position`] orders it, [`log`] appends it, [`merge`] applies it.
+//! [`kafka`], [`dms`] and [`debezium`] decode it, [`mask`] takes out what must not leave AWS, [`position`] orders it, [`log`] appends it, [`merge`] applies it.
 //! [`bigquery`] is the only module that talks to Google, [`secrets`] the only one that talks to AWS.
 
 pub mod bigquery;
 pub mod config;
+pub mod debezium;
 pub mod dms;
 pub mod ingest;
 pub mod json_text;

@@ -13,6 +13,10 @@
 //! | 2 | MySQL | `m`, binlog file, position, record of the transaction | `0000-2-m0000002171-0036912135-00000000000000000001` |
 //! | 2 | MySQL without transaction details | `m`, binlog file, position, `~`, emission time, Kafka offset | `0000-2-m0000002171-0036912135-~00001714557600123456-00000000000000000042` |
 //! | 2 | PostgreSQL | `p`, LSN, record of the transaction | `0000-2-p000000027C007178-00000000000000000001` |
+//! | 1, 2 | a row that `strait verify --repair` read again | as without transaction details, one byte before the source's position | `0000-2-m0000002171-0036912134-~00001714557600123456-00000000000000000000` |
+//!
+//! Debezium's positions are of the same text: of MySQL the event's own place in the binlog, which lies between the start of its transaction
+//! and that of the next, and the event's row in the place of the record; of PostgreSQL the change's own LSN.
 //!
 //! Times are microseconds since the Unix epoch, 0 where unknown or earlier.
 //!
@@ -26,6 +30,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::debezium::Place;
 use crate::dms::{Metadata, Operation};
 
 /// The epoch of every position in the log.
@@ -59,6 +64,23 @@ pub enum Engine {
     PostgreSql,
 }
 
+/// Where a source's log of changes stood at some moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourcePoint {
+    /// The end of MySQL's binlog.
+    MySql {
+        /// The file's number.
+        file: u64,
+        /// The place in it at which the next event begins.
+        position: u64,
+    },
+    /// The end of PostgreSQL's log.
+    PostgreSql {
+        /// At which the next record begins.
+        lsn: u64,
+    },
+}
+
 /// A text that is no position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a position that this version of Strait writes")]
@@ -79,6 +101,39 @@ impl Position {
     #[must_use]
     pub fn of_control(metadata: &Metadata<'_>, kafka_offset: i64) -> Self {
         Self(Layout::Emission(Emission::of(metadata, kafka_offset)).text())
+    }
+
+    /// The position of a change that Debezium captured. `order` is the change's among those of one place in PostgreSQL's log, where several
+    /// rows can be written at once; None where it is not known, and then the Kafka record alone tells such changes apart.
+    #[must_use]
+    pub fn of_place(place: Place, order: Option<u64>, metadata: &Metadata<'_>, kafka_offset: i64) -> Self {
+        let layout = match place {
+            Place::Binlog { file, position, row } => Layout::MySql { file, position, record: Record::Numbered(row) },
+            Place::Lsn(lsn) => {
+                let unnumbered = || Record::Unnumbered(Emission::of(metadata, kafka_offset));
+                Layout::PostgreSql { lsn, record: order.map_or_else(unnumbered, Record::Numbered) }
+            }
+        };
+        Self(layout.text())
+    }
+
+    /// The position of a row that was read from the source again: above every change that the source's log held at `point`, and below
+    /// every one that it did not. `None` without a point puts it where changes without a source position stand that DMS sends at that
+    /// time, `emitted`, in µs since the epoch. `place` tells apart rows that were read at one point.
+    ///
+    /// No change begins one byte before the point, for that is inside the last event or record before it.
+    #[must_use]
+    pub fn of_row_read_again(point: Option<SourcePoint>, emitted: i64, place: i64) -> Self {
+        let emission = Emission { emitted: not_negative(Some(emitted)), offset: not_negative(Some(place)) };
+        let record = Record::Unnumbered(emission);
+        let layout = match point {
+            Some(SourcePoint::MySql { file, position }) => {
+                Layout::MySql { file, position: position.saturating_sub(1), record }
+            }
+            Some(SourcePoint::PostgreSql { lsn }) => Layout::PostgreSql { lsn: lsn.saturating_sub(1), record },
+            None => Layout::Emission(emission),
+        };
+        Self(layout.text())
     }
 
     /// The text, as it stands in the log.
@@ -414,6 +469,23 @@ mod tests {
             update(Some(1139), None, Some(POSTGRESQL)),
             "0000-2-p000000027C007178-~00001714557600123456-00000000000000000042"
         );
+    }
+
+    #[test]
+    fn a_row_read_again_stands_between_what_was_and_what_comes() {
+        // The binlog ended at 36912135, where the next transaction began.
+        let mysql = Position::of_row_read_again(Some(SourcePoint::MySql { file: 2171, position: 36_912_135 }), 7, 3);
+        assert_eq!(mysql.as_str().parse(), Ok(mysql.clone()));
+        let last = update(Some((2171 << 32) | 36_912_100), Some(u64::MAX), None);
+        assert!(last.as_str() < mysql.as_str());
+        assert!(mysql.as_str() < update(Some(9_324_410_911_751), Some(0), None).as_str());
+        let postgresql = Position::of_row_read_again(Some(SourcePoint::PostgreSql { lsn: 0x2_7C00_7178 }), 7, 3);
+        assert_eq!(postgresql.as_str().parse(), Ok(postgresql.clone()));
+        assert!(update(None, Some(u64::MAX), Some("2/7C007170")).as_str() < postgresql.as_str());
+        assert!(postgresql.as_str() < update(None, Some(0), Some(POSTGRESQL)).as_str());
+        let by_emission = Position::of_row_read_again(None, 1_714_557_600_123_455, 9);
+        assert!(by_emission.as_str() < BY_EMISSION);
+        assert_eq!(by_emission.kind(), PositionKind::Emission);
     }
 
     #[test]

@@ -7,12 +7,14 @@ use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Map, Value, json};
 use tracing::{Event, Subscriber};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::{self, Format, Json, JsonFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
 
-/// Strait's own lines from INFO on, other people's from WARN on; `RUST_LOG` overrides it. The runtime's line about a
+/// Strait's own lines from INFO on, other people's from WARN on; `RUST_LOG` overrides it, as a list of targets with their levels. The runtime's line about a
 /// failed invocation is left out: [`crate::lambda`] has one with the error's type and the request's id.
 const DEFAULT_FILTER: &str = "warn,strait=info,ingest=info,merge=info,lambda_runtime::layers::panic=off";
 /// The namespace of every metric.
@@ -54,14 +56,13 @@ where
 
 /// Starts logging: one JSON object a line on standard output. A second call changes nothing.
 pub fn init() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
-    // Fails only when a subscriber is there already, in tests: theirs stays.
+    let own = std::env::var("RUST_LOG").ok().and_then(|filter| filter.parse::<Targets>().ok());
+    // A text that is none leaves ERROR alone; a test holds that this one is.
+    let filter = own.or_else(|| DEFAULT_FILTER.parse().ok()).unwrap_or_default();
     let lines = format::format().json().flatten_event(true).with_current_span(false).with_span_list(false);
-    let _ = tracing_subscriber::fmt()
-        .fmt_fields(JsonFields::new())
-        .event_format(InvocationFormat(lines))
-        .with_env_filter(filter)
-        .try_init();
+    let layer = tracing_subscriber::fmt::layer().fmt_fields(JsonFields::new()).event_format(InvocationFormat(lines));
+    // Fails only when a subscriber is there already, in tests: theirs stays.
+    let _ = tracing_subscriber::registry().with(layer).with(filter).try_init();
 }
 
 /// A metric's unit, by CloudWatch's names.
@@ -166,6 +167,18 @@ mod tests {
                 "Function": "ingest", "Records": 12, "AppendLatency": 34
             })
         );
+    }
+
+    #[test]
+    fn without_a_word_of_the_operators_strait_says_what_it_does_and_others_what_is_wrong() {
+        use tracing::Level;
+        let filter: Targets = DEFAULT_FILTER.parse().unwrap();
+        assert!(filter.would_enable("strait::merge::run", &Level::INFO));
+        assert!(!filter.would_enable("strait::merge::run", &Level::DEBUG));
+        assert!(
+            filter.would_enable("hyper::client", &Level::WARN) && !filter.would_enable("hyper::client", &Level::INFO)
+        );
+        assert!(!filter.would_enable("lambda_runtime::layers::panic", &Level::ERROR));
     }
 
     #[test]

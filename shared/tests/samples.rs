@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use strait::config::TableFilter;
+use strait::debezium::{self, Event};
 use strait::dms::{self, Kind, Operation};
 use strait::kafka::{self, EventError, EventSource, Payload};
 use strait::log::LogBatch;
@@ -222,6 +223,72 @@ fn all_dms_samples_in_one_event_are_all_accounted_for() {
     );
     assert_eq!(tally.flagged, 0);
     assert_eq!(u64::try_from(batch.rows.len()).unwrap(), tally.records - tally.dms_own);
+}
+
+/// File, changes, tombstones, what else Debezium sends of its own, tables that statements changed, truncations.
+const DEBEZIUM: &[(&str, [usize; 5])] =
+    &[("maria-noschema.jsonl", [13, 4, 28, 5, 1]), ("pg-noschema.jsonl", [15, 4, 26, 0, 1])];
+
+#[test]
+fn every_debezium_sample_is_decoded() {
+    let Some(files) = samples("debezium", DEBEZIUM.len()) else {
+        return;
+    };
+    for path in &files {
+        let name = name_of(path);
+        let (_, expected) =
+            DEBEZIUM.iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("{name} has no expectation"));
+        let lines = fs::read_to_string(path).unwrap();
+        let (mut counts, mut last) = ([0; 5], String::new());
+        let mut records = Vec::new();
+        for (offset, line) in lines.lines().enumerate() {
+            let sample: serde_json::Value = serde_json::from_str(line).unwrap();
+            let member = |name: &str| match &sample[name] {
+                serde_json::Value::Null => "null".to_owned(),
+                value => format!("\"{}\"", STANDARD.encode(value.to_string())),
+            };
+            let (key, value) = (member("key"), member("value"));
+            records.push(format!(
+                r#"{{"topic":"d","partition":0,"offset":{offset},"timestamp":1,"key":{key},"value":{value}}}"#
+            ));
+            let place = if sample["value"].is_null() {
+                1
+            } else {
+                let text = sample["value"].to_string();
+                match dms::decode(&text).unwrap_or_else(|error| panic!("{name} {offset}: {error}")) {
+                    dms::Record::Debezium(Event::Change(change)) => {
+                        let position =
+                            Position::of_place(change.source.place.unwrap(), Some(0), &dms::Metadata::default(), 0);
+                        // One after the other, as the source committed them; a new key's row is where the old one's end is.
+                        assert!(position.as_str() >= last.as_str(), "{name} {offset}");
+                        last = position.to_string();
+                        assert_eq!(change.after.is_none(), change.operation == debezium::Operation::Delete);
+                        0
+                    }
+                    dms::Record::Debezium(Event::Own) => 2,
+                    dms::Record::Debezium(Event::Tables { tables, .. }) if tables.is_empty() => 2,
+                    dms::Record::Debezium(Event::Tables { .. }) => 3,
+                    dms::Record::Debezium(Event::Truncate(_)) => 4,
+                    other => panic!("{name} {offset}: {other:?}"),
+                }
+            };
+            counts[place] += 1;
+        }
+        assert_eq!(counts, *expected, "{name}");
+        let body = format!(r#"{{"eventSource":"aws:kafka","records":{{"d-0":[{}]}}}}"#, records.join(","));
+        let event = kafka::decode_event(body.as_bytes()).unwrap();
+        let batch = LogBatch::from_event(&event, &TableFilter::parse("*").unwrap(), 0);
+        let count = |place: usize| u64::try_from(expected[place]).unwrap();
+        let tally = batch.tally;
+        assert_eq!(tally.poison, 0, "{name}");
+        assert_eq!(tally.loads + tally.inserts + tally.updates + tally.deletes, count(0));
+        assert_eq!(
+            (tally.debezium_tombstones, tally.debezium_own, tally.controls),
+            (count(1), count(2), count(3) + count(4))
+        );
+        // Without schemas nothing tells how their values are encoded.
+        assert_eq!((tally.flagged, tally.definitions), (count(0), 0), "{name}");
+    }
 }
 
 /// File, who polled, number of records.

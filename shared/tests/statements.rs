@@ -13,6 +13,7 @@ use strait::config::{AbsentColumns, Deletes};
 use strait::log::{KEPT_OUT, LOG, kept_out_table};
 use strait::merge::coverage::{Coverage, OffsetRange};
 use strait::merge::definition::SourceDefinition;
+use strait::merge::delta::{Delta, Reading, Share};
 use strait::merge::epoch::Epochs;
 use strait::merge::final_table::{FinalTable, NewColumn, new_table};
 use strait::merge::fold::{self, FoldRequest, LookBack};
@@ -201,6 +202,16 @@ fn steps() -> Vec<(&'static str, Step)> {
     ]
 }
 
+/// The copy of the log's rows of three tables.
+fn delta(log: &TableName) -> Delta {
+    let readings = ["order", "it's", "`a`"].map(|table| Reading {
+        source: SourceTable { schema: "shop".into(), table: table.into() },
+        from_us: Some(1_767_300_000_000_000),
+        changes: 1,
+    });
+    Delta::worthwhile(log, "id/1", readings.into(), 1_767_323_045_678_901, 2_592_000_000_000).unwrap()
+}
+
 fn statements() -> BTreeMap<String, String> {
     let log = table("cdc", "log");
     let everything_folds = fold_of("hard_null");
@@ -219,6 +230,8 @@ fn statements() -> BTreeMap<String, String> {
     let coverage = Coverage { to_us: Some(1_767_323_045_678_901), ranges: covered };
     add("plan".into(), plan::query(PROJECT, &log, &coverage, None).unwrap());
     add("plan_one_table".into(), plan::query(PROJECT, &log, &coverage, Some(&order())).unwrap());
+    let window_to_us = 1_767_323_045_678_901;
+    add("delta".into(), delta(&log).statement(PROJECT, &log, window_to_us).unwrap());
     add("gaps_view".into(), offsets::create_gaps_view(PROJECT, &log, 30).unwrap());
     add("duplicates_view".into(), offsets::create_duplicates_view(PROJECT, &log).unwrap());
     add(
@@ -287,8 +300,14 @@ fn statements() -> BTreeMap<String, String> {
                     epochs: &epochs,
                     highest_position: Some("1767322000000000-2-m0000000007-0000000042-00000000000000000001"),
                     expired_before_us: Some(1_764_720_000_000_000),
+                    share: None,
                 };
                 add(format!("fold_{mode}_{name}"), fold::statement(&request).unwrap());
+                if (mode.as_str(), look_back) == ("hard_null", LookBack::From(1_767_300_000_000_000)) {
+                    let name = delta(&log).name;
+                    let share = Some(Share { delta: &name, number: 1 });
+                    add("fold_of_delta".into(), fold::statement(&FoldRequest { share, ..request }).unwrap());
+                }
                 if (mode.as_str(), look_back) == ("hard_null", LookBack::Everything) {
                     add("resolve".into(), statement::resolve(&request, &quarantine, &in_turn).unwrap());
                 }
@@ -324,6 +343,7 @@ fn statements() -> BTreeMap<String, String> {
     for (name, final_table, key_range) in [
         ("by_hand", made_by_hand(), Some(("it's", "z"))),
         ("keyless", keyless(), None),
+        ("partial_images", FinalTable { has_partial_images: true, ..every_type(Deletes::Hard) }, None),
         ("partitioned", partitioned(), Some(("2026-01-01", "2026-01-31"))),
         ("names_reused", names_reused(), None),
     ]
@@ -346,6 +366,7 @@ fn statements() -> BTreeMap<String, String> {
             epochs: &Epochs::default(),
             highest_position: None,
             expired_before_us: None,
+            share: None,
         };
         add(format!("fold_{name}"), fold::statement(&request).unwrap());
         let begins = [Some(1_767_312_000_000_000), Some(1_767_398_400_000_000), Some(20), None];
@@ -354,7 +375,7 @@ fn statements() -> BTreeMap<String, String> {
             project: PROJECT,
             fold: &fold_name,
             table: &final_table,
-            absent: AbsentColumns::Null,
+            absent: fold::absent_of(AbsentColumns::Null, &final_table),
             deletes: Deletes::Hard,
             partitions: found.as_deref(),
             is_again: false,
@@ -383,7 +404,11 @@ fn tables() -> serde_json::Value {
         let columns: Vec<_> = spec.columns.iter().map(|column| json!([column.name, sql_type(column)])).collect();
         declared(&name, columns)
     };
+    let copied = LOG.columns.iter().filter(|column| column.name != "transaction_id");
+    let of_delta = copied.map(|column| json!([column.name, sql_type(column)]));
+    let of_delta = [json!(["table_number", "INT64"])].into_iter().chain(of_delta).collect();
     let mut tables = vec![
+        declared(&delta(&table("cdc", LOG_NAME)).name, of_delta),
         own(table("cdc", LOG_NAME), &LOG),
         own(kept_out_table(&table("cdc", LOG_NAME)), &KEPT_OUT),
         own(table("cdc", "merges"), &MERGES),

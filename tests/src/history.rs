@@ -144,6 +144,7 @@ impl Table {
             sent_minutes_ago: 0,
             record: 1,
             is_of_postgresql: false,
+            lsn_high: 1,
             value: None,
             partition: 0,
             topic: "cdc".to_owned(),
@@ -166,6 +167,7 @@ pub struct Message {
     sent_minutes_ago: i64,
     record: u64,
     is_of_postgresql: bool,
+    lsn_high: u64,
     /// The record's bytes, if they are not a message's; inside, None is a tombstone.
     value: Option<Option<Vec<u8>>>,
     partition: i32,
@@ -225,6 +227,17 @@ impl Message {
     pub fn of_postgresql(mut self) -> Self {
         self.is_of_postgresql = true;
         self
+    }
+
+    /// At a position of PostgreSQL's log.
+    ///
+    /// # Panics
+    /// Never: each half has 32 bits.
+    #[must_use]
+    pub fn at_lsn(mut self, lsn: u64) -> Self {
+        self.is_of_postgresql = true;
+        self.lsn_high = lsn >> 32;
+        self.at(u32::try_from(lsn & u64::from(u32::MAX)).unwrap())
     }
 
     /// In a partition of the topic; 0 unless told otherwise.
@@ -290,7 +303,7 @@ impl Message {
             metadata["transaction-record-id"] = self.record.into();
             metadata["stream-position"] = format!("{file}:{position}:0:{next}:{transaction}:{file}:{position}").into();
             if self.is_of_postgresql {
-                let lsn = format!("00000001/{position:08X}");
+                let lsn = format!("{:08X}/{position:08X}", self.lsn_high);
                 // No order.
                 metadata["transaction-id"] = (u64::from(u32::MAX) - u64::from(position)).into();
                 metadata["stream-position"] = format!("{lsn}.{}.{lsn}", self.record).into();

@@ -16,6 +16,7 @@
 
 pub mod case;
 pub mod conversions;
+pub mod debezium;
 pub mod history;
 pub mod pipeline;
 pub mod programs;

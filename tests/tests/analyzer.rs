@@ -13,8 +13,13 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use serde_json::{Value, json};
-use strait::names::string_literal;
+use strait::merge::types::ColumnType;
+use strait::merge::types::canonical::{Canonical, Dialect, SourceKind};
+use strait::merge::types::map::Engine;
+use strait::names::{SourceTable, TableName, string_literal};
 use strait_cli::embedded_bigquery::environment::{build_output, virtual_environment};
+use strait_cli::verify::pairing::{Compared, Pairing};
+use strait_cli::verify::statement::{OneOf, Side, Wanted};
 use strait_tests::conversions::{Conversion, alike, conversions, shown};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
@@ -203,3 +208,144 @@ async fn googles_evaluator_finds_the_holes_and_the_duplicates() {
         "{answer}"
     );
 }
+
+/// What `strait verify` asks of a final table: Google takes it, and every type prints the text that the source prints.
+#[tokio::test]
+async fn google_takes_what_a_comparison_asks_and_prints_the_canonical_texts() {
+    use SourceKind as K;
+    let zone = ColumnType::TimestampIn(strait_tests::conversions::zone("Europe/Berlin"));
+    let string = ColumnType::String;
+    // The source's kind, the final column's type, a value of it, and its text.
+    let values: Vec<(K, ColumnType, &str, &str)> = vec![
+        (K::Integer, ColumnType::Int64, "-9223372036854775808", "-9223372036854775808"),
+        (K::Integer, ColumnType::Bool, "TRUE", "true"),
+        (K::Integer, string, "'18446744073709551615'", "18446744073709551615"),
+        (K::Decimal, ColumnType::NUMERIC, "NUMERIC '46.570000'", "46.57"),
+        (K::Decimal, ColumnType::NUMERIC, "NUMERIC '-100'", "-100"),
+        (
+            K::Decimal,
+            ColumnType::BIGNUMERIC,
+            "BIGNUMERIC '0.00000000000000000000000000000000000001'",
+            "0.00000000000000000000000000000000000001",
+        ),
+        (K::Decimal, string, "'-12.500'", "-12.5"),
+        (K::Decimal, string, "'1000'", "1000"),
+        (K::Double, ColumnType::Float64, "0.1", "7205759403792794p-4"),
+        (K::Double, ColumnType::Float64, "-0.0", "0"),
+        (K::Double, ColumnType::Float64, "5e-324", "4503599627370496p-1074"),
+        (K::Double, ColumnType::Float64, "1.7976931348623157e308", "9007199254740991p1023"),
+        (K::Double, ColumnType::Float64, "5.684341886080802e-14", "4503599627370496p-44"),
+        (K::Double, ColumnType::Float64, "CAST('NaN' AS FLOAT64)", "NaN"),
+        (K::Double, ColumnType::Float64, "CAST('-inf' AS FLOAT64)", "-Infinity"),
+        (K::Double, string, "'2.5'", "5629499534213120p1"),
+        (K::Single, ColumnType::Float64, "2.20000005", "4953959697481728p1"),
+        (K::Single, ColumnType::Float64, "3.40282347e+38", "9007198717870080p127"),
+        (K::Single, ColumnType::Float64, "1.40129846e-45", "4503599627370496p-149"),
+        (K::Single, ColumnType::Float64, "1e300", "6724873095247260p996"),
+        (K::Bool, ColumnType::Int64, "0", "false"),
+        (K::Bool, string, "'t'", "true"),
+        (K::Text, string, "' é이😀\\u0000'", " é이😀\u{0}"),
+        (K::Binary, ColumnType::Bytes, "b'\\x80\\xff\\x00'", "80ff00"),
+        (K::Binary, string, "'0x80FF'", "80ff"),
+        (K::Date, ColumnType::Date, "DATE '0001-01-01'", "0001-01-01"),
+        (K::Date, ColumnType::DateTime, "DATETIME '2024-02-29 00:00:00'", "2024-02-29 00:00:00"),
+        (K::DateTime, ColumnType::DateTime, "DATETIME '0001-01-01 00:00:00'", "0001-01-01 00:00:00"),
+        (K::DateTime, ColumnType::DateTime, "DATETIME '2024-02-29 23:59:58.120'", "2024-02-29 23:59:58.12"),
+        (K::DateTime, ColumnType::Date, "DATE '2024-02-29'", "2024-02-29 00:00:00"),
+        (K::DateTime, zone, "TIMESTAMP '2024-07-01 10:00:00+00'", "2024-07-01 12:00:00"),
+        (K::DateTime, string, "'2010-11-01T00:02:00.100000Z'", "2010-11-01 00:02:00.1"),
+        (K::Timestamp, ColumnType::Timestamp, "TIMESTAMP '1754-08-30 22:43:41.129+00'", "1754-08-30 22:43:41.129"),
+        (
+            K::Timestamp,
+            ColumnType::Timestamp,
+            "TIMESTAMP '9999-12-31 23:59:59.999999+00'",
+            "9999-12-31 23:59:59.999999",
+        ),
+        (K::Time, ColumnType::Time, "TIME '12:00:00.500000'", "12:00:00.5"),
+        (K::Time, string, "'23:59:59.500000+02'", "23:59:59.5+02"),
+        (K::Time, string, "'-838:59:59.000000'", "-838:59:59"),
+    ];
+    let mut expressions: Vec<Value> = Vec::new();
+    for (place, (kind, column_type, value, _)) in values.iter().enumerate() {
+        let canonical = Canonical::of(*kind, *column_type).unwrap();
+        let text = canonical.text(Dialect::BigQuery, "`c`");
+        expressions
+            .push(json!({"id": place.to_string(), "sql": format!("SELECT {text} FROM (SELECT {value} AS `c`)")}));
+    }
+    let md5 = Canonical::of(K::Text, string).unwrap().cell(Dialect::BigQuery, "`c`");
+    expressions.push(json!({"id": "md5", "sql": format!("SELECT {md5} FROM (SELECT 'é이😀' AS `c`)")}));
+
+    // Every pair as a column of one table, and every question of it.
+    let columns: Vec<Compared> = values
+        .iter()
+        .enumerate()
+        .map(|(place, (kind, column_type, ..))| Compared {
+            source: format!("c{place}"),
+            source_type: String::new(),
+            in_final: format!("c{place}"),
+            canonical: Canonical::of(*kind, *column_type).unwrap(),
+        })
+        .collect();
+    let mut declared: Vec<Value> =
+        columns.iter().map(|column| json!([column.in_final, column.canonical.column_type.name()])).collect();
+    declared.extend([json!(["_strait_position", "STRING"]), json!(["_strait_deleted", "BOOL"])]);
+    let place = |value: &str| values.iter().position(|(.., text)| *text == value).unwrap();
+    let pairing = |key: Vec<usize>| Pairing {
+        source: SourceTable { schema: "s".into(), table: "t".into() },
+        engine: Engine::PostgreSql,
+        final_name: TableName { dataset: "replica".into(), table: "t".into() },
+        columns: columns.clone(),
+        key,
+        not_compared: Vec::new(),
+        carried: Vec::new(),
+        walk: Vec::new(),
+        final_condition: Some("NOT COALESCE(`_strait_deleted`, FALSE)".to_owned()),
+    };
+    let keyed = pairing(vec![
+        place("-9223372036854775808"),
+        place("46.57"),
+        place(" é이😀\u{0}"),
+        place("80ff00"),
+        place("0001-01-01"),
+        place("2024-02-29 23:59:58.12"),
+        place("1754-08-30 22:43:41.129"),
+    ]);
+    let key: Vec<Option<String>> = keyed.key.iter().map(|place| Some(values[*place].3.to_owned())).collect();
+    let side = Side::of_final(&keyed, "project").unwrap();
+    let OneOf::ByKey(by_key) = side.one_of([("ab", &key)].into_iter(), 2) else {
+        unreachable!("every key has a literal")
+    };
+    let keyless = pairing(Vec::new());
+    let multiset = Side::of_final(&keyless, "project").unwrap();
+    let OneOf::ByBucket(by_bucket) = multiset.one_of([("ab", &key)].into_iter(), 2) else {
+        unreachable!("rows without a key are found by their buckets")
+    };
+    let statements = json!([
+        {"id": "buckets", "sql": side.buckets(4, None)},
+        {"id": "hashes", "sql": side.hashes(4, &["abcd".to_owned()], None)},
+        {"id": "rows", "sql": side.rows(&by_key, Wanted { values: true })},
+        {"id": "multiset", "sql": multiset.buckets(1, None)},
+        {"id": "rows of a multiset", "sql": multiset.rows(&by_bucket, Wanted { values: false })},
+    ]);
+    let tables = json!([{"name": ["project", "replica", "t"], "columns": declared}]);
+    let answer = analyze(&json!({"tables": tables, "statements": statements, "expressions": expressions})).await;
+    let mut wrong = Vec::new();
+    for answer in answer["statements"].as_array().unwrap() {
+        if answer["ok"] != Value::Bool(true) {
+            wrong.push(answer.to_string());
+        }
+    }
+    let answers = answer["expressions"].as_array().unwrap();
+    assert_eq!(answers.len(), values.len() + 1);
+    let expected = values.iter().map(|(.., text)| *text).chain([MD5_OF_TEXT]);
+    for (answer, expected) in answers.iter().zip(expected) {
+        let value = answer.pointer("/value/0/0").and_then(Value::as_str);
+        if value != Some(expected) {
+            wrong.push(format!("{value:?}, expected {expected:?} ({answer})"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// `printf 'é이😀' | md5sum`
+const MD5_OF_TEXT: &str = "f43725b671b1539ffbf3c3c6fc908baa";

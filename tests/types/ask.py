@@ -189,7 +189,9 @@ def main():
         definition = {"type": name} | ({"precision": precision, "scale": scale} if precision else {})
         answers = []
         for literal, sent in values:
-            answers.append({"sent": str(literal if sent is None else sent), "printed": printed(engine, client, kind, show, literal)})
+            answers.append(
+                    {"literal": literal, "sent": str(literal if sent is None else sent), "printed": printed(engine, client, kind, show, literal)}
+                )
         columns.append({"type": kind, "dms": definition, "bigquery": bigquery, "values": answers})
     json.dump(columns, sys.stdout, ensure_ascii=False, indent=1)
     print()

@@ -173,6 +173,25 @@ impl EmbeddedBigQuery {
         query::run(&self.http, &self.rest_url, &self.project, sql).await
     }
 
+    /// The statements of all jobs that were created at these times, in milliseconds since 1970, the bounds included; in no order.
+    ///
+    /// # Errors
+    /// As [`Self::counters`].
+    pub async fn statements(&self, from_ms: i64, to_ms: i64) -> Result<Vec<String>, QueryError> {
+        let jobs = format!("{}/projects/{}/jobs", self.rest_url, self.project);
+        let list = format!("{jobs}?minCreationTime={from_ms}&maxCreationTime={to_ms}&maxResults=100000");
+        let list = query::exchange(self.http.get(list)).await?;
+        let mut statements = Vec::new();
+        for job in list.get("jobs").and_then(serde_json::Value::as_array).into_iter().flatten() {
+            if let Some(id) = job.pointer("/jobReference/jobId").and_then(serde_json::Value::as_str) {
+                let job = query::exchange(self.http.get(format!("{jobs}/{id}"))).await?;
+                let sql = job.pointer("/configuration/query/query").and_then(serde_json::Value::as_str);
+                statements.extend(sql.map(str::to_owned));
+            }
+        }
+        Ok(statements)
+    }
+
     /// What was asked of the emulator since its start or the last [`Self::reset_counters`].
     ///
     /// # Errors

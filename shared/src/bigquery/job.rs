@@ -10,7 +10,7 @@ use gcp_bigquery_client::model::job_configuration_query::JobConfigurationQuery;
 use gcp_bigquery_client::model::job_reference::JobReference;
 use reqwest::Method;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::error::{Error, ErrorKind};
@@ -146,6 +146,28 @@ impl BigQuery {
             }
             retries.pause(error).await?;
         }
+    }
+
+    /// What a statement would read if it ran now, in bytes, by a dry run: nothing is run and nothing billed.
+    ///
+    /// # Errors
+    /// `InvalidRequest` for a statement that BigQuery does not take.
+    pub async fn estimate(&self, sql: &str, deadline: Instant) -> Result<i64, Error> {
+        let body = json!({
+            "configuration": {"dryRun": true, "query": {"query": sql, "useLegacySql": false}},
+            "jobReference": {"projectId": self.project, "location": self.location},
+        });
+        let call = Call {
+            name: "jobs.insert (dry run)",
+            target: &self.project,
+            method: Method::POST,
+            path: "/jobs",
+            query: &[],
+            body: Some(&body),
+            etag: None,
+        };
+        let job: JobAnswer = self.call(deadline, call).await?;
+        Ok(job.stats().bytes_processed)
     }
 
     /// Starts a job under `job_id`, or finds the one that has this id.

@@ -1,5 +1,7 @@
 //! From one Kafka event to rows of the log, and the figures about it. Every record ends in exactly one of four ways: a
-//! row of its own operation, a row of the operation `poison`, or kept out, as DMS's own or as excluded by configuration.
+//! row of its own operation, a row of the operation `poison`, or kept out, as DMS's or Debezium's own or as excluded by configuration.
+//! Before a change of Debezium's, whose records describe themselves, a row with the table's definition goes in where the log may lack it;
+//! of a statement on several tables each gets a row.
 //! Nothing is dropped without being counted and its offset noted, and no record keeps another one out of the log.
 //! While anything is masked, a record that cannot be decoded is withheld: its row says only which record it is and why, and
 //! its bytes must not be in it.
@@ -12,7 +14,11 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use crate::config::TableFilter;
-use crate::dms::{self, Change, Control, DecodeError, Kind, Message, Metadata, Operation};
+use crate::debezium::{
+    self, ChangeEvent, Definition, Described, Event, INCOMPLETE, Schemas, Snapshot, Source, TableChange, UNAVAILABLE,
+    WITHOUT_SCHEMA,
+};
+use crate::dms::{self, Change, Control, DecodeError, Kind, Message, Metadata, Operation, Record};
 use crate::json_text::{self, EditError, Surrogates};
 use crate::kafka::{KafkaRecord, MskEvent, Payload};
 use crate::log::kept_out::{KeptOutRange, KeptOutReason};
@@ -56,7 +62,8 @@ pub struct EncodedRow {
 /// What became of the records of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Tally {
-    /// Kafka records in the event. Equal to loads + inserts + updates + deletes + controls + poison + dms_own + excluded.
+    /// Kafka records in the event. Equal to loads + inserts + updates + deletes + controls + poison + dms_own + debezium_own +
+    /// debezium_tombstones + excluded.
     pub records: u64,
     /// Rows of a full load.
     pub loads: u64,
@@ -72,8 +79,14 @@ pub struct Tally {
     pub poison: u64,
     /// Records of DMS's own tables; kept out of the log.
     pub dms_own: u64,
+    /// Records of Debezium's that are no change: transaction boundaries, heartbeats, statements on no table; kept out of the log.
+    pub debezium_own: u64,
+    /// Debezium's tombstones; kept out of the log.
+    pub debezium_tombstones: u64,
     /// Records of tables that `STRAIT_TABLES` leaves out; kept out of the log.
     pub excluded: u64,
+    /// Rows with definitions that came with changes, beside the records' own.
+    pub definitions: u64,
     /// Of `poison`, those without a value.
     pub tombstones: u64,
     /// Of `poison`, those whose bytes stay in AWS because they could not be masked.
@@ -96,6 +109,8 @@ pub struct LogBatch {
     pub rows: Vec<EncodedRow>,
     /// Every other record's offset, those that follow each other as one range.
     pub kept_out: Vec<KeptOutRange>,
+    /// The definitions among the rows, to be handed to [`Schemas::written`] once all of the rows are acknowledged.
+    pub definitions: Vec<Definition>,
     /// The records whose bytes are not in their rows because they could not be masked: to be given back, so that Lambda
     /// keeps them in AWS.
     pub withheld: Vec<ItemIdentity>,
@@ -108,20 +123,28 @@ impl LogBatch {
     /// epoch) is the same for all of them.
     #[must_use]
     pub fn from_event(event: &MskEvent<'_>, filter: &TableFilter, ingested_at: i64) -> Self {
-        Self::masked(event, filter, None, ingested_at)
+        Self::masked(event, filter, None, &mut Schemas::default(), ingested_at)
     }
 
-    /// As [`Self::from_event`], with what `masker` masks masked.
+    /// As [`Self::from_event`], with what `masker` masks masked, and with what is known of schemas from earlier events.
     #[must_use]
-    pub fn masked(event: &MskEvent<'_>, filter: &TableFilter, masker: Option<&mut Masker>, ingested_at: i64) -> Self {
+    pub fn masked(
+        event: &MskEvent<'_>,
+        filter: &TableFilter,
+        masker: Option<&mut Masker>,
+        schemas: &mut Schemas,
+        ingested_at: i64,
+    ) -> Self {
         let mut builder = Builder {
             filter,
             masker,
+            schemas,
             ingested_at,
             topic: Arc::from(""),
             batch: Self {
                 rows: Vec::with_capacity(event.records.len()),
                 kept_out: Vec::new(),
+                definitions: Vec::new(),
                 withheld: Vec::new(),
                 tally: Tally::default(),
             },
@@ -137,6 +160,7 @@ impl LogBatch {
 struct Builder<'f> {
     filter: &'f TableFilter,
     masker: Option<&'f mut Masker>,
+    schemas: &'f mut Schemas,
     ingested_at: i64,
     /// The last record's: nearly always the next one's too.
     topic: Arc<str>,
@@ -149,6 +173,7 @@ impl Builder<'_> {
         count(&mut self.batch.tally.records);
         let base64 = match &record.value {
             Payload::Base64(text) => text.as_ref(),
+            Payload::Absent if has_debezium_key(record) => return self.tombstone(record),
             Payload::Absent => {
                 count(&mut self.batch.tally.tombstones);
                 return self.poison(record, UNKNOWN, Value::None, "the record has no value");
@@ -175,8 +200,9 @@ impl Builder<'_> {
         let Ok(text) = std::str::from_utf8(decoded) else {
             return self.poison(record, UNKNOWN, Value::Text(base64), "not UTF-8");
         };
-        match dms::decode_message(text) {
-            Ok(message) => self.message(record, &message, text),
+        match dms::decode(text) {
+            Ok(Record::Dms(message)) => self.message(record, &message, text),
+            Ok(Record::Debezium(event)) => self.event(record, event, text),
             Err(DecodeError { kind, table }) => {
                 let table = table.as_ref().map_or(UNKNOWN, |table| (table.schema.as_str(), table.table.as_str()));
                 // A broken record of an excluded table is still of an excluded table: its content must not be logged.
@@ -240,13 +266,181 @@ impl Builder<'_> {
             return;
         }
         let outcome = match &message.kind {
-            Kind::Change(change) => self.change(record, metadata, change),
-            Kind::Control(control) => self.control(record, metadata, control),
+            Kind::Change(change) => {
+                let position = Position::of_change(metadata, change.operation, record.offset);
+                self.change(record, metadata, change, Captured { position, transaction_id: None, error: None })
+            }
+            Kind::Control(control) => {
+                count(&mut self.batch.tally.controls);
+                self.control(record, metadata, control)
+            }
         };
         if let Err(error) = outcome {
             let table = (metadata.schema.as_ref(), metadata.table.as_ref());
             self.poison(record, table, Value::Text(text), &error.to_string());
         }
+    }
+
+    fn tombstone(&mut self, record: &KafkaRecord<'_>) {
+        count(&mut self.batch.tally.debezium_tombstones);
+        self.keep_out(
+            record,
+            KeptOutReason::Tombstone,
+            record.timestamp_ms.and_then(|millis| millis.checked_mul(1000)),
+        );
+    }
+
+    /// A record of Debezium's.
+    fn event(&mut self, record: &KafkaRecord<'_>, event: Event<'_>, text: &str) {
+        match event {
+            Event::Change(change) => self.captured(record, &change, text),
+            Event::Truncate(source) => {
+                let metadata = metadata_of(&source);
+                if self.is_kept_out(record, &metadata.schema, &metadata.table, metadata.emitted_at) {
+                    return;
+                }
+                count(&mut self.batch.tally.controls);
+                let position = match source.place {
+                    Some(place) => Position::of_place(place, source.order.or(Some(0)), &metadata, record.offset),
+                    None => Position::of_control(&metadata, record.offset),
+                };
+                let content = Content {
+                    operation: TRUNCATE,
+                    position: &position,
+                    transaction_id: source.transaction_id.as_deref(),
+                    data: None,
+                    before: None,
+                    error: None,
+                };
+                self.row(record, &metadata, content);
+            }
+            Event::Tables { tables, emitted_at } => self.altered(record, &tables, emitted_at, text),
+            Event::Tombstone => self.tombstone(record),
+            Event::Own => self.debezium_own(record, None),
+        }
+    }
+
+    fn debezium_own(&mut self, record: &KafkaRecord<'_>, emitted_at: Option<i64>) {
+        count(&mut self.batch.tally.debezium_own);
+        let of_kafka = || record.timestamp_ms.and_then(|millis| millis.checked_mul(1000));
+        self.keep_out(record, KeptOutReason::Debezium, emitted_at.or_else(of_kafka));
+    }
+
+    /// A statement that made, altered or dropped tables.
+    fn altered(&mut self, record: &KafkaRecord<'_>, tables: &[TableChange], emitted_at: Option<i64>, text: &str) {
+        let filter = self.filter;
+        let is_wanted = |change: &&TableChange| filter.matches(&change.table.schema, &change.table.table);
+        let mut is_counted = false;
+        for change in tables.iter().filter(is_wanted) {
+            if !is_counted {
+                count(&mut self.batch.tally.controls);
+                is_counted = true;
+            }
+            let metadata = Metadata {
+                schema: Cow::Borrowed(&change.table.schema),
+                table: Cow::Borrowed(&change.table.table),
+                emitted_at,
+                ..Metadata::default()
+            };
+            let control =
+                Control { operation: Cow::Borrowed(change.operation), definition: change.definition.as_deref() };
+            if let Err(error) = self.control(record, &metadata, &control) {
+                self.batch.tally.controls = self.batch.tally.controls.saturating_sub(1);
+                let table = (metadata.schema.as_ref(), metadata.table.as_ref());
+                return self.poison(record, table, Value::Text(text), &error.to_string());
+            }
+        }
+        match tables.first() {
+            _ if is_counted => {}
+            Some(change) => {
+                self.is_kept_out(record, &change.table.schema, &change.table.table, emitted_at);
+            }
+            None => self.debezium_own(record, emitted_at),
+        }
+    }
+
+    /// A change of a row that Debezium captured.
+    fn captured(&mut self, record: &KafkaRecord<'_>, event: &ChangeEvent<'_>, text: &str) {
+        let metadata = metadata_of(&event.source);
+        if self.is_kept_out(record, &metadata.schema, &metadata.table, metadata.emitted_at) {
+            return;
+        }
+        if let Err(error) = self.captured_change(record, event, metadata) {
+            let table = (event.source.schema.as_ref(), event.source.table.as_ref());
+            self.poison(record, table, Value::Text(text), &error);
+        }
+    }
+
+    /// # Errors
+    /// Why it is poison; then nothing of it has been taken.
+    fn captured_change(
+        &mut self,
+        record: &KafkaRecord<'_>,
+        event: &ChangeEvent<'_>,
+        mut metadata: Metadata<'_>,
+    ) -> Result<(), String> {
+        let source = &event.source;
+        let key = decoded_key(record);
+        let key = key.as_deref();
+        let table = (source.schema.as_ref(), source.table.as_ref());
+        let described = match event.schema {
+            Some(schema) => Some(
+                self.schemas
+                    .describe(table, schema, key, source.may_be_partial)
+                    .ok_or("`schema` is none of a change event's")?,
+            ),
+            None => None,
+        };
+        let is_load = event.operation == debezium::Operation::Read && source.snapshot != Snapshot::Incremental;
+        let operation = match event.operation {
+            debezium::Operation::Read if is_load => Operation::Load,
+            // As it is at a known place in the source's log, between the changes before and after it.
+            debezium::Operation::Read | debezium::Operation::Create => Operation::Insert,
+            debezium::Operation::Update => Operation::Update,
+            debezium::Operation::Delete => Operation::Delete,
+        };
+        if is_load {
+            // When the snapshot was made, no commit.
+            metadata.committed_at = None;
+        }
+        let images = Images::of(event, operation, key, described.as_ref())?;
+        // Only a table without a key can have several changes of one row's identity at one place.
+        let order = if key.is_some() { Some(0) } else { source.order };
+        let position = match source.place {
+            Some(place) if !is_load => Position::of_place(place, order, &metadata, record.offset),
+            _ => Position::of_change(&metadata, operation, record.offset),
+        };
+        let change = Change { operation, data: &images.data, before: images.before.as_deref() };
+        let captured = Captured { position, transaction_id: source.transaction_id.as_deref(), error: images.error };
+        // What the change needs to be understood comes before it.
+        let is_start = is_load && source.snapshot == Snapshot::First;
+        self.define(record, &metadata, described, is_start).map_err(|error| error.to_string())?;
+        self.change(record, &metadata, &change, captured).map_err(|error| error.to_string())
+    }
+
+    /// The table's definition, where the log may lack it, or a snapshot of the table begins.
+    fn define(
+        &mut self,
+        record: &KafkaRecord<'_>,
+        metadata: &Metadata<'_>,
+        described: Option<Described>,
+        is_start: bool,
+    ) -> Result<(), EditError> {
+        let definition = described.as_ref().and_then(|described| described.definition.as_ref());
+        let is_new = definition.is_some_and(|definition| {
+            let is_written = described.as_ref().is_some_and(|described| described.is_written);
+            let in_batch = self.batch.definitions.iter().rev().find(|other| other.is_of_table_of(definition));
+            in_batch.map_or(!is_written, |other| other != definition)
+        });
+        if !is_start && !is_new {
+            return Ok(());
+        }
+        let operation = if is_start { "create-table" } else { DEFINE_TABLE };
+        let control = Control { operation: Cow::Borrowed(operation), definition: definition.map(Definition::text) };
+        self.control(record, metadata, &control)?;
+        count(&mut self.batch.tally.definitions);
+        self.batch.definitions.extend(definition.cloned());
+        Ok(())
     }
 
     /// # Errors
@@ -256,6 +450,7 @@ impl Builder<'_> {
         record: &KafkaRecord<'_>,
         metadata: &Metadata<'_>,
         change: &Change<'_>,
+        captured: Captured<'_>,
     ) -> Result<(), EditError> {
         let masked = match &mut self.masker {
             Some(masker) => Some(masker.change(&metadata.schema, &metadata.table, change)?),
@@ -277,13 +472,14 @@ impl Builder<'_> {
         tally.newest_committed_at = tally.newest_committed_at.max(metadata.committed_at);
 
         let error = data.error.as_deref().or_else(|| before.as_ref()?.error.as_deref());
-        let position = Position::of_change(metadata, change.operation, record.offset);
+        let error = error.or(captured.error.as_deref());
         self.row(
             record,
             metadata,
             Content {
                 operation: change.operation.as_str(),
-                position: &position,
+                position: &captured.position,
+                transaction_id: captured.transaction_id,
                 data: Some(&data.text),
                 before: before.as_ref().map(|image| image.text.as_ref()),
                 error,
@@ -305,7 +501,6 @@ impl Builder<'_> {
             (_, definition) => definition.map(Cow::Borrowed),
         };
         let definition = definition.as_deref().map(Image::of_control);
-        count(&mut self.batch.tally.controls);
         let position = Position::of_control(metadata, record.offset);
         self.row(
             record,
@@ -313,6 +508,7 @@ impl Builder<'_> {
             Content {
                 operation: &control.operation,
                 position: &position,
+                transaction_id: None,
                 data: definition.as_ref().map(|image| image.text.as_ref()),
                 before: None,
                 error: definition.as_ref().and_then(|image| image.error.as_deref()),
@@ -322,7 +518,7 @@ impl Builder<'_> {
     }
 
     fn row(&mut self, record: &KafkaRecord<'_>, metadata: &Metadata<'_>, content: Content<'_>) {
-        if content.error.is_some() {
+        if content.error.is_some_and(|error| error != UNAVAILABLE) {
             count(&mut self.batch.tally.flagged);
         }
         let mut digits = itoa::Buffer::new();
@@ -335,7 +531,7 @@ impl Builder<'_> {
                 position: content.position.as_str(),
                 data: content.data,
                 before: content.before,
-                transaction_id: metadata.transaction_id.map(|id| digits.format(id)),
+                transaction_id: content.transaction_id.or_else(|| Some(&*digits.format(metadata.transaction_id?))),
                 committed_at: metadata.committed_at,
                 emitted_at: metadata.emitted_at,
                 kafka_topic: &record.topic,
@@ -434,10 +630,98 @@ enum Value<'a> {
     NotKept,
 }
 
+/// What only the tool that captured a change knows of it.
+struct Captured<'a> {
+    position: Position,
+    transaction_id: Option<&'a str>,
+    /// Why the change must not be applied, or not without care.
+    error: Option<String>,
+}
+
+/// The images of a change of Debezium's, in DMS's text.
+struct Images<'a> {
+    data: Cow<'a, str>,
+    before: Option<Cow<'a, str>>,
+    error: Option<String>,
+}
+
+impl<'a> Images<'a> {
+    fn of(
+        event: &'a ChangeEvent<'_>,
+        operation: Operation,
+        key: Option<&'a str>,
+        described: Option<&Described>,
+    ) -> Result<Self, String> {
+        let mut error = None;
+        let mut normalised = |image: &'a str| -> Result<Cow<'a, str>, String> {
+            let Some(described) = described else {
+                error.get_or_insert_with(|| WITHOUT_SCHEMA.to_owned());
+                return Ok(Cow::Borrowed(image));
+            };
+            let image = debezium::normalise(image, &described.schema, event.source.may_be_partial)
+                .map_err(|error| error.to_string())?;
+            if let Some(fault) = image.fault {
+                error = Some(fault.to_string());
+            } else if image.is_partial && operation == Operation::Update {
+                error.get_or_insert_with(|| UNAVAILABLE.to_owned());
+            } else if image.is_partial && operation != Operation::Delete {
+                error.get_or_insert_with(|| INCOMPLETE.to_owned());
+            }
+            Ok(image.text)
+        };
+        if operation == Operation::Delete {
+            let of_key = || key.and_then(|key| Some(debezium::key_payload(key)?.0));
+            let row = event.before.or_else(of_key).ok_or("`before` is missing, and so is a key")?;
+            let data = normalised(row)?;
+            return Ok(Self { data, before: None, error });
+        }
+        let data = normalised(event.after.ok_or("`after` is missing")?)?;
+        let before = match event.before {
+            Some(before) if operation == Operation::Update => {
+                let before = normalised(before)?;
+                let changed = debezium::changed_members(&before, &data).map_err(|error| error.to_string())?;
+                Some(Cow::Owned(changed.into_owned()))
+            }
+            _ => None,
+        };
+        Ok(Self { data, before, error })
+    }
+}
+
+/// The log's word for a table that was emptied.
+pub const TRUNCATE: &str = "truncate";
+/// The log's word for a definition that came with a change.
+pub const DEFINE_TABLE: &str = "define-table";
+
+fn metadata_of<'a>(source: &'a Source<'_>) -> Metadata<'a> {
+    Metadata {
+        schema: Cow::Borrowed(&source.schema),
+        table: Cow::Borrowed(&source.table),
+        emitted_at: source.emitted_at,
+        committed_at: source.committed_at,
+        ..Metadata::default()
+    }
+}
+
+/// The text of a record's key; None when it has none that is text.
+fn decoded_key(record: &KafkaRecord<'_>) -> Option<String> {
+    let Payload::Base64(base64) = &record.key else {
+        return None;
+    };
+    let mut decoded = Vec::new();
+    decode_base64(base64, &mut decoded).then_some(decoded).and_then(|decoded| String::from_utf8(decoded).ok())
+}
+
+/// Whether a record's key is an object, as Debezium's is and DMS's is not.
+fn has_debezium_key(record: &KafkaRecord<'_>) -> bool {
+    decoded_key(record).is_some_and(|key| debezium::key_payload(&key).is_some())
+}
+
 /// What a record says, as far as the row differs by the kind of record.
 struct Content<'a> {
     operation: &'a str,
     position: &'a Position,
+    transaction_id: Option<&'a str>,
     data: Option<&'a str>,
     before: Option<&'a str>,
     error: Option<&'a str>,

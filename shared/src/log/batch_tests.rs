@@ -45,12 +45,15 @@ fn batch_of(event: &str, filter: &TableFilter) -> LogBatch {
         tally.controls,
         tally.poison,
         tally.dms_own,
+        tally.debezium_own,
+        tally.debezium_tombstones,
         tally.excluded,
     ];
     assert_eq!(ends.iter().sum::<u64>(), tally.records);
-    assert_eq!(tally.records - tally.dms_own - tally.excluded, u64::try_from(batch.rows.len()).unwrap());
+    let kept_out_records = tally.dms_own + tally.debezium_own + tally.debezium_tombstones + tally.excluded;
+    assert_eq!(tally.records - kept_out_records + tally.definitions, u64::try_from(batch.rows.len()).unwrap());
     let kept_out: i64 = batch.kept_out.iter().map(|range| range.last - range.first + 1).sum();
-    assert_eq!(u64::try_from(kept_out).unwrap(), tally.dms_own + tally.excluded);
+    assert_eq!(u64::try_from(kept_out).unwrap(), kept_out_records);
     batch
 }
 
@@ -133,6 +136,9 @@ fn every_record_is_counted_once() {
             poison: 2,
             dms_own: 2,
             excluded: 4,
+            debezium_own: 0,
+            debezium_tombstones: 0,
+            definitions: 0,
             tombstones: 0,
             withheld: 0,
             flagged: 0,
@@ -214,7 +220,7 @@ fn poison_is_kept_with_its_reason() {
         (deep.clone().into_bytes(), "nested deeper than 128 levels", Some(deep)),
         (b"{}\0".to_vec(), "not JSON: syntax error at line 1 column 3", Some("{}\0".into())),
         (Vec::new(), "the record's value is empty", Some(String::new())),
-        (b"{}".to_vec(), "no `metadata`", Some("{}".into())),
+        (br#"{"metadata":null}"#.to_vec(), "no `metadata`", Some(r#"{"metadata":null}"#.into())),
     ];
     for (value, reason, data) in cases {
         let row = single(&value);
@@ -356,7 +362,7 @@ fn masked(mask: &str, values: &[String]) -> LogBatch {
     let mut masker = Masker::new(crate::mask::MaskRules::parse(mask).unwrap(), Some(key)).unwrap();
     let event = event_of(values);
     let event = kafka::decode_event(event.as_bytes()).unwrap();
-    LogBatch::masked(&event, &everything(), Some(&mut masker), INGESTED_AT)
+    LogBatch::masked(&event, &everything(), Some(&mut masker), &mut Schemas::default(), INGESTED_AT)
 }
 
 /// Every record of an event in which each value holds the word, in whatever is wrong with it.
@@ -430,4 +436,95 @@ fn masks_of_other_tables_change_no_row() {
         [change("insert", "orders", r#"{"email":"\ud83d\ude00","card": 1.50}"#), change("load", "orders", "{}")];
     let plain = batch_of(&event_of(&values), &everything());
     assert_eq!(masked("shop.users.email=hash,other.orders.card=drop", &values), plain);
+}
+
+/// A value as both tools send it: a column's schema, Debezium's value, DMS's.
+fn captured_value() -> impl Strategy<Value = (serde_json::Value, String, String)> {
+    use serde_json::{Value, json};
+    let field = |kind: &str, name: &str| {
+        if name.is_empty() { json!({"type": kind}) } else { json!({"type": kind, "name": name}) }
+    };
+    let base64 = |bytes: &[u8]| format!("\"{}\"", STANDARD.encode(bytes));
+    let time = |micros: i64| jiff::Timestamp::from_microsecond(micros).unwrap();
+    let with_scale = |scale: usize| json!({"type": "bytes", "name": "org.apache.kafka.connect.data.Decimal", "parameters": {"scale": scale.to_string()}});
+    // Not near enough to zero for fewer digits than there are before the point.
+    let decimal =
+        (10_i64.pow(12)..i64::MAX, any::<bool>(), 1_usize..12).prop_map(move |(number, is_negative, scale)| {
+            let unscaled = if is_negative { -number } else { number };
+            let mut digits = number.to_string();
+            digits.insert(digits.len() - scale, '.');
+            (
+                with_scale(scale),
+                base64(&unscaled.to_be_bytes()),
+                format!("{}{digits}", if is_negative { "-" } else { "" }),
+            )
+        });
+    let micros = || -62_135_596_800_000_000_i64..253_370_000_000_000_000;
+    let shown = move |micros: i64| {
+        let time = time(micros);
+        let fraction =
+            if micros.rem_euclid(1_000_000) == 0 { String::new() } else { time.strftime(".%6f").to_string() };
+        format!("\"{}{fraction}Z\"", time.strftime("%Y-%m-%dT%H:%M:%S"))
+    };
+    prop_oneof![
+        any::<i64>().prop_map(move |number| (field("int64", ""), number.to_string(), number.to_string())),
+        any::<bool>().prop_map(move |is_so| (field("boolean", ""), is_so.to_string(), is_so.to_string())),
+        any::<String>().prop_map(move |text| {
+            let text = Value::from(text).to_string();
+            (field("string", ""), text.clone(), text)
+        }),
+        prop::collection::vec(any::<u8>(), 0..30).prop_map(move |bytes| {
+            let hexadecimal: String = bytes.iter().map(|byte| format!("{byte:02X}")).collect();
+            (field("bytes", ""), base64(&bytes), format!("\"0x{hexadecimal}\""))
+        }),
+        decimal,
+        micros().prop_map(move |micros| (
+            field("int64", "io.debezium.time.MicroTimestamp"),
+            micros.to_string(),
+            shown(micros)
+        )),
+        micros().prop_map(move |micros| {
+            let days = micros.div_euclid(86_400_000_000);
+            let day = time(days * 86_400_000_000).strftime("%Y-%m-%d").to_string();
+            (field("int32", "io.debezium.time.Date"), days.to_string(), format!("\"{day}\""))
+        }),
+        Just((field("int32", "io.debezium.time.Date"), "null".to_owned(), "null".to_owned())),
+    ]
+}
+
+proptest! {
+    /// The same row, sent by the one tool and by the other, is the same text in the log.
+    #[test]
+    fn a_row_of_debeziums_is_what_dms_would_have_sent(
+        values in prop::collection::vec(captured_value(), 1..6),
+        operation in prop_oneof![Just(("c", "insert")), Just(("u", "update")), Just(("d", "delete"))],
+        has_pair in any::<bool>(),
+    ) {
+        let columns = || (0..values.len()).map(|place| if has_pair { format!("c{place} \u{1f600}") } else { format!("c{place}") });
+        let image = |of: &dyn Fn(&(serde_json::Value, String, String)) -> String| {
+            let members: Vec<String> = columns().zip(&values).map(|(name, value)| format!("{}:{}", serde_json::Value::from(name), of(value))).collect();
+            format!("{{{}}}", members.join(","))
+        };
+        let fields: Vec<serde_json::Value> = columns()
+            .zip(&values)
+            .map(|(name, (field, ..))| {
+                let mut field = field.clone();
+                field["field"] = name.into();
+                field
+            })
+            .collect();
+        let schema = serde_json::json!({"type": "struct", "fields": [{"type": "struct", "fields": fields, "field": "after"}]});
+        let (captured, sent) = (image(&|(_, captured, _)| captured.clone()), image(&|(.., sent)| sent.clone()));
+        let (before, after) = if operation.0 == "d" { (captured.as_str(), "null") } else { ("null", captured.as_str()) };
+        let event = format!(
+            r#"{{"schema":{schema},"payload":{{"before":{before},"after":{after},"op":"{}","ts_us":1714557600000002,"source":{{"connector":"mysql","db":"shop","table":"orders","ts_us":1714557599000000,"file":"b.000003","pos":500,"row":1}}}}}}"#,
+            operation.0
+        );
+        let batch = batch_of(&event_of(&[event]), &everything());
+        prop_assert_eq!(batch.tally.definitions, 1);
+        let of_debezium = row_of(batch.rows.last().unwrap());
+        let of_dms = single(change(operation.1, "orders", &sent));
+        prop_assert_eq!(&of_debezium.data, &of_dms.data);
+        prop_assert_eq!(&of_debezium, &Mirror { transaction_id: None, ..of_dms });
+    }
 }

@@ -1,5 +1,5 @@
-//! Which Kafka offsets are not in the log on purpose: ranges of records of DMS's own tables and of tables that
-//! `STRAIT_TABLES` leaves out. With them every offset that was delivered is accounted for, so that a missing one can be told.
+//! Which Kafka offsets are not in the log on purpose: ranges of records of DMS's own tables, of tables that `STRAIT_TABLES` leaves out, and of
+//! what Debezium sends beside changes. With them every offset that was delivered is accounted for, so that a missing one can be told.
 //! It must never name an offset that was not delivered, and nothing of a record but its identity.
 
 use std::sync::Arc;
@@ -13,6 +13,10 @@ pub enum KeptOutReason {
     Dms,
     /// `STRAIT_TABLES` leaves its table out.
     Excluded,
+    /// It is the tombstone that Debezium sends after a delete, for Kafka's compaction.
+    Tombstone,
+    /// It is one of Debezium's own: a transaction's boundary, a heartbeat, a statement that changed no table.
+    Debezium,
 }
 
 impl KeptOutReason {
@@ -22,6 +26,8 @@ impl KeptOutReason {
         match self {
             Self::Dms => "dms",
             Self::Excluded => "excluded",
+            Self::Tombstone => "tombstone",
+            Self::Debezium => "debezium",
         }
     }
 }

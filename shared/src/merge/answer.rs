@@ -56,6 +56,11 @@ struct ByHand {
 }
 
 impl Asked {
+    /// These tables alone, as globs of `schema.table`.
+    pub fn tables(tables: Vec<String>) -> Self {
+        Self { tables: Some(tables), word: None }
+    }
+
     /// Reads the event.
     pub fn from_event(body: &[u8]) -> Result<Self, NotAMergeEvent> {
         let event: Value = serde_json::from_slice(body).map_err(|_| NotAMergeEvent { what: "it is not JSON" })?;

@@ -7,6 +7,7 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::json_text::FromObject;
+use crate::log::DEFINE_TABLE;
 
 use super::source_history::SourceHistory;
 
@@ -142,13 +143,32 @@ pub struct ControlRecord {
     /// The table before, where the record says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) before: Option<SourceDefinition>,
+    /// What Debezium read the definition from; `None` where DMS sent it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    read_from: Option<ReadFrom>,
+    /// Whether changes may leave out values that did not change.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    has_partial_images: bool,
+}
+
+/// What Debezium read a definition from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ReadFrom {
+    /// A change's own schema, whose types are Kafka Connect's: what the connector's settings leave of the source's.
+    Record,
+    /// A statement, with the source's own types.
+    Statement,
 }
 
 /// `control` of a record, with the definition from before the change.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 struct Alteration {
-    #[serde(rename = "old-table-def")]
     old_table_def: Option<FromObject<TableDef>>,
+    debezium_read_from: Option<ReadFrom>,
+    #[serde(default)]
+    partial_images: bool,
 }
 
 impl ControlRecord {
@@ -164,13 +184,30 @@ impl ControlRecord {
     ) -> Result<Self, DefinitionError> {
         // Under which of its two names DMS sends a renamed table is not known, so the record's definition is nobody's.
         if operation == "rename-table" {
-            return Ok(Self { sent_us, kafka, operation: operation.to_owned(), definition: None, before: None });
+            return Ok(Self {
+                sent_us,
+                kafka,
+                operation: operation.to_owned(),
+                definition: None,
+                before: None,
+                read_from: None,
+                has_partial_images: false,
+            });
         }
         let definition = SourceDefinition::from_control(control)?;
-        let before = serde_json::from_str::<Alteration>(control).ok().and_then(|control| control.old_table_def);
-        let before = before
+        let Alteration { old_table_def, debezium_read_from: read_from, partial_images: has_partial_images } =
+            serde_json::from_str(control).unwrap_or_default();
+        let before = old_table_def
             .map(|FromObject(before)| SourceDefinition { columns: before.columns.0, primary_key: before.primary_key });
-        Ok(Self { sent_us, kafka, operation: operation.to_owned(), definition: Some(definition), before })
+        Ok(Self {
+            sent_us,
+            kafka,
+            operation: operation.to_owned(),
+            definition: Some(definition),
+            before,
+            read_from,
+            has_partial_images,
+        })
     }
 }
 
@@ -221,15 +258,24 @@ impl Definitions {
         while self.records.len() > RECORDS_KEPT {
             // A load sends the definition once more; else the oldest goes.
             let again = self.records.iter().zip(self.records.iter().skip(1)).position(|(before, record)| {
-                record.operation == "create-table" && record.definition == before.definition
+                matches!(record.operation.as_str(), "create-table" | DEFINE_TABLE)
+                    && record.definition == before.definition
             });
             self.records.remove(again.map_or(0, |place| place.saturating_add(1)));
         }
     }
 
-    /// What they come to; `None` if there are none.
+    /// Whether changes of the table may leave out values that did not change.
+    pub fn have_partial_images(&self) -> bool {
+        self.records.iter().any(|record| record.has_partial_images)
+    }
+
+    /// What they come to; `None` if there are none. Where Debezium's statements are known, its records' own schemas say nothing more, and
+    /// their types are what the connector's settings made of the source's.
     pub fn history(&self) -> Option<SourceHistory> {
-        (!self.records.is_empty()).then(|| SourceHistory::of(&self.records))
+        let has_statements = self.records.iter().any(|record| record.read_from == Some(ReadFrom::Statement));
+        let told = self.records.iter().filter(|record| !has_statements || record.read_from != Some(ReadFrom::Record));
+        (!self.records.is_empty()).then(|| SourceHistory::of(&told.collect::<Vec<_>>()))
     }
 }
 
@@ -237,6 +283,70 @@ impl Definitions {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
     use super::*;
+
+    /// A definition with the key `id` and these columns, as Debezium reads it from one or the other.
+    fn captured(read_from: &str, columns: &[&str]) -> String {
+        let columns: Vec<String> = ["id"]
+            .iter()
+            .chain(columns)
+            .map(|name| format!(r#""{name}":{{"type":"INT32","nullable":true}}"#))
+            .collect();
+        format!(
+            r#"{{"table-def":{{"columns":{{{}}},"primary-key":["id"]}},"debezium-read-from":"{read_from}"}}"#,
+            columns.join(",")
+        )
+    }
+
+    fn captured_history(records: &[(&str, String)]) -> SourceHistory {
+        let mut definitions = Definitions::default();
+        for (place, (operation, control)) in (0i64..).zip(records) {
+            definitions.take(ControlRecord::new(place, ("t".into(), 0, place), operation, control).unwrap());
+        }
+        // As the ledger keeps them.
+        Definitions::from_entry(definitions.to_entry().as_deref()).unwrap().history().unwrap()
+    }
+
+    #[test]
+    fn a_statements_definition_holds_over_what_records_say_of_themselves() {
+        let history = captured_history(&[
+            ("create-table", captured("statement", &["a"])),
+            ("create-table", captured("record", &["other"])),
+            (DEFINE_TABLE, captured("record", &["a", "b"])),
+        ]);
+        assert!(history.newest().unwrap().has("a") && !history.newest().unwrap().has("b"));
+        let history = captured_history(&[
+            (DEFINE_TABLE, captured("record", &["a"])),
+            (DEFINE_TABLE, captured("record", &["a", "b"])),
+        ]);
+        assert!(history.newest().unwrap().has("b") && history.unknown_rename().is_none());
+        assert_eq!(history.newest().unwrap().primary_key, ["id"]);
+    }
+
+    #[test]
+    fn between_two_records_a_rename_cannot_be_told_from_another_column() {
+        let history =
+            captured_history(&[(DEFINE_TABLE, captured("record", &["a"])), (DEFINE_TABLE, captured("record", &["b"]))]);
+        assert!(history.unexplained().len() == 1 && history.newest().unwrap().has("b"));
+        assert!(history.renames().is_empty());
+        // One that went alone, or came alone, is clear.
+        for columns in [["a"].as_slice(), &["a", "b", "c"]] {
+            let history = captured_history(&[
+                (DEFINE_TABLE, captured("record", &["a", "b"])),
+                (DEFINE_TABLE, captured("record", columns)),
+            ]);
+            assert!(history.unexplained().is_empty());
+        }
+    }
+
+    #[test]
+    fn whether_images_may_be_partial_is_remembered() {
+        let control = captured("record", &["a"])
+            .replace("\"debezium-read-from\"", "\"partial-images\":true,\"debezium-read-from\"");
+        let mut definitions = Definitions::default();
+        assert!(!definitions.have_partial_images());
+        definitions.take(ControlRecord::new(1, ("t".into(), 0, 1), DEFINE_TABLE, &control).unwrap());
+        assert!(Definitions::from_entry(definitions.to_entry().as_deref()).unwrap().have_partial_images());
+    }
 
     #[test]
     fn columns_keep_the_sources_order() {

@@ -161,6 +161,11 @@ impl Epochs {
         self.open
     }
 
+    /// When the newest loaded row was sent, as far as it is known.
+    pub fn newest_load(&self) -> Option<i64> {
+        self.newest_load
+    }
+
     /// A table was dropped or made anew, and no row has been loaded since.
     pub fn has_start_without_load(&self) -> bool {
         !self.starts.is_empty()
@@ -209,6 +214,23 @@ impl Epochs {
         match (oldest_emitted, lowest_in_log.strip_prefix(NO_EPOCH)) {
             (Some(oldest), Some(rest)) if oldest >= *newest => format!("{}{rest}", Self::prefix(*newest)),
             _ => NO_EPOCH.to_owned(),
+        }
+    }
+
+    /// A position of the log as the final table has it if it is of the newest epoch.
+    pub fn in_newest(&self, position: &str) -> String {
+        match (self.boundaries.last(), position.strip_prefix(NO_EPOCH)) {
+            (Some(newest), Some(rest)) => format!("{}{rest}", Self::prefix(*newest)),
+            _ => position.to_owned(),
+        }
+    }
+
+    /// The position that the merge gives a log row, as [`Self::position_sql`] does: with the epoch of the time at which it was sent.
+    pub fn placed(&self, position: &str, sent_us: i64) -> String {
+        let boundary = self.boundaries.iter().rev().find(|boundary| **boundary <= sent_us);
+        match (boundary, position.strip_prefix(NO_EPOCH)) {
+            (Some(boundary), Some(rest)) => format!("{}{rest}", Self::prefix(*boundary)),
+            _ => position.to_owned(),
         }
     }
 
@@ -288,6 +310,17 @@ mod tests {
 
     fn news(starts: &[i64], newest_load_us: Option<i64>) -> News {
         News { starts: starts.to_vec(), newest_load_us, ..News::default() }
+    }
+
+    #[test]
+    fn a_position_is_placed_in_the_epoch_of_its_time() {
+        let mut epochs = Epochs::default();
+        assert_eq!(epochs.placed("0000-2-m1", 150), "0000-2-m1");
+        epochs.begin(100);
+        epochs.begin(200);
+        assert_eq!(epochs.placed("0000-2-m1", 99), "0000-2-m1");
+        assert_eq!(epochs.placed("0000-2-m1", 150), "0000000000000100-2-m1");
+        assert_eq!(epochs.placed("0000-2-m1", 200), "0000000000000200-2-m1");
     }
 
     #[test]

@@ -44,6 +44,8 @@ pub struct FinalTable {
     pub is_made_by_strait: bool,
     /// Whether rows have no key: each loaded or inserted row is added once, and nothing is changed or removed.
     pub is_keyless: bool,
+    /// Whether changes may come that leave out values which did not change, and say so.
+    pub has_partial_images: bool,
     /// How it is partitioned, if it is.
     pub partitioning: Option<Partitioning>,
     /// Whether every statement has to limit the partitions that it reads.
@@ -291,6 +293,7 @@ impl FinalTable {
             deletes,
             is_made_by_strait: is_made_by_strait(resource),
             is_keyless,
+            has_partial_images: false,
             partitioning: Partitioning::of(resource),
             requires_partition_filter: resource.require_partition_filter == Some(true),
             missing_columns,

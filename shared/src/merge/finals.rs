@@ -55,21 +55,21 @@ pub(super) fn no_definition(source: &SourceTable, name: &TableName) -> String {
 }
 
 impl Run<'_> {
-    /// The final table of every table that this run may merge; a table without one and without a definition is left out.
-    pub(super) async fn finals(
+    /// The tables that this run may merge, each with its final table as it stands.
+    pub(super) async fn existing<'t>(
         &self,
-        concerned: &BTreeSet<SourceTable>,
+        concerned: &'t BTreeSet<SourceTable>,
         state: &LedgerState,
         asked: &Asked,
-    ) -> Result<BTreeMap<SourceTable, Result<Found, TableError>>, TableError> {
+    ) -> Vec<(&'t SourceTable, Result<Option<Table>, TableError>)> {
         let config = &self.handler.config;
         let bigquery = &self.handler.bigquery;
-        let candidates: Vec<&SourceTable> = concerned
+        let candidates: Vec<&'t SourceTable> = concerned
             .iter()
             .filter(|source| asked.includes(source) && config.tables.matches(&source.schema, &source.table))
             .collect();
         let sources = &self.sources_of_finals(state);
-        let mut existing: Vec<(&SourceTable, Result<Option<Table>, TableError>)> = stream::iter(candidates)
+        stream::iter(candidates)
             .map(|source| async move {
                 let name = config.final_table.name_of(source);
                 let is_own = [&config.log_table, &config.merges_table, &config.quarantine_table].contains(&&name)
@@ -88,7 +88,19 @@ impl Run<'_> {
             })
             .buffer_unordered(TABLES_AT_ONCE)
             .collect()
-            .await;
+            .await
+    }
+
+    /// The final table of every table that this run may merge; a table without one and without a definition is left out.
+    pub(super) async fn finals(
+        &self,
+        concerned: &BTreeSet<SourceTable>,
+        state: &LedgerState,
+        asked: &Asked,
+    ) -> Result<BTreeMap<SourceTable, Result<Found, TableError>>, TableError> {
+        let config = &self.handler.config;
+        let bigquery = &self.handler.bigquery;
+        let mut existing = self.existing(concerned, state, asked).await;
 
         // Looked at only because it lacks columns, which a person may have added: as long as it does, there is nothing to do.
         existing.retain(|(source, table)| {
@@ -99,23 +111,7 @@ impl Run<'_> {
             !self.is_only_lacking(source) || !matches!(table, Ok(Some(table)) if lacks_as_before(table))
         });
 
-        // A definition is looked up for a table that does not exist, unless it waited for one before and none has come; for
-        // one that a person made, whose columns' spelling may not be the source's; and when there is a new one.
-        let wants_definition: Vec<&SourceTable> = existing
-            .iter()
-            .filter(|(source, table)| match table {
-                Ok(Some(table)) => !is_self_describing(table) || self.may_be_altered(source, state),
-                Ok(None) => {
-                    let reason = no_definition(source, &config.final_table.name_of(source));
-                    let looked_before = state.tables.get(source).is_some_and(|table| {
-                        table.outcome == Outcome::Waiting && table.reason.as_deref() == Some(&reason)
-                    });
-                    !looked_before || self.plan.tables.get(source).is_some_and(|news| news.definitions > 0)
-                }
-                Err(_) => false,
-            })
-            .map(|(source, _)| *source)
-            .collect();
+        let wants_definition = self.wants_definition(&existing, state);
         let definitions = self.definitions(&existing, &wants_definition, state).await;
 
         let definitions = &definitions;
@@ -154,6 +150,30 @@ impl Run<'_> {
         Ok(taken.into_iter().filter_map(|(source, result)| Some((source, result?))).collect())
     }
 
+    /// A definition is looked up for a table that does not exist, unless it waited for one before and none has come; for
+    /// one that a person made, whose columns' spelling may not be the source's; and when there is a new one.
+    pub(super) fn wants_definition<'t>(
+        &self,
+        existing: &[(&'t SourceTable, Result<Option<Table>, TableError>)],
+        state: &LedgerState,
+    ) -> Vec<&'t SourceTable> {
+        existing
+            .iter()
+            .filter(|(source, table)| match table {
+                Ok(Some(table)) => !is_self_describing(table) || self.may_be_altered(source, state),
+                Ok(None) => {
+                    let reason = no_definition(source, &self.handler.config.final_table.name_of(source));
+                    let looked_before = state.tables.get(source).is_some_and(|table| {
+                        table.outcome == Outcome::Waiting && table.reason.as_deref() == Some(&reason)
+                    });
+                    !looked_before || self.plan.tables.get(source).is_some_and(|news| news.definitions > 0)
+                }
+                Err(_) => false,
+            })
+            .map(|(source, _)| *source)
+            .collect()
+    }
+
     /// The source tables that the configuration maps to each final table, among all that were ever seen.
     fn sources_of_finals<'s>(&'s self, state: &'s LedgerState) -> BTreeMap<TableName, BTreeSet<&'s SourceTable>> {
         let config = &self.handler.config;
@@ -168,7 +188,7 @@ impl Run<'_> {
 
     /// What is known of the definitions of these tables: what the ledger remembers, and of those that want it what the log holds since then.
     /// Where the log cannot be read, why; the other tables go on.
-    async fn definitions(
+    pub(super) async fn definitions(
         &self,
         existing: &[(&SourceTable, Result<Option<Table>, TableError>)],
         wanted: &[&SourceTable],

@@ -8,16 +8,18 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{AbsentColumns, Deletes};
+use crate::debezium::{UNAVAILABLE, WITHOUT_SCHEMA};
 use crate::names::{NameError, NameHeld, SourceTable, TableName, fingerprint, member_path_literal, string_literal};
 use crate::position::NO_EPOCH;
 
 use super::coverage::{Coverage, OffsetRange, not_covered};
+use super::delta::Share;
 use super::epoch::{Epochs, SENT};
 use super::final_table::{FinalColumn, FinalTable};
 use super::types::ColumnType;
 
-/// A run that dies leaves its fold behind; BigQuery removes it after this many hours.
-const FOLD_EXPIRY_HOURS: u32 = 24;
+/// A run that dies leaves its fold and its delta behind; BigQuery removes them after this many hours.
+pub(super) const EXPIRY_HOURS: u32 = 24;
 /// DMS's `add-before-image-columns` rule puts a before-image's columns beside the new ones under this prefix (AWS DMS user guide).
 const BEFORE_IMAGE_PREFIX: &str = "BI_";
 /// How far before the oldest commit in the window a change with a higher position may have been ingested: clocks of source,
@@ -45,7 +47,7 @@ pub struct FoldRequest<'a> {
     pub covered: &'a Coverage,
     /// Whether, and from where, records that are merged already are read again, because a key may be late.
     pub look_back: LookBack,
-    /// What a column missing from an image means.
+    /// What a column missing from an image means; where images may be partial, see [`Self::is_absent_unchanged`].
     pub absent: AbsentColumns,
     /// What a delete does.
     pub deletes: Deletes,
@@ -55,6 +57,21 @@ pub struct FoldRequest<'a> {
     pub highest_position: Option<&'a str>,
     /// Records from before this time, in µs, may be younger than what the log has let expire; `None`: nothing has expired.
     pub expired_before_us: Option<i64>,
+    /// The copy of the log's rows from which they are read; `None`: they are read from the log.
+    pub share: Option<Share<'a>>,
+}
+
+impl FoldRequest<'_> {
+    /// Whether a column that an image lacks may keep its value: by configuration in any image, else in those that say so themselves
+    /// (PostgreSQL's TOAST by Debezium).
+    fn is_absent_unchanged(&self) -> bool {
+        absent_of(self.absent, self.table) == AbsentColumns::Unchanged
+    }
+}
+
+/// What a column missing from an image of a table may mean.
+pub fn absent_of(configured: AbsentColumns, table: &FinalTable) -> AbsentColumns {
+    if table.has_partial_images { AbsentColumns::Unchanged } else { configured }
 }
 
 /// How much of the log before the window a fold reads.
@@ -69,6 +86,15 @@ pub enum LookBack {
 }
 
 impl LookBack {
+    /// The `ingested_at` from which on a fold of a window that begins at `window_from_us` reads, in µs; `None`: from the log's beginning.
+    pub(super) fn reads_from(self, window_from_us: Option<i64>) -> Option<i64> {
+        match self {
+            Self::None => window_from_us,
+            Self::From(from) => window_from_us.map(|window_from| window_from.min(from)),
+            Self::Everything => None,
+        }
+    }
+
     /// How far to look back for a window whose lowest position and oldest commit time are given.
     ///
     /// A change above a late record's position was committed after it, hence ingested after its commit. Where images
@@ -102,7 +128,8 @@ pub fn fold_table(log: &TableName, work_key: &str) -> TableName {
 /// which the job ids are derived. `seen` tells apart two runs between which a record of the same window became visible.
 pub fn work_key(request: &FoldRequest<'_>, seen: &[OffsetRange]) -> Result<String, NameError> {
     let placeholder = fold_table(request.log, "");
-    let mut work = statement(&FoldRequest { fold: &placeholder, ..*request })?;
+    // From wherever it is read, the work is the same.
+    let mut work = statement(&FoldRequest { fold: &placeholder, share: None, ..*request })?;
     for range in seen {
         work.push_str(&format!("\n{} {} {} {}", range.topic, range.partition, range.first, range.last));
     }
@@ -170,7 +197,8 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
         },
     );
     // Where images may be partial, an update after a delete makes no row before the insert between them has come.
-    let (ends, key_is_deleted) = match request.absent {
+    let absent = absent_of(request.absent, table);
+    let (ends, key_is_deleted) = match absent {
         AbsentColumns::Null => (String::new(), "`key_deleted`"),
         AbsentColumns::Unchanged => (
             format!(
@@ -183,7 +211,7 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
         ),
     };
     // A row takes its newest image alone, unless images may be partial: then an older one may hold what it lacks.
-    let (unknown_of_key, unknown) = match request.absent {
+    let (unknown_of_key, unknown) = match absent {
         AbsentColumns::Null => {
             (String::new(), "`unknown_members` AS `unknown`, CAST(NULL AS STRING) AS `unknown_too`".to_owned())
         }
@@ -216,13 +244,13 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
         .collect::<String>();
     Ok(format!(
         "CREATE OR REPLACE TABLE {fold}\n\
-         OPTIONS (expiration_timestamp = TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL {FOLD_EXPIRY_HOURS} HOUR))\n\
+         OPTIONS (expiration_timestamp = TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL {EXPIRY_HOURS} HOUR))\n\
          AS\n\
          WITH `read` AS (\n\
          SELECT `operation`, {position} AS `position`, `_strait_log`.`position` AS `log_position`, {data} AS `data`, {before} AS `before`, \
          `error`, `kafka_topic`, `kafka_partition`, `kafka_offset`, `committed_at`, {SENT} AS `sent`{first_sent}, `ingested_at`, {is_new} AS `is_new`\n\
-         FROM {log} AS `_strait_log`\n\
-         WHERE {bounds}\n\
+         FROM {rows} AS `_strait_log`\n\
+         WHERE {partition}{bounds}\n\
          AND `source_schema` = {schema} AND `source_table` = {source_table}\n\
          AND `operation` IN ('load', 'insert', 'update', 'delete')\n\
          QUALIFY ROW_NUMBER() OVER (PARTITION BY `kafka_topic`, `kafka_partition`, `kafka_offset`, `_strait_log`.`position` ORDER BY `ingested_at`) = 1\n\
@@ -273,9 +301,10 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
          `kafka_topic`, `kafka_partition`, `kafka_offset`, `ingested_at`, {unknown}\n\
          FROM `ranked`",
         fold = request.fold.quoted(project)?,
-        log = log.quoted(project)?,
-        data = readable("`data`"),
-        before = readable("`before`"),
+        rows = request.share.map_or(log, |share| share.delta).quoted(project)?,
+        partition = request.share.map_or_else(String::new, |share| format!("{} AND ", share.condition())),
+        data = readable("`data`", request.is_absent_unchanged()),
+        before = readable("`before`", request.is_absent_unchanged()),
         is_new = parts.is_new,
         bounds = parts.bounds,
         schema = string_literal(&source.schema),
@@ -378,8 +407,13 @@ struct Parts {
 
 impl Parts {
     fn of(request: &FoldRequest<'_>) -> Self {
-        let FoldRequest { table, absent, deletes, .. } = *request;
+        let FoldRequest { table, deletes, .. } = *request;
+        let absent = absent_of(request.absent, table);
         let (is_new, bounds) = window(request);
+        let cannot_be_applied = match absent {
+            AbsentColumns::Null => "`error` IS NOT NULL".to_owned(),
+            AbsentColumns::Unchanged => format!("COALESCE(`error`, {0}) <> {0}", string_literal(UNAVAILABLE)),
+        };
         let mut parts = Self {
             is_new,
             bounds,
@@ -387,8 +421,11 @@ impl Parts {
             key_texts: Vec::new(),
             key_changed: Vec::new(),
             typed: Vec::new(),
-            // Of a delete only the key counts.
-            flaws: vec!["WHEN `error` IS NOT NULL AND `operation` <> 'delete' THEN -1".to_owned()],
+            // Of a delete only the key counts, unless that cannot be told either.
+            flaws: vec![format!(
+                "WHEN {cannot_be_applied} AND (`operation` <> 'delete' OR `error` = {}) THEN -1",
+                string_literal(WITHOUT_SCHEMA)
+            )],
             keys: Vec::new(),
             carried: Vec::new(),
             values: Vec::new(),
@@ -439,7 +476,15 @@ impl Parts {
                     AbsentColumns::Null => parts.values.push(value),
                     AbsentColumns::Unchanged => {
                         let is_present = format!("`present{place}`");
-                        parts.texts.push(format!("{} AS {is_present}", is_present_in_image(column)));
+                        let in_image = is_present_in_image(column);
+                        // Where it is not configured, an image says itself whether it is partial.
+                        let is_known = match request.absent {
+                            AbsentColumns::Unchanged => in_image,
+                            AbsentColumns::Null => {
+                                format!("(COALESCE(`error`, '') <> {} OR {in_image})", string_literal(UNAVAILABLE))
+                            }
+                        };
+                        parts.texts.push(format!("{is_known} AS {is_present}"));
                         absent_beside_key.push(format!("NOT {is_present}"));
                         parts.carry_partial(place, column_type, deletes);
                     }
@@ -502,13 +547,11 @@ pub(super) fn window(request: &FoldRequest<'_>) -> (String, String) {
         None => "TRUE".to_owned(),
     };
     let until = format!("`ingested_at` <= {to}");
+    let from = request.look_back.reads_from(request.window_from_us);
     match request.look_back {
-        LookBack::None => {
-            ("TRUE".to_owned(), format!("{} AND {until} AND {not_covered}", at_least(request.window_from_us)))
-        }
-        LookBack::From(from) => {
+        LookBack::None => ("TRUE".to_owned(), format!("{} AND {until} AND {not_covered}", at_least(from))),
+        LookBack::From(_) => {
             let is_new = format!("{} AND {not_covered}", at_least(request.window_from_us));
-            let from = request.window_from_us.map(|window_from| window_from.min(from));
             (is_new, format!("{} AND {until}", at_least(from)))
         }
         LookBack::Everything => (format!("{} AND {not_covered}", at_least(request.window_from_us)), until),
@@ -516,9 +559,13 @@ pub(super) fn window(request: &FoldRequest<'_>) -> (String, String) {
 }
 
 /// An image that can be read. One with an error holds half of a surrogate pair, which the embedded BigQuery refuses and
-/// BigQuery replaces; its members are needed only for its key, so every such escape is replaced beforehand.
-fn readable(image: &str) -> String {
-    format!(r"IF(`error` IS NULL, {image}, REGEXP_REPLACE({image}, r'\\u[dD][89a-fA-F][0-9a-fA-F]{{2}}', r'\\uFFFD'))")
+/// BigQuery replaces; its members are needed only for its key, so every such escape is replaced beforehand. One that is only partial has none.
+fn readable(image: &str, may_be_partial: bool) -> String {
+    let is_whole = match may_be_partial {
+        false => "`error` IS NULL".to_owned(),
+        true => format!("COALESCE(`error`, {0}) = {0}", string_literal(UNAVAILABLE)),
+    };
+    format!(r"IF({is_whole}, {image}, REGEXP_REPLACE({image}, r'\\u[dD][89a-fA-F][0-9a-fA-F]{{2}}', r'\\uFFFD'))")
 }
 
 /// The text of one member of an image: a scalar's own, a nested value's JSON; NULL where it is null or absent.

@@ -416,6 +416,11 @@ impl LedgerState {
         Ok(state)
     }
 
+    /// A table's state, if it stands behind the others.
+    pub fn behind(&self, source: &SourceTable) -> Option<&TableState> {
+        self.tables.get(source).filter(|table| table.outcome != Outcome::Merged)
+    }
+
     /// The coverage of every table that is not behind: the furthest that any entry knows. A run covers all tables that
     /// had no news in it, so only those with an entry that is not `merged` stand behind it.
     pub fn furthest(&self) -> Coverage {

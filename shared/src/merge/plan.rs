@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::log::kept_out_table;
+use crate::log::{DEFINE_TABLE, TRUNCATE, kept_out_table};
 use crate::names::{NameError, SourceTable, TableName, string_literal};
 
 use super::coverage::{Coverage, OffsetRange, not_covered};
@@ -46,10 +46,13 @@ pub struct News {
     pub oldest_commit_us: Option<i64>,
     /// The newest commit time among the changes.
     pub newest_commit_us: Option<i64>,
+    /// The highest position at which the table was emptied (Debezium's `truncate`).
+    pub truncated: Option<String>,
 }
 
-/// Control records that define a table or add to it (AWS DMS user guide, "Control records").
-pub const DEFINITIONS: [&str; 2] = ["create-table", "add-column"];
+/// Control records that define a table or add to it (AWS DMS user guide, "Control records"); the last is what Debezium's records say of
+/// themselves.
+pub const DEFINITIONS: [&str; 3] = ["create-table", "add-column", DEFINE_TABLE];
 /// Control records that DMS sends at the start of every full load (same page).
 pub(super) const STARTS: [&str; 2] = ["create-table", "drop-table"];
 /// Control records that alter what is there (same page).
@@ -119,6 +122,7 @@ pub fn query(
          UNIX_MICROS(MIN(IF({is_change}, LEAST(COALESCE(`committed_at`, `emitted_at`), COALESCE(`emitted_at`, `committed_at`)), NULL))) AS `oldest_us`, \
          COUNTIF({is_change} AND `committed_at` IS NULL AND `emitted_at` IS NULL) AS `timeless`, \
          UNIX_MICROS(MAX(IF({is_change}, `committed_at`, NULL))) AS `newest_commit_us`, \
+         MAX(IF(`is_new` AND `operation` = {truncate}, `position`, NULL)) AS `truncated`, \
          UNIX_MICROS(MAX(`ingested_at`)) AS `newest_us`\n\
          FROM `recent`\n\
          GROUP BY GROUPING SETS ((`source_schema`, `source_table`), (`kafka_topic`, `kafka_partition`, `island`))",
@@ -126,6 +130,7 @@ pub fn query(
         definitions = DEFINITIONS.map(string_literal).join(", "),
         alterations = ALTERATIONS.map(string_literal).join(", "),
         starts = STARTS.map(string_literal).join(", "),
+        truncate = string_literal(TRUNCATE),
         log = log.quoted(project)?,
     ))
 }
@@ -176,6 +181,7 @@ impl Plan {
                 oldest_us,
                 timeless,
                 newest_commit_us,
+                truncated,
                 newest_us,
             ] = row.as_slice()
             else {
@@ -207,7 +213,7 @@ impl Plan {
             let (Some(schema), Some(table)) = (schema, table) else {
                 return Err(PlanRowError { what: "source table" });
             };
-            if changes == 0 && definitions == 0 && alterations == 0 && starts.is_empty() {
+            if changes == 0 && definitions == 0 && alterations == 0 && starts.is_empty() && truncated.is_none() {
                 continue;
             }
             let source = SourceTable { schema: schema.clone(), table: table.clone() };
@@ -224,6 +230,7 @@ impl Plan {
                 lowest_position: lowest_position.clone(),
                 oldest_commit_us: if is_timeless { None } else { number(oldest_us, "oldest_us")? },
                 newest_commit_us: number(newest_commit_us, "newest_commit_us")?,
+                truncated: truncated.clone(),
             };
             plan.tables.insert(source, news);
         }
@@ -238,7 +245,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
 
-    fn row(cells: [&str; 19]) -> Vec<Option<String>> {
+    fn row(cells: [&str; 20]) -> Vec<Option<String>> {
         cells.iter().map(|cell| (*cell != "-").then(|| (*cell).to_owned())).collect()
     }
 
@@ -247,16 +254,19 @@ mod tests {
         let plan = Plan::from_rows(&[
             row([
                 "shop", "orders", "-", "-", "0", "9", "4", "1", "0", "9,12", "14", "8", "9", "100", "p1", "50", "0",
-                "60", "120",
+                "60", "-", "120",
             ]),
             row([
-                "shop", "idle", "-", "-", "0", "9", "0", "0", "0", "-", "-", "-", "-", "-", "-", "-", "0", "-", "120",
+                "shop", "idle", "-", "-", "0", "9", "0", "0", "0", "-", "-", "-", "-", "-", "-", "-", "0", "-", "-",
+                "120",
             ]),
             row([
-                "-", "-", "cdc", "1", "7", "9", "3", "0", "0", "-", "-", "8", "8", "100", "p1", "50", "0", "60", "119",
+                "-", "-", "cdc", "1", "7", "9", "3", "0", "0", "-", "-", "8", "8", "100", "p1", "50", "0", "60", "-",
+                "119",
             ]),
             row([
-                "-", "-", "cdc", "0", "0", "4", "3", "0", "0", "-", "-", "8", "8", "100", "p1", "50", "0", "60", "120",
+                "-", "-", "cdc", "0", "0", "4", "3", "0", "0", "-", "-", "8", "8", "100", "p1", "50", "0", "60", "-",
+                "120",
             ]),
         ])
         .unwrap();
@@ -280,7 +290,7 @@ mod tests {
     fn a_change_without_any_time_leaves_the_oldest_commit_unknown() {
         let plan = Plan::from_rows(&[row([
             "shop", "orders", "-", "-", "0", "9", "4", "1", "0", "9,12", "14", "8", "9", "100", "p1", "50", "1", "60",
-            "120",
+            "-", "120",
         ])])
         .unwrap();
         assert_eq!(plan.tables.values().next().unwrap().oldest_commit_us, None);

@@ -34,7 +34,7 @@ use super::metrics::{self, Seen};
 use super::offsets;
 use super::plan::{self, News, Plan};
 use super::statement::{self, QUARANTINE};
-use super::work::{Begun, Own, Standing, Work};
+use super::work::{Begun, Copied, Own, Standing, Work};
 
 /// Tables merged at a time. BigQuery runs the jobs; more at once only shortens the run, and its limit on
 /// concurrent DML statements per table is not touched.
@@ -78,25 +78,73 @@ pub(super) struct Run<'a> {
     pub(super) plan: &'a Plan,
     pub(super) state: &'a LedgerState,
     pub(super) asked: &'a Asked,
+    /// When it began, in µs.
+    pub(super) now_us: i64,
     /// What was committed before may have been followed by changes that the log let expire, in µs; `None`: nothing has.
     pub(super) expired_before_us: Option<i64>,
     /// What the run has read of tables' control records, until an entry of each keeps it.
     pub(super) remembered: Mutex<BTreeMap<SourceTable, Definitions>>,
+    /// What of the log was copied for its tables, once it is.
+    pub(super) copied: Option<Copied>,
     recorded_at: AtomicI64,
 }
 
+impl<'a> Run<'a> {
+    /// Before anything is done, from what the ledger and the log say.
+    pub(super) fn new(
+        handler: &'a MergeHandler,
+        id: &str,
+        deadline: Instant,
+        window_to_us: i64,
+        (plan, state): (&'a Plan, &'a LedgerState),
+        asked: &'a Asked,
+    ) -> Self {
+        let now_us = now_us();
+        let expired_us = now_us.saturating_sub(handler.config.log_retention_us());
+        Self {
+            handler,
+            id: id.to_owned(),
+            deadline,
+            window_to_us,
+            plan,
+            state,
+            asked,
+            now_us,
+            // To the hour, so that the same work is the same statement for a while.
+            expired_before_us: state
+                .begun_us
+                .filter(|begun| *begun < expired_us)
+                .map(|_| expired_us.saturating_sub(expired_us.rem_euclid(HOUR_US))),
+            remembered: Mutex::default(),
+            copied: None,
+            recorded_at: AtomicI64::new(state.next_recorded_at(now_us)),
+        }
+    }
+}
+
 impl Run<'_> {
+    /// How far a table is merged: one that stands behind by its own coverage, all others by the furthest.
+    pub(super) fn standing(&self, source: &SourceTable) -> Standing {
+        let own = self.state.tables.get(source);
+        Standing {
+            coverage: self.state.behind(source).map_or_else(|| self.state.furthest(), |table| table.coverage.clone()),
+            highest_position: own.and_then(|table| table.highest_position.clone()),
+            epochs: own.map(|table| table.epochs.clone()).unwrap_or_default(),
+            unfilled: own.map(|table| table.unfilled.clone()).unwrap_or_default(),
+        }
+    }
+
     /// What is to be done for a table whose final table is there.
-    fn work<'s>(
+    pub(super) fn work(
         &self,
         source: SourceTable,
         found: &Found,
         mut standing: Standing,
-        own: Option<&TableState>,
         waited_since_us: Option<i64>,
-        behind: impl Fn(&SourceTable) -> Option<&'s TableState>,
     ) -> Result<Work, TableError> {
-        let table = found.table.clone();
+        let own = self.state.tables.get(&source);
+        let has_partial_images = self.has_partial_images(&source, own);
+        let table = FinalTable { has_partial_images, ..found.table.clone() };
         standing.unfilled.set_definition_due(found.is_definition_due);
         // A final table that somebody removed is filled anew from all that the log retains.
         let is_anew = found.is_new && standing.highest_position.is_some();
@@ -109,7 +157,7 @@ impl Run<'_> {
             );
             standing = Standing { coverage: Coverage::default(), highest_position: None, ..standing };
         }
-        let state = behind(&source).filter(|_| !is_anew);
+        let state = self.state.behind(&source).filter(|_| !is_anew);
         let unfinished = state.and_then(Begun::of_state);
         standing.unfilled.set_begun(unfinished.as_ref().is_some_and(Begun::is_again));
         let again_from = standing.unfilled.again_from();
@@ -145,8 +193,15 @@ impl Run<'_> {
         })
     }
 
+    /// Whether changes of a table may leave out values that did not change.
+    fn has_partial_images(&self, source: &SourceTable, own: Option<&TableState>) -> bool {
+        let known = own.and_then(|own| own.definitions.as_ref());
+        let read = self.remembered.lock().ok().and_then(|remembered| remembered.get(source).cloned());
+        known.into_iter().chain(read.as_ref()).any(Definitions::have_partial_images)
+    }
+
     /// Where a final table stands of which the ledger says nothing: a table from before the ledger that is in use. Its rows tell.
-    async fn take_up(
+    pub(super) async fn take_up(
         &self,
         source: &SourceTable,
         table: &FinalTable,
@@ -248,40 +303,10 @@ impl MergeHandler {
         };
         warn_of_holes(&plan);
 
-        // Whoever has news or stands behind; each with the coverage that its own window begins at.
-        let behind = |source: &SourceTable| state.tables.get(source).filter(|table| table.outcome != Outcome::Merged);
-        let is_concerned = |source: &SourceTable, table: &TableState| {
-            table.outcome != Outcome::Merged
-                || table.epochs.open().is_some()
-                || table.epochs.may_lack_a_start()
-                || table.unfilled.is_lacking()
-                || asked.word.is_some() && asked.includes(source)
-        };
-        let concerned: BTreeSet<SourceTable> = plan
-            .tables
-            .keys()
-            .chain(state.tables.iter().filter(|(source, table)| is_concerned(source, table)).map(|(source, _)| source))
-            .cloned()
-            .collect();
-        let retention_us = i64::from(self.config.log_retention_days).saturating_mul(DAY_US);
-        let now = now_us();
-        let expired_us = now.saturating_sub(retention_us);
-        let run = Run {
-            handler: self,
-            id: run_id.to_owned(),
-            deadline,
-            window_to_us,
-            plan: &plan,
-            state: &state,
-            asked,
-            // To the hour, so that the same work is the same statement for a while.
-            expired_before_us: state
-                .begun_us
-                .filter(|begun| *begun < expired_us)
-                .map(|_| expired_us.saturating_sub(expired_us.rem_euclid(HOUR_US))),
-            remembered: Mutex::default(),
-            recorded_at: AtomicI64::new(state.next_recorded_at(now)),
-        };
+        let behind = |source: &SourceTable| state.behind(source);
+        let concerned = concerned(&plan, &state, asked);
+        let mut run = Run::new(self, run_id, deadline, window_to_us, (&plan, &state), asked);
+        let (now, retention_us) = (run.now_us, self.config.log_retention_us());
 
         let (mut to_do, mut answers, mut held_back) = (Vec::new(), Vec::new(), Vec::new());
         let mut oldest_wait_us = 0;
@@ -297,12 +322,7 @@ impl MergeHandler {
             if !has_records && !is_asked_for || is_as_before {
                 continue;
             }
-            let standing = Standing {
-                coverage: behind(&source).map_or_else(|| furthest.clone(), |table| table.coverage.clone()),
-                highest_position: own.and_then(|table| table.highest_position.clone()),
-                epochs: own.map(|table| table.epochs.clone()).unwrap_or_default(),
-                unfilled: own.map(|table| table.unfilled.clone()).unwrap_or_default(),
-            };
+            let standing = run.standing(&source);
             let since_us = waits_since(behind(&source), plan.tables.get(&source)).filter(|_| is_replicated);
             let waited_us = since_us.map_or(0, |since| now.saturating_sub(since));
             oldest_wait_us = waited_us.max(oldest_wait_us);
@@ -350,7 +370,7 @@ impl MergeHandler {
                             });
                             continue;
                         }
-                        let work = run.work(source, found, standing, own, waited_since_us, behind)?;
+                        let work = run.work(source, found, standing, waited_since_us)?;
                         // A table that stands behind is held back by the entry that it has.
                         let (needs_entry, begun) = match &work.own {
                             Own::Begun(begun, _) => (true, Some(&**begun)),
@@ -439,12 +459,14 @@ impl MergeHandler {
         // As of the ledger: what this run finds out is counted by the next.
         let without_start =
             state.tables.values().filter(|table| table.epochs.load_without_start(now).is_some()).count();
+        run.copied = run.copy_news(&to_do).await;
         let run = &run;
         let merged: Vec<TableAnswer> = stream::iter(to_do)
             .map(|work| async move { run.table(work).await })
             .buffer_unordered(TABLES_AT_ONCE)
             .collect()
             .await;
+        run.drop_copied(&merged).await;
         answers.extend(merged);
         let answered = answers.iter().map(|answer| answer.table.clone()).collect();
         answers.extend(self.idle(asked, &answered));
@@ -578,6 +600,19 @@ impl MergeHandler {
     }
 }
 
+/// Whoever has news, stands behind, or may be seen to complete something.
+pub(super) fn concerned(plan: &Plan, state: &LedgerState, asked: &Asked) -> BTreeSet<SourceTable> {
+    let is_concerned = |source: &SourceTable, table: &TableState| {
+        table.outcome != Outcome::Merged
+            || table.epochs.open().is_some()
+            || table.epochs.may_lack_a_start()
+            || table.unfilled.is_lacking()
+            || asked.word.is_some() && asked.includes(source)
+    };
+    let known = state.tables.iter().filter(|(source, table)| is_concerned(source, table)).map(|(source, _)| source);
+    plan.tables.keys().chain(known).cloned().collect()
+}
+
 /// `ingested_at` of the oldest record of a table that is not merged, as far as it is known, in µs. A table that stands behind was
 /// held back by an entry that says so; another has only its news.
 fn waits_since(behind: Option<&TableState>, news: Option<&News>) -> Option<i64> {
@@ -630,7 +665,7 @@ pub(super) fn describe(error: &TableError) -> String {
     }
 }
 
-fn into_invocation_error(error: TableError) -> InvocationError {
+pub(super) fn into_invocation_error(error: TableError) -> InvocationError {
     match error {
         TableError::BigQuery(error) => error.into(),
         TableError::Name(error) => InvocationError::new("Name", error.to_string()),

@@ -58,7 +58,7 @@ pub struct SourceHistory {
 
 impl SourceHistory {
     /// The history that these records tell, in the order in which DMS sent them.
-    pub(super) fn of(records: &[ControlRecord]) -> Self {
+    pub(super) fn of(records: &[&ControlRecord]) -> Self {
         let mut history = Self::default();
         for (place, record) in records.iter().enumerate() {
             let is_known = records.iter().take(place).any(|earlier| earlier.says_the_same(record));
@@ -388,7 +388,7 @@ mod tests {
             let control = format!(r#"{{"table-def":{}{before}}}"#, table(after));
             ControlRecord::new(place * 10, ("t".into(), 0, place), operation, &control).unwrap()
         });
-        SourceHistory::of(&records.collect::<Vec<_>>())
+        SourceHistory::of(&records.collect::<Vec<_>>().iter().collect::<Vec<_>>())
     }
 
     fn names(history: &SourceHistory) -> Vec<String> {

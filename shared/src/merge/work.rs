@@ -2,7 +2,7 @@
 //! run that dies or runs out of time leaves work that the next one finishes: exactly that work first, and only then more. Two
 //! pieces of work on one table must never overlap, or an older MERGE could bring back what a newer one removed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -10,10 +10,11 @@ use tokio::time::Instant;
 
 use crate::bigquery::job::{JobRequest, JobStats, QueryAnswer};
 use crate::log::kept_out_table;
-use crate::names::{SourceTable, TableName, fingerprint};
+use crate::names::{SourceTable, TableName, fingerprint, string_literal};
 
 use super::answer::{TableAnswer, Word};
 use super::coverage::{Coverage, OffsetRange};
+use super::delta::{Delta, Reading, Share};
 use super::epoch::Epochs;
 use super::final_table::FinalTable;
 use super::fold::{self, FoldRequest, LookBack};
@@ -76,6 +77,45 @@ impl Begun {
     /// Whether rows at the same position are written again.
     pub(super) fn is_again(&self) -> bool {
         self.is_again
+    }
+
+    /// `ingested_at` of the oldest and the newest record, in µs.
+    pub(super) fn window(&self) -> (Option<i64>, i64) {
+        (self.window_from_us, self.window_to_us)
+    }
+
+    pub(super) fn look_back(&self) -> LookBack {
+        self.look_back
+    }
+
+    pub(super) fn changes(&self) -> i64 {
+        self.changes
+    }
+
+    pub(super) fn key(&self) -> &str {
+        &self.key
+    }
+}
+
+/// A delta that is written, and what that cost.
+pub(super) struct Copied {
+    delta: Delta,
+    numbers: BTreeMap<SourceTable, usize>,
+    stats: JobStats,
+}
+
+impl Copied {
+    fn share(&self, source: &SourceTable) -> Option<Share<'_>> {
+        self.numbers.get(source).map(|number| Share { delta: &self.delta.name, number: *number })
+    }
+
+    /// What of its cost falls to a table.
+    fn part(&self, number: usize) -> JobStats {
+        JobStats {
+            bytes_billed: self.delta.part(number, self.stats.bytes_billed),
+            slot_ms: self.delta.part(number, self.stats.slot_ms),
+            ..JobStats::default()
+        }
     }
 }
 
@@ -213,7 +253,7 @@ impl Run<'_> {
                     lowest.as_deref(),
                     standing.highest_position.as_deref(),
                     news.oldest_commit_us,
-                    config.absent_columns,
+                    fold::absent_of(config.absent_columns, table),
                 )
             },
             changes: news.changes,
@@ -229,6 +269,59 @@ impl Run<'_> {
         begun.key =
             if is_retry || begun.is_again { fingerprint(&format!("{key}\0{}", self.id), WORK_KEY_DIGITS) } else { key };
         Ok(begun)
+    }
+
+    /// Copies what these tables have to read of the log, if that costs less than reading it for each of them. Whatever keeps it from
+    /// being copied, the log is still there to be read.
+    pub(super) async fn copy_news(&self, to_do: &[Work]) -> Option<Copied> {
+        let delta = self.delta(to_do.iter())?;
+        let mut stats = JobStats::default();
+        let copied = async {
+            let config = &self.handler.config;
+            let sql = delta.statement(&config.project, &config.log_table, self.window_to_us)?;
+            let key = fingerprint(&format!("{}\0{sql}", self.id), WORK_KEY_DIGITS);
+            self.write(&sql, "delta", &key, &mut stats).await
+        };
+        match copied.await {
+            Ok(_) => Some(Copied { numbers: delta.numbers(), delta, stats }),
+            Err(error) => {
+                tracing::warn!(
+                    tables = delta.tables.len(),
+                    reason = describe(&error),
+                    "the news could not be copied once for all tables: each reads the log for itself, which costs more"
+                );
+                None
+            }
+        }
+    }
+
+    /// What a run over these tables copies of the log, if anything.
+    pub(super) fn delta<'w>(&self, to_do: impl Iterator<Item = &'w Work>) -> Option<Delta> {
+        let config = &self.handler.config;
+        let readings = to_do.filter_map(|work| match &work.own {
+            Own::Begun(begun, _) if begun.changes > 0 => Some(Reading {
+                source: work.source.clone(),
+                from_us: begun.look_back.reads_from(begun.window_from_us),
+                changes: begun.changes,
+            }),
+            _ => None,
+        });
+        Delta::worthwhile(&config.log_table, &self.id, readings.collect(), self.window_to_us, config.log_retention_us())
+    }
+
+    /// Removes what was copied once no table needs it: jobs that go on may still read it. BigQuery expires it otherwise.
+    pub(super) async fn drop_copied(&self, answers: &[TableAnswer]) {
+        let Some(copied) = &self.copied else {
+            return;
+        };
+        let is_done = |answer: &TableAnswer| {
+            answer.outcome != Outcome::Running.as_str() && answer.outcome != Outcome::Failed.as_str()
+        };
+        if answers.iter().all(is_done)
+            && let Err(error) = self.handler.bigquery.delete_table(&copied.delta.name, self.deadline).await
+        {
+            tracing::debug!(reason = %error, "a delta was left to expire");
+        }
     }
 
     /// The entry that says that a table is at this work.
@@ -376,6 +469,7 @@ impl Run<'_> {
     ) {
         let mut reasons: Vec<String> = what_was_not_applied(work, news).into_iter().collect();
         reasons.extend(work.for_a_person.iter().cloned());
+        reasons.extend(news.truncated.as_deref().map(|position| truncated(work, standing, position)));
         reasons.extend(work.waited_since_us.map(waited_too_long));
         if survey.anew > 0 {
             reasons.push(numbering_began_anew(&work.source, survey));
@@ -509,7 +603,7 @@ impl Run<'_> {
     }
 
     /// The news of a table that stands behind the others, by its own coverage.
-    async fn own_news(&self, source: &SourceTable, coverage: &Coverage) -> Result<Option<News>, TableError> {
+    pub(super) async fn own_news(&self, source: &SourceTable, coverage: &Coverage) -> Result<Option<News>, TableError> {
         let config = &self.handler.config;
         let sql = plan::query(&config.project, &config.log_table, coverage, Some(source))?;
         let rows = self.handler.read(&sql, "own_plan", &self.id, self.deadline).await?;
@@ -548,17 +642,19 @@ impl Run<'_> {
             true => fingerprint(&format!("{}\0{}", begun.key, begun.columns), WORK_KEY_DIGITS),
             false => begun.key.clone(),
         };
-        let merged = match self.merge(work, begun, standing, &key).await {
-            // BigQuery expires a fold after a day; the work is the same, its jobs have to be others.
+        // It holds this run's own window.
+        let copied = self.copied.as_ref().filter(|_| !goes_on);
+        let merged = match self.merge(work, begun, standing, &key, copied).await {
+            // BigQuery expires a fold after a day, and somebody may have removed a delta; the work is the same, its jobs have to be others.
             Err(TableError::BigQuery(error)) if is_missing(&error) => {
                 tracing::warn!(table = %work.source, reason = %error, "the fold of earlier work is gone; folding again");
                 let key = fingerprint(&format!("{}\0{}", begun.key, self.id), WORK_KEY_DIGITS);
-                self.merge(work, begun, standing, &key).await?
+                self.merge(work, begun, standing, &key, None).await?
             }
             // An earlier run's job may have failed because that run was overtaken; this one's own may not.
             Err(TableError::BigQuery(error)) if goes_on && error.to_string().contains(OVERTAKEN) => {
                 let key = fingerprint(&format!("{}\0{}", begun.key, self.id), WORK_KEY_DIGITS);
-                self.merge(work, begun, standing, &key).await?
+                self.merge(work, begun, standing, &key, None).await?
             }
             other => other?,
         };
@@ -618,7 +714,7 @@ impl Run<'_> {
         Ok(merged.survey)
     }
 
-    fn fold_request<'a>(
+    pub(super) fn fold_request<'a>(
         &'a self,
         source: &'a SourceTable,
         table: &'a FinalTable,
@@ -642,10 +738,18 @@ impl Run<'_> {
             epochs: &standing.epochs,
             highest_position: standing.highest_position.as_deref(),
             expired_before_us: begun.expired_before_us,
+            share: None,
         }
     }
 
-    async fn merge(&self, work: &Work, begun: &Begun, standing: &Standing, key: &str) -> Result<Merged, TableError> {
+    async fn merge(
+        &self,
+        work: &Work,
+        begun: &Begun,
+        standing: &Standing,
+        key: &str,
+        copied: Option<&Copied>,
+    ) -> Result<Merged, TableError> {
         let config = &self.handler.config;
         let project = config.project.as_str();
         let fold_name = fold::fold_table(&config.log_table, key);
@@ -661,7 +765,12 @@ impl Run<'_> {
         if begun.changes == 0 {
             return Ok(merged);
         }
-        let request = self.fold_request(&work.source, &work.table, standing, begun, &fold_name);
+        let share = copied.and_then(|copied| copied.share(&work.source));
+        if let (Some(copied), Some(share)) = (copied, share) {
+            add(&mut stats, &copied.part(share.number));
+        }
+        let request =
+            FoldRequest { share, ..self.fold_request(&work.source, &work.table, standing, begun, &fold_name) };
         self.write(&fold::statement(&request)?, "fold", key, &mut stats).await?;
         let survey = self.survey(&fold_name, &work.table, &mut stats).await?;
         merged.answer.quarantined = survey.flawed;
@@ -681,7 +790,7 @@ impl Run<'_> {
                 project,
                 fold: &fold_name,
                 table: &work.table,
-                absent: request.absent,
+                absent: fold::absent_of(request.absent, &work.table),
                 deletes: request.deletes,
                 partitions: partitions.as_deref(),
                 is_again: begun.is_again,
@@ -825,6 +934,17 @@ fn dropped(source: &SourceTable) -> String {
     )
 }
 
+/// A statement that a person has to run: a change from before may still be on its way, and nobody knows when none is any more.
+fn truncated(work: &Work, standing: &Standing, position: &str) -> String {
+    format!(
+        "the source emptied {} (TRUNCATE), and Strait does not remove rows on that word: once every change from before it is merged, run DELETE FROM `{}` \
+         WHERE _strait_position < {}",
+        work.source,
+        work.table.name,
+        string_literal(&standing.epochs.in_newest(position))
+    )
+}
+
 fn waited_too_long(since_us: i64) -> String {
     format!(
         "records have waited since {} to be merged, longer than the log retains them: some may have expired. Reload the table in DMS",
@@ -870,7 +990,9 @@ impl Work {
 fn columns_key(table: &FinalTable) -> String {
     let columns: Vec<String> =
         table.columns.iter().map(|column| format!("{:?}", (&column.name, &column.names, column.column_type))).collect();
-    fingerprint(&columns.join("\n"), WORK_KEY_DIGITS)
+    // A fold for partial images has other columns.
+    let partial = if table.has_partial_images { "\npartial" } else { "" };
+    fingerprint(&format!("{}{partial}", columns.join("\n")), WORK_KEY_DIGITS)
 }
 
 fn add(stats: &mut JobStats, more: &JobStats) {

@@ -73,11 +73,13 @@ impl Play {
         // The end of a load is seen by what comes after it in each partition; the partitions of a window bring no more.
         let by_hand = is_dense || random.one_in(3);
         let lanes = if is_dense { lanes } else { (lanes / GAPPY_SHARE).max(1) };
-        // What a merge costs is mostly the number of its tables.
+        // What a merge costs is mostly the number of its tables; from the third on they may be read from a copy of the log's rows.
+        let count = if random.one_in(3) { 4 } else { 2 };
+        let lanes = (lanes * 2 / count).max(1);
         let first = random.below(kinds.len());
-        let second = (first + 1 + random.below(kinds.len() - 1)) % kinds.len();
-        let tables = [kinds[first], kinds[second]]
-            .into_iter()
+        let step = 1 + random.below(kinds.len() - 1);
+        let tables = (0..count)
+            .filter_map(|number| kinds.get((first + number * step) % kinds.len()).copied())
             .map(|kind| {
                 let engine = match kind {
                     Kind::CaseInsensitive => Engine::MySql,

@@ -1,7 +1,8 @@
 //! How a source type becomes a BigQuery type, and how the log's JSON text becomes a value of it: [`map`] is the table of
-//! types, [`conversion`] the SQL. A conversion yields NULL for a text that its type cannot hold exactly, and the fold
+//! types, [`conversion`] the SQL, [`canonical`] the text by which both sides are compared. A conversion yields NULL for a text that its type cannot hold exactly, and the fold
 //! quarantines such a record: nothing here may round, cut or null a value unnoticed.
 
+pub mod canonical;
 mod conversion;
 pub mod map;
 mod zone;

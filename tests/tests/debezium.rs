@@ -1,0 +1,302 @@
+//! Histories as Debezium sends them, through the built functions: what is in the final table at the end is what the source holds. Expected
+//! rows are written by hand.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use strait_cli::msk;
+use strait_tests::debezium::{Captured, Engine, Record, produce};
+use strait_tests::history::Table;
+use strait_tests::pipeline::{Pipeline, Setup, answer, of};
+use strait_tests::{NULL, run};
+
+const DECIMAL: &str = "org.apache.kafka.connect.data.Decimal";
+const PLACEHOLDER: &str = "__debezium_unavailable_value";
+
+/// `id INT, price DECIMAL(10,2), at DATETIME(6), body TEXT`.
+fn orders(engine: Engine, schema: &str) -> Captured {
+    Captured::new(engine, schema, "orders")
+        .column("id", "int32", "")
+        .column_with("price", "bytes", DECIMAL, &json!({"scale": "2", "connect.decimal.precision": "10"}))
+        .column("at", "int64", "io.debezium.time.MicroTimestamp")
+        .column("body", "string", "")
+        .key(&["id"])
+}
+
+/// A price in hundredths as Debezium encodes it.
+fn base64_of(price: i32) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(price.to_be_bytes())
+}
+
+fn row(id: i32, price: i32, body: &str) -> Value {
+    json!({"id": id, "price": base64_of(price), "at": 1_709_210_096_123_456_i64, "body": body})
+}
+
+const AT: &str = "2024-02-29T12:34:56.123456";
+
+async fn deliver(pipeline: &Pipeline, topics: &mut BTreeMap<String, msk::Topic>, records: &[Record]) {
+    pipeline.deliver(&produce(topics, records)).await;
+}
+
+#[test]
+fn a_mysql_history_ends_equal_to_the_source_beside_one_of_dms() {
+    run(async {
+        let mut pipeline = Pipeline::start().await;
+        let mut topics = BTreeMap::new();
+        let captured = orders(Engine::MySql, "shop");
+        let table = captured.table();
+        let columns = [
+            ("id", "INT", None, None),
+            ("price", "DECIMAL", Some(10), Some(2)),
+            ("at", "DATETIME", Some(6), None),
+            ("body", "LONGTEXT", None, None),
+        ];
+        let mut records = vec![
+            Record::raw(
+                "dbz",
+                Some("{}"),
+                Some(r#"{"source":{"connector":"mysql"},"ts_ms":1,"databaseName":"","ddl":"SET x","tableChanges":[]}"#),
+            ),
+            captured.statement("CREATE", "CREATE TABLE orders …", &columns),
+            captured.read("first", &row(1, 150, "a")),
+            captured.read("true", &row(2, -250, "b")),
+            captured.read("last", &row(3, 300, "c")),
+            Record::transaction("BEGIN", "file=x,pos=1"),
+            captured.create(&row(4, 400, "d"), 10),
+            captured.update(&row(4, 400, "d"), &row(4, 401, "d"), 20),
+            Record::transaction("END", "file=x,pos=1"),
+        ];
+        records.extend(captured.delete(&row(3, 300, "c"), 60));
+        records.extend(captured.key_change(&row(2, -250, "b"), &row(20, -250, "b"), 70));
+        let mut kafka = produce(&mut topics, &records);
+        // Another source, captured by DMS, in the same event.
+        let customers = Table::new("crm", "customers").column("id", "INT64").column("v", "WSTRING").key(&["id"]);
+        kafka.extend(pipeline.produce(&[
+            customers.create(),
+            customers.insert(r#"{"id":1,"v":"__debezium_unavailable_value"}"#).at(1),
+            customers.update(r#"{"id":1,"v":"before"}"#).at(2),
+        ]));
+        pipeline.deliver(&kafka).await;
+        // Delivered again, as a poller does.
+        pipeline.deliver(&kafka[3..]).await;
+        let merged = pipeline.merge().await;
+        assert_eq!((of(&merged, &table).quarantined, of(&merged, &customers).quarantined), (0, 0), "{merged:?}");
+        pipeline.assert_rows(&customers, &[&["1", "before"]]).await;
+        pipeline
+            .assert_rows(&table, &[&["1", "1.5", AT, "a"], &["20", "-2.5", AT, "b"], &["4", "4.01", AT, "d"]])
+            .await;
+
+        // A column is added; records of both shapes, the statement's own coming last.
+        let wider = captured.clone().column("n", "int64", "");
+        let with = |id: i32, n: i64| {
+            let mut row = row(id, 100, "new");
+            row["n"] = n.into();
+            row
+        };
+        let mut columns = columns.to_vec();
+        columns.push(("n", "BIGINT", Some(20), None));
+        deliver(
+            &pipeline,
+            &mut topics,
+            &[
+                wider.create(&with(5, 9_007_199_254_740_993), 100),
+                wider.update(&with(1, 0), &with(1, 7), 110),
+                captured.statement("ALTER", "ALTER TABLE orders ADD COLUMN n BIGINT", &columns),
+            ],
+        )
+        .await;
+        let merged = pipeline.merge().await;
+        assert_eq!(of(&merged, &table).quarantined, 0, "{merged:?}");
+        let rows: [&[&str]; 4] = [
+            &["1", "1", AT, "new", "7"],
+            &["20", "-2.5", AT, "b", NULL],
+            &["4", "4.01", AT, "d", NULL],
+            &["5", "1", AT, "new", "9007199254740993"],
+        ];
+        pipeline.assert_rows(&table, &rows).await;
+        assert_eq!(pipeline.logged().await.get("poison"), None);
+        let kept_out = format!(
+            "SELECT reason, SUM(last_offset - first_offset + 1) FROM `{}_kept_out` GROUP BY reason",
+            pipeline.log()
+        );
+        let kept_out = pipeline.texts(&kept_out).await;
+        assert!(
+            kept_out.iter().any(|row| row.starts_with("tombstone|"))
+                && kept_out.iter().any(|row| row.starts_with("debezium|")),
+            "{kept_out:?}"
+        );
+    });
+}
+
+#[test]
+fn a_postgresql_history_describes_itself_and_leaves_what_was_not_sent_as_it_is() {
+    run(async {
+        let pipeline = Pipeline::start().await;
+        let mut topics = BTreeMap::new();
+        let captured = orders(Engine::PostgreSql, "public");
+        let table = captured.table();
+        let placeholder = |id: i32, price: i32| row(id, price, PLACEHOLDER);
+        let mut records = vec![
+            captured.read("first", &row(1, 100, "long")),
+            captured.read("last", &row(2, 200, "short")),
+            // Two updates in one window, neither with the text.
+            captured.update(&Value::Null, &placeholder(1, 101), 10),
+            captured.update(&Value::Null, &placeholder(1, 102), 20),
+        ];
+        records.extend(captured.key_change(
+            &json!({"id": 2, "price": null, "at": null, "body": null}),
+            &row(22, 200, "short"),
+            30,
+        ));
+        deliver(&pipeline, &mut topics, &records).await;
+        let merged = pipeline.merge().await;
+        assert_eq!(of(&merged, &table).quarantined, 0, "{merged:?}");
+        pipeline.assert_rows(&table, &[&["1", "1.02", AT, "long"], &["22", "2", AT, "short"]]).await;
+
+        // In a window of its own, and with a column that the record's schema alone says is new; NULL is NULL.
+        let wider = captured.clone().column("n", "int32", "");
+        let mut added = placeholder(1, 103);
+        added["n"] = 7.into();
+        deliver(
+            &pipeline,
+            &mut topics,
+            &[
+                captured.update(&Value::Null, &placeholder(22, 201), 40),
+                wider.update(&Value::Null, &added, 50),
+                wider.create(&json!({"id": 3, "price": null, "at": null, "body": null, "n": null}), 60),
+            ],
+        )
+        .await;
+        let merged = pipeline.merge().await;
+        assert_eq!(of(&merged, &table).quarantined, 0, "{merged:?}");
+        let rows: [&[&str]; 3] =
+            [&["1", "1.03", AT, "long", "7"], &["22", "2.01", AT, "short", NULL], &["3", NULL, NULL, NULL, NULL]];
+        pipeline.assert_rows(&table, &rows).await;
+
+        // Under a new key nothing says what the text is.
+        deliver(&pipeline, &mut topics, &captured.key_change(&row(1, 0, ""), &placeholder(10, 104), 70)).await;
+        let merged = pipeline.merge().await;
+        assert_eq!(of(&merged, &table).quarantined, 1, "{merged:?}");
+        let reason = format!("SELECT reason FROM `{}`", pipeline.quarantine());
+        assert!(pipeline.texts(&reason).await.concat().contains("REPLICA IDENTITY to FULL"));
+
+        deliver(&pipeline, &mut topics, &[captured.truncate(80)]).await;
+        let merged = pipeline.merge().await;
+        let said = of(&merged, &table).reason.clone().unwrap_or_default();
+        assert!(said.contains("emptied public.orders (TRUNCATE)") && said.contains("DELETE FROM"), "{merged:?}");
+        // The statement that it names does it.
+        let (_, statement) = said.split_once("run ").unwrap();
+        let statement = statement.split_inclusive('\'').take(2).collect::<String>();
+        pipeline.query(&statement).await;
+        pipeline.assert_rows(&table, &[]).await;
+    });
+}
+
+#[test]
+fn a_table_that_is_read_again_loses_what_the_snapshot_did_not_bring() {
+    run(async {
+        let pipeline = Pipeline::start().await;
+        let mut topics = BTreeMap::new();
+        let captured = orders(Engine::PostgreSql, "public");
+        let table = captured.table();
+        deliver(
+            &pipeline,
+            &mut topics,
+            &[
+                captured.read("first", &row(1, 100, "a")),
+                captured.read("true", &row(2, 200, "b")),
+                captured.read("last", &row(3, 300, "c")),
+                captured.update(&Value::Null, &row(1, 101, "a"), 1_000),
+            ],
+        )
+        .await;
+        pipeline.merge().await;
+        // The slot was lost, 2 was deleted meanwhile, and the database's positions are lower than before.
+        deliver(
+            &pipeline,
+            &mut topics,
+            &[
+                captured.read("first_in_data_collection", &row(1, 111, "a")),
+                captured.read("last_in_data_collection", &row(3, 300, "c")),
+                captured.create(&row(4, 400, "d"), 50),
+            ],
+        )
+        .await;
+        pipeline.merge().await;
+        pipeline.merge().await;
+        pipeline.assert_rows(&table, &[&["1", "1.11", AT, "a"], &["3", "3", AT, "c"], &["4", "4", AT, "d"]]).await;
+    });
+}
+
+#[test]
+fn what_cannot_be_told_is_quarantined_and_never_wrong() {
+    run(async {
+        let pipeline = Pipeline::start().await;
+        let mut topics = BTreeMap::new();
+        let captured = orders(Engine::PostgreSql, "public");
+        let raw = captured.clone().without_schemas();
+        let table = captured.table();
+        deliver(
+            &pipeline,
+            &mut topics,
+            &[
+                captured.create(&row(1, 100, "a"), 10),
+                raw.create(&row(2, 100, "b"), 20),
+                raw.update(&Value::Null, &row(1, 200, "b"), 30),
+                Record::raw("dbz.public.orders", None, Some(r#"{"id":3,"price":"AQ==","__deleted":"false"}"#)),
+            ],
+        )
+        .await;
+        let merged = pipeline.merge().await;
+        assert_eq!(of(&merged, &table).quarantined, 2, "{merged:?}");
+        pipeline.assert_rows(&table, &[&["1", "1", AT, "a"]]).await;
+        let reasons =
+            pipeline.texts(&format!("SELECT DISTINCT reason FROM `{}`", pipeline.quarantine())).await.concat();
+        assert!(reasons.contains("value.converter.schemas.enable"), "{reasons}");
+        let poison = format!("SELECT error FROM `{}` WHERE operation = 'poison'", pipeline.log());
+        assert!(pipeline.texts(&poison).await.concat().contains("ExtractNewRecordState"));
+    });
+}
+
+#[test]
+fn nothing_masked_is_in_what_leaves() {
+    run(async {
+        let pipeline = Setup::default().with("STRAIT_MASK", "*.orders.body=redact,*.orders.price=drop").start().await;
+        let mut topics = BTreeMap::new();
+        let secret = |id| json!({"id": id, "price": "UExBTlRFRA==", "at": 0, "body": "PLANTED"});
+        let mut left = String::new();
+        for (engine, schema) in [(Engine::MySql, "shop"), (Engine::PostgreSql, "public")] {
+            let captured = orders(engine, schema);
+            let mut records = vec![
+                captured.read("first", &secret(1)),
+                captured.create(&secret(2), 10),
+                captured.update(&secret(1), &json!({"id": 1, "price": "AQ==", "at": 0, "body": "PLANTED too"}), 20),
+                captured.clone().without_schemas().create(&secret(3), 30),
+                captured.create(&json!({"id": 4, "price": "PLANTED!", "at": "not a count", "body": "PLANTED"}), 35),
+            ];
+            records.extend(captured.delete(&secret(2), 40));
+            deliver(&pipeline, &mut topics, &records).await;
+            // What cannot be decoded stays in AWS.
+            let broken = produce(
+                &mut topics,
+                &[Record::raw("dbz.x", None, Some(r#"{"schema":{},"payload":{"body":"PLANTED"}}"#))],
+            );
+            let outcome = pipeline.invoke_ingest(msk::event(&broken)).await;
+            assert_ne!(answer(&outcome), strait_tests::pipeline::NOTHING_FAILED);
+            let merged = pipeline.merge().await;
+            left.push_str(&format!("{merged:?}"));
+            left.push_str(&pipeline.snapshot(&captured.table()).await.concat());
+            pipeline.assert_rows(&captured.table(), &[&["1", "1970-01-01T00:00:00", "redacted"]]).await;
+        }
+        for name in [pipeline.log(), pipeline.quarantine(), pipeline.merges()] {
+            left.push_str(&pipeline.texts(&format!("SELECT * FROM `{name}`")).await.concat());
+        }
+        left.push_str(&pipeline.logs());
+        assert!(
+            !left.contains("PLANTED") && !left.contains("UExBTlRFRA") && !left.contains("504C414E544544"),
+            "{left}"
+        );
+    });
+}

@@ -1,0 +1,259 @@
+//! What Debezium really sent of real databases (`make debezium-real`, `tests/debezium/real.py`), through the built functions: the final
+//! tables hold what the databases print, value by value. What Debezium itself does not say exactly stands in [`LOST`], by type, with what
+//! comes of it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test fails by panicking"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use strait_cli::msk::Topic;
+use strait_tests::conversions::alike;
+use strait_tests::debezium::{Record, produce};
+use strait_tests::history::Table;
+use strait_tests::pipeline::{Pipeline, of};
+use strait_tests::{repository, run};
+
+/// Where the captured records lie.
+const FOLDER: &str = "STRAIT_DEBEZIUM_EVENTS";
+
+/// Types of PostgreSQL's that Debezium does not send at all, unless `include.unknown.datatypes` is set.
+const NOT_SENT: &[&str] = &["tsquery", "line", "box", "circle", "path", "polygon"];
+
+/// What the database prints, and what Debezium made of it before it sent it: type, printed, held.
+const LOST: &[(&str, &str, &str)] = &[
+    // The zone is gone, and with it the hour 24.
+    ("timetz", "23:59:59.5+05:30", "18:29:59.5Z"),
+    ("timetz", "00:00:00-15:59", "15:59:00Z"),
+    ("timetz", "24:00:00+00", "00:00:00Z"),
+    // The year that is none.
+    ("YEAR", "0000", "2000"),
+    // Lists of lists.
+    ("integer[]", "{{1,2},{3,NULL}}", "[null,null]"),
+];
+
+/// The same value in another notation: type, printed, held.
+const NOTATIONS: &[(&str, &str, &str)] = &[
+    ("interval", "-1 mons", "P0Y-1M0DT0H0M0S"),
+    ("interval", "1 year 2 mons -3 days +04:05:06.789", "P1Y2M-3DT4H5M6.789S"),
+    ("interval", "00:00:00", "P0Y0M0DT0H0M0S"),
+    ("integer[]", "{}", "[]"),
+    ("integer[]", "{NULL}", "[null]"),
+    ("text[]", r#"{"a,b","ü\"",""}"#, r#"["a,b","ü\"",""]"#),
+    ("bool[]", "{t,NULL,f}", "[true,null,false]"),
+    ("hstore", r#""a"=>"1", "b ü"=>NULL"#, r#"{"a":"1","b ü":null}"#),
+    ("hstore", "", "{}"),
+    // Bytes, the highest bits first.
+    ("bit(5)", "00101", "05"),
+    ("varbit", "1", "01"),
+    ("varbit", "", ""),
+    // Four bytes of SRID, then WKB.
+    ("point", "(1.5,-2)", "000000000101000000000000000000f83f00000000000000c0"),
+    // psql's own cast to text takes the spaces off.
+    ("char(5)", "ab", "ab   "),
+    ("char(5)", "", "     "),
+];
+
+fn captured() -> Option<Vec<PathBuf>> {
+    let Some(folder) = std::env::var_os(FOLDER) else {
+        eprintln!("SKIPPED: {FOLDER} is not set; `make debezium-real` captures real events and runs this test on them");
+        return None;
+    };
+    let folder = repository().join(folder);
+    let files = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let mut files: Vec<PathBuf> = files
+        .map(|file| file.unwrap().path())
+        .filter(|file| file.extension().is_some_and(|end| end == "jsonl"))
+        .collect();
+    files.sort();
+    assert!(!files.is_empty(), "nothing was captured");
+    Some(files)
+}
+
+#[test]
+fn real_events_end_equal_to_the_source() {
+    let Some(files) = captured() else {
+        return;
+    };
+    let mut wrong = Vec::new();
+    for file in files.iter().filter(|file| !file.to_str().unwrap().contains("noschema")) {
+        run(one(file, &mut wrong));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+async fn deliver(pipeline: &Pipeline, file: &Path) {
+    let mut topics: BTreeMap<String, Topic> = BTreeMap::new();
+    let lines = std::fs::read_to_string(file).unwrap();
+    let records: Vec<Record> = lines
+        .lines()
+        .map(|line| {
+            let record: Value = serde_json::from_str(line).unwrap();
+            Record::raw(record["topic"].as_str().unwrap(), record["key"].as_str(), record["value"].as_str())
+        })
+        .collect();
+    for batch in produce(&mut topics, &records).chunks(9) {
+        pipeline.deliver(batch).await;
+    }
+}
+
+async fn one(file: &Path, wrong: &mut Vec<String>) {
+    let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
+    let (engine, variant) = name.split_once('-').unwrap();
+    let expected: Value = serde_json::from_slice(&std::fs::read(file.with_extension("json")).unwrap()).unwrap();
+    let pipeline = Pipeline::start().await;
+    deliver(&pipeline, file).await;
+    let merged = pipeline.merge().await;
+    let schema = if engine == "mysql" { "shop" } else { "public" };
+    let types: Vec<String> = expected["columns"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|column| column["type"].as_str().unwrap().to_owned())
+        .collect();
+    let mut compared = 0;
+    for (table, rows) in expected["tables"].as_object().unwrap() {
+        let source = Table::new(schema, table);
+        let answer = of(&merged, &source);
+        if (answer.outcome.as_str(), answer.quarantined) != ("merged", 0) {
+            wrong.push(format!(
+                "{name}: {answer:?} {:?}",
+                pipeline.texts(&format!("SELECT * FROM `{}`", pipeline.quarantine())).await
+            ));
+            continue;
+        }
+        let final_table = pipeline.final_table(&source);
+        let result = pipeline.bigquery.query(&format!("SELECT * FROM `{final_table}`")).await.unwrap();
+        let place = |column: &str| result.columns.iter().position(|own| own.name == column);
+        let columns: Vec<(String, &str)> = match table.as_str() {
+            "every_type" => std::iter::once(("id".to_owned(), "id"))
+                .chain(types.iter().enumerate().map(|(place, kind)| (format!("c{place}"), kind.as_str())))
+                .collect(),
+            "changes" => ["region", "id", "name", "price", "body", "added"].map(|name| (name.to_owned(), "")).to_vec(),
+            _ => ["a", "b"].map(|name| (name.to_owned(), "")).to_vec(),
+        };
+        let key: Vec<usize> = match table.as_str() {
+            "every_type" => vec![0],
+            _ => vec![0, 1],
+        };
+        let text = |row: &[Option<String>], column: &str| place(column).and_then(|place| row[place].clone());
+        let mut held: Vec<Vec<Option<String>>> =
+            result.rows.iter().map(|row| columns.iter().map(|(column, _)| text(row, column)).collect()).collect();
+        let mut printed: Vec<Vec<Option<String>>> = rows
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|row| row.as_array().unwrap().iter().map(|cell| cell.as_str().map(str::to_owned)).collect())
+            .collect();
+        if table == "keyless" {
+            // NULL was printed as a sign, so that the rows of a table without a key have an order.
+            for row in &mut held {
+                row[1] = row[1].take().or_else(|| Some("-".to_owned()));
+            }
+        }
+        let by_key = |row: &Vec<Option<String>>| key.iter().map(|place| row[*place].clone()).collect::<Vec<_>>();
+        held.sort_by_key(by_key);
+        printed.sort_by_key(by_key);
+        if held.iter().map(by_key).collect::<Vec<_>>() != printed.iter().map(by_key).collect::<Vec<_>>() {
+            wrong.push(format!(
+                "{name} {table}: rows {:?} instead of {:?}",
+                held.iter().map(by_key).collect::<Vec<_>>(),
+                printed.iter().map(by_key).collect::<Vec<_>>()
+            ));
+            continue;
+        }
+        let mut not_sent = BTreeSet::new();
+        for (held, printed) in held.iter().zip(&printed) {
+            for ((column, kind), (held, printed)) in columns.iter().zip(held.iter().zip(printed)) {
+                if place(column).is_none() {
+                    not_sent.insert(*kind);
+                    continue;
+                }
+                let field = &result.columns[place(column).unwrap()];
+                if !is_same(variant, kind, &field.column_type, held.as_deref(), printed.as_deref()) {
+                    wrong.push(format!(
+                        "{name} {table}.{column} ({kind}, {}): {held:?}, the database has {printed:?}",
+                        field.column_type
+                    ));
+                }
+                compared += 1;
+            }
+        }
+        let expected: BTreeSet<&str> = if table == "every_type" && engine == "postgresql" {
+            NOT_SENT.iter().copied().collect()
+        } else {
+            BTreeSet::new()
+        };
+        assert_eq!(not_sent, expected, "{name} {table}");
+    }
+    eprintln!("{name}: {compared} values compared");
+}
+
+/// Whether what is held is what the database prints, apart from notation.
+fn is_same(variant: &str, kind: &str, column_type: &str, held: Option<&str>, printed: Option<&str>) -> bool {
+    let (held, printed) = match (held, printed) {
+        (None, None) => return true,
+        (Some(held), Some(printed)) => (held, printed),
+        _ => return false,
+    };
+    let held = match column_type {
+        "BYTES" => {
+            use base64::Engine as _;
+            let bytes = base64::engine::general_purpose::STANDARD.decode(held).unwrap();
+            bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+        }
+        "TIMESTAMP" => moment(held),
+        _ => held.to_owned(),
+    };
+    let of = |list: &[(&str, &str, &str)]| {
+        list.iter()
+            .any(|(own, from, to)| *own == kind && *from == printed && (*to == held || alike(Some(to), Some(&held))))
+    };
+    if of(NOTATIONS) || of(LOST) {
+        return true;
+    }
+    let number = |text: &str| text.parse::<f64>().ok();
+    match column_type {
+        "BYTES" => held == printed.trim_start_matches("\\x").to_lowercase(),
+        "BOOLEAN" | "BOOL" => (held == "true") == matches!(printed, "t" | "1" | "true"),
+        "FLOAT" | "FLOAT64" if matches!(kind, "real" | "FLOAT") => {
+            let (held, printed): (f32, f32) = (held.parse().unwrap(), printed.parse().unwrap());
+            held == printed || held.is_nan() && printed.is_nan()
+        }
+        "FLOAT" | "FLOAT64" => number(&held) == number(printed) || held.eq_ignore_ascii_case("nan") && printed == "NaN",
+        "TIMESTAMP" | "DATETIME" => {
+            let (held, printed) = (moment(&held), moment(printed));
+            // Kafka Connect's own types count thousandths; whoever asks for them loses the rest at the connector.
+            alike(Some(&held), Some(&printed)) || variant == "connect" && held.get(..23) == printed.get(..23)
+        }
+        "STRING" if kind.to_lowercase().starts_with("time") => {
+            let to = if variant == "connect" { 12 } else { usize::MAX };
+            let cut = |text: &str| text.chars().take(to).collect::<String>();
+            alike(Some(&cut(&held)), Some(&cut(printed)))
+        }
+        "STRING" if kind.to_lowercase().starts_with("numeric") || kind.starts_with("DECIMAL") || kind == "money" => {
+            alike(Some(&held), Some(printed))
+        }
+        "STRING" | "DATE" | "INTEGER" | "INT64" => {
+            held == printed || alike(Some(&held), Some(printed)) && column_type != "STRING"
+        }
+        _ => alike(Some(&held), Some(printed)),
+    }
+}
+
+/// A time without its sign of UTC, as databases and BigQuery print it.
+fn moment(text: &str) -> String {
+    // The REST API's own form of a TIMESTAMP is a count of microseconds.
+    if let Ok(micros) = text.parse::<i64>() {
+        // Not through a timestamp, which ends a day before the year 9999 does.
+        let epoch = jiff::civil::date(1970, 1, 1).at(0, 0, 0, 0);
+        return (epoch + jiff::SignedDuration::from_micros(micros)).strftime("%Y-%m-%d %H:%M:%S.%6f").to_string();
+    }
+    text.replace('T', " ").trim_end_matches("+00").trim_end_matches('Z').trim_end_matches(" UTC").to_owned()
+}

@@ -1,0 +1,101 @@
+//! `strait plan`: it says what the next run does, in that run's own statements, and does nothing itself.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use std::process::Output;
+
+use jiff::Timestamp;
+use serde_json::json;
+use strait_tests::history::Table;
+use strait_tests::pipeline::{Pipeline, of};
+use strait_tests::{PROJECT, programs, run};
+use tokio::process::Command;
+
+fn row(id: u32, v: &str) -> String {
+    json!({"id": id, "v": v}).to_string()
+}
+
+/// `strait plan` with the variables that the pipeline's functions have; what it prints.
+async fn plan(pipeline: &Pipeline, arguments: &[&str]) -> String {
+    let prefix = pipeline.prefix();
+    let output: Output = Command::new(programs::program("strait"))
+        .arg("plan")
+        .args(arguments)
+        .env_clear()
+        .env("STRAIT_PROJECT", PROJECT)
+        .env("STRAIT_LOG_TABLE", pipeline.log())
+        .env("STRAIT_MERGES_TABLE", pipeline.merges())
+        .env("STRAIT_QUARANTINE_TABLE", pipeline.quarantine())
+        .env("STRAIT_FINAL_TABLE", format!("{prefix}_replica.{{schema}}_{{table}}"))
+        .env("STRAIT_BIGQUERY_REST_URL", &pipeline.bigquery.rest_url)
+        .env("STRAIT_BIGQUERY_GRPC_URL", &pipeline.bigquery.grpc_url)
+        .output()
+        .await
+        .unwrap();
+    let (said, complained) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}\n{complained}");
+    said
+}
+
+/// Everything that a plan must leave as it is.
+async fn state(pipeline: &Pipeline) -> Vec<String> {
+    let prefix = pipeline.prefix();
+    let mut state = Vec::new();
+    for dataset in ["cdc", "replica"] {
+        let tables = format!("SELECT table_name FROM `{prefix}_{dataset}`.INFORMATION_SCHEMA.TABLES");
+        if let Ok(tables) = pipeline.bigquery.query(&tables).await {
+            state.extend(tables.rows.into_iter().flatten().flatten());
+        }
+    }
+    state.sort();
+    if state.iter().any(|table| table == "merges") {
+        state.extend(pipeline.texts(&format!("SELECT CAST(COUNT(*) AS STRING) FROM `{}`", pipeline.merges())).await);
+    }
+    state
+}
+
+#[test]
+fn a_plan_says_what_the_next_run_does_and_does_nothing() {
+    run(async {
+        let (orders, other) = (Table::orders(), Table::new("shop", "other").column("id", "INT64").key(&["id"]));
+        let mut pipeline = Pipeline::start().await;
+        assert!(plan(&pipeline, &[]).await.contains("nothing can be planned"));
+        assert_eq!(state(&pipeline).await, [""; 0]);
+
+        pipeline
+            .send(&[orders.create(), orders.insert(row(1, "a")).at(10), other.insert(json!({"id": 1})).at(11)])
+            .await;
+        pipeline.merge().await;
+        assert!(plan(&pipeline, &["shop.orders"]).await.contains("nothing to do"));
+
+        pipeline.send(&[orders.update(row(1, "b")).at(5), orders.insert(row(2, "c")).at(20)]).await;
+        let before = state(&pipeline).await;
+        let said = plan(&pipeline, &[]).await;
+        let planned = plan(&pipeline, &["shop.orders"]).await;
+        assert_eq!(state(&pipeline).await, before, "a plan writes nothing");
+        for expected in [
+            "shop.orders →",
+            "2 changes not merged yet",
+            "some may be older than what is merged",
+            "window  ingested from",
+            "fold: reads",
+            "MERGE: reads at most",
+            "shop.other →",
+            "`strait schema shop.other`",
+        ] {
+            assert!(said.contains(expected), "{expected}:\n{said}");
+        }
+        assert!(!said.contains("CREATE OR REPLACE"), "{said}");
+
+        // The statements are the run's own.
+        let since = Timestamp::now();
+        let answers = pipeline.merge().await;
+        assert_eq!(of(&answers, &orders).records, 2);
+        let own = format!("`{}_cdc`", pipeline.prefix());
+        let run: Vec<String> =
+            pipeline.bigquery.statements(since.as_millisecond(), i64::MAX / 1_000_000).await.unwrap();
+        let fold = run.iter().find(|sql| sql.contains(&own) && sql.contains("CREATE OR REPLACE TABLE")).unwrap();
+        let shown: String =
+            planned.lines().map(|line| format!("{}\n", line.strip_prefix("    ").unwrap_or(line))).collect();
+        assert!(shown.contains(fold.as_str()), "{fold}\n\n{shown}");
+    });
+}
