@@ -343,7 +343,15 @@ fn statements() -> BTreeMap<String, String> {
     for (name, final_table, key_range) in [
         ("by_hand", made_by_hand(), Some(("it's", "z"))),
         ("keyless", keyless(), None),
-        ("partial_images", FinalTable { has_partial_images: true, ..every_type(Deletes::Hard) }, None),
+        (
+            "partial_images",
+            FinalTable {
+                has_partial_images: true,
+                unsigned_members: vec!["id".to_owned()],
+                ..every_type(Deletes::Hard)
+            },
+            None,
+        ),
         ("partitioned", partitioned(), Some(("2026-01-01", "2026-01-31"))),
         ("names_reused", names_reused(), None),
     ]

@@ -261,6 +261,34 @@ fn what_cannot_be_told_is_quarantined_and_never_wrong() {
 }
 
 #[test]
+fn an_unsigned_number_that_came_as_a_negative_one_is_quarantined() {
+    run(async {
+        let pipeline = Pipeline::start().await;
+        let mut topics = BTreeMap::new();
+        let captured = Captured::new(Engine::MySql, "shop", "counters")
+            .column("id", "int64", "")
+            .column("n", "int64", "")
+            .key(&["id"]);
+        let columns = [("id", "BIGINT UNSIGNED", Some(20), None), ("n", "BIGINT UNSIGNED", Some(20), None)];
+        let records = [
+            captured.statement("CREATE", "CREATE TABLE counters …", &columns),
+            captured.create(&json!({"id": 1, "n": i64::MAX}), 10),
+            // 18446744073709551615, for the connector has bigint.unsigned.handling.mode=long.
+            captured.create(&json!({"id": 2, "n": -1}), 20),
+            captured.create(&json!({"id": -1, "n": 3}), 30),
+        ];
+        deliver(&pipeline, &mut topics, &records).await;
+        let merged = pipeline.merge().await;
+        let table = captured.table();
+        assert_eq!(of(&merged, &table).quarantined, 2, "{merged:?}");
+        pipeline.assert_rows(&table, &[&["1", "9223372036854775807"]]).await;
+        let reasons =
+            pipeline.texts(&format!("SELECT DISTINCT reason FROM `{}`", pipeline.quarantine())).await.concat();
+        assert!(reasons.contains("bigint.unsigned.handling.mode"), "{reasons}");
+    });
+}
+
+#[test]
 fn nothing_masked_is_in_what_leaves() {
     run(async {
         let pipeline = Setup::default().with("STRAIT_MASK", "*.orders.body=redact,*.orders.price=drop").start().await;

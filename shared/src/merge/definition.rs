@@ -265,6 +265,15 @@ impl Definitions {
         }
     }
 
+    /// The columns that are a BIGINT UNSIGNED by Debezium's statements. Its changes may hold them as signed numbers
+    /// (`bigint.unsigned.handling.mode`), and then what is from 2⁶³ on is negative.
+    pub fn unsigned_columns(&self) -> Vec<String> {
+        let newest = self.records.iter().rev().find(|record| record.read_from == Some(ReadFrom::Statement));
+        let columns =
+            newest.and_then(|record| record.definition.as_ref()).into_iter().flat_map(|definition| &definition.columns);
+        columns.filter(|column| column.dms_type == "UINT64").map(|column| column.name.clone()).collect()
+    }
+
     /// Whether changes of the table may leave out values that did not change.
     pub fn have_partial_images(&self) -> bool {
         self.records.iter().any(|record| record.has_partial_images)
@@ -336,6 +345,18 @@ mod tests {
             ]);
             assert!(history.unexplained().is_empty());
         }
+    }
+
+    #[test]
+    fn a_statement_says_which_numbers_are_unsigned() {
+        let control = captured("statement", &["a"]).replacen("INT32", "UINT64", 1);
+        let of = |control: &str| {
+            let mut definitions = Definitions::default();
+            definitions.take(ControlRecord::new(1, ("t".into(), 0, 1), "create-table", control).unwrap());
+            definitions.unsigned_columns()
+        };
+        assert_eq!(of(&control), ["id"]);
+        assert!(of(&control.replace("statement", "record")).is_empty(), "there the wrapped numbers are put right");
     }
 
     #[test]

@@ -46,6 +46,8 @@ pub struct FinalTable {
     pub is_keyless: bool,
     /// Whether changes may come that leave out values which did not change, and say so.
     pub has_partial_images: bool,
+    /// Members that are never negative at the source, though their changes may be.
+    pub unsigned_members: Vec<String>,
     /// How it is partitioned, if it is.
     pub partitioning: Option<Partitioning>,
     /// Whether every statement has to limit the partitions that it reads.
@@ -294,6 +296,7 @@ impl FinalTable {
             is_made_by_strait: is_made_by_strait(resource),
             is_keyless,
             has_partial_images: false,
+            unsigned_members: Vec::new(),
             partitioning: Partitioning::of(resource),
             requires_partition_filter: resource.require_partition_filter == Some(true),
             missing_columns,

@@ -143,8 +143,12 @@ impl Run<'_> {
         waited_since_us: Option<i64>,
     ) -> Result<Work, TableError> {
         let own = self.state.tables.get(&source);
-        let has_partial_images = self.has_partial_images(&source, own);
-        let table = FinalTable { has_partial_images, ..found.table.clone() };
+        let definitions = self.known_definitions(&source, own);
+        let table = FinalTable {
+            has_partial_images: definitions.as_ref().is_some_and(Definitions::have_partial_images),
+            unsigned_members: definitions.as_ref().map(Definitions::unsigned_columns).unwrap_or_default(),
+            ..found.table.clone()
+        };
         standing.unfilled.set_definition_due(found.is_definition_due);
         // A final table that somebody removed is filled anew from all that the log retains.
         let is_anew = found.is_new && standing.highest_position.is_some();
@@ -193,11 +197,10 @@ impl Run<'_> {
         })
     }
 
-    /// Whether changes of a table may leave out values that did not change.
-    fn has_partial_images(&self, source: &SourceTable, own: Option<&TableState>) -> bool {
-        let known = own.and_then(|own| own.definitions.as_ref());
+    /// What is known of a table's definitions: what this run has read, else what the ledger remembers.
+    fn known_definitions(&self, source: &SourceTable, own: Option<&TableState>) -> Option<Definitions> {
         let read = self.remembered.lock().ok().and_then(|remembered| remembered.get(source).cloned());
-        known.into_iter().chain(read.as_ref()).any(Definitions::have_partial_images)
+        read.or_else(|| own?.definitions.clone())
     }
 
     /// Where a final table stands of which the ledger says nothing: a table from before the ledger that is in use. Its rows tell.
