@@ -439,7 +439,7 @@ impl Parts {
             let (text, value) = (format!("`v{place}`"), value_column(place));
             parts.texts.push(format!("{} AS {text}", column_text("`data`", column, "")));
             parts.flaw_columns.push_str(&format!(" WHEN {place} THEN {}", string_literal(&column.name)));
-            if table.unsigned_members.contains(&column.member) {
+            if table.unsigned_members.iter().any(|unsigned| unsigned == column.member()) {
                 parts.flaws.push(format!("WHEN STARTS_WITH({text}, '-') THEN {place}"));
                 parts.flaw_reasons.push_str(&format!(
                     " WHEN `flaw` = {place} AND STARTS_WITH({text}, '-') THEN 'a negative number in an unsigned column: set \
