@@ -202,7 +202,10 @@ fn tokens(sql: &str) -> Vec<Token> {
             '`' | '\'' | '"' => closing(rest, first),
             '(' => bracket(rest),
             _ if first.is_alphanumeric() || first == '_' => {
-                rest.find(|character: char| !(character.is_alphanumeric() || character == '_')).unwrap_or(rest.len())
+                let is_number = first.is_ascii_digit();
+                let is_in_word =
+                    |character: char| character.is_alphanumeric() || character == '_' || is_number && character == '.';
+                rest.find(|character: char| !is_in_word(character)).unwrap_or(rest.len())
             }
             other => other.len_utf8(),
         };
