@@ -452,6 +452,7 @@ fn tables() -> serde_json::Value {
         ("keyless", &keyless, false),
         ("partitioned", &partitioned, false),
         ("names_reused", &reused, false),
+        ("partial_images", &hard, true),
     ]
     .into_iter()
     .chain(beside.iter().map(|(name, final_table, _)| (*name, final_table, false)))

@@ -31,8 +31,13 @@ async fn working(setup: Setup) -> (Pipeline, Vec<Table>) {
         messages.extend((1..=3).map(|id| table.insert(row(id, "old")).at(id * 10)));
     }
     pipeline.send(&messages).await;
-    pipeline.merge().await;
+    merge(&pipeline).await;
     (pipeline, tables)
+}
+
+/// Merges until nothing is left running: on a busy machine a run's time may be short.
+async fn merge(pipeline: &Pipeline) {
+    while pipeline.merge().await.iter().any(|table| table.outcome == "running") {}
 }
 
 /// News for each table; those of the last three are late: what is newer than they are is merged already.
@@ -146,7 +151,7 @@ fn work_that_a_run_leaves_is_finished_without_its_copy() {
         for copy in copies {
             pipeline.query(&format!("DROP TABLE `{}_cdc.{copy}`", pipeline.prefix())).await;
         }
-        pipeline.merge().await;
+        merge(&pipeline).await;
         assert_merged(&pipeline, &tables).await;
     });
 }
