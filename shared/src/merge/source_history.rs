@@ -265,8 +265,8 @@ impl SourceHistory {
         let Some(since_us) = since_us else {
             return Some(first.column);
         };
-        let since = tenures.filter(|tenure| self.since(tenure).is_some_and(|bound| bound <= since_us));
-        Some(since.last().unwrap_or(first).column)
+        let mut since = tenures.filter(|tenure| self.since(tenure).is_some_and(|bound| bound <= since_us));
+        Some(since.next_back().unwrap_or(first).column)
     }
 
     /// The column that the source added at this time and that has had all of these names.
@@ -372,7 +372,7 @@ fn renamed_places(before: &SourceDefinition, after: &SourceDefinition, is_certai
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
     use super::*;
 
     fn table(columns: &str) -> String {

@@ -235,13 +235,18 @@ fn columns(
     Ok(columns)
 }
 
+/// Whether a column, by its place, may hold what was another's under this name.
+type MayHold<'f> = &'f dyn Fn(usize, &str) -> bool;
+/// Whether a column of this name may be missing.
+type MayLack<'f> = &'f dyn Fn(&str) -> bool;
+
 /// Every column of the source is in one that has its values, or a person is told that it cannot be known which.
 fn check(
     table: &Final,
     taken: &[FinalColumn],
     now: &BTreeMap<String, usize>,
     difference: &Difference,
-    (may_hold, may_lack): (&dyn Fn(usize, &str) -> bool, &dyn Fn(&str) -> bool),
+    (may_hold, may_lack): (MayHold<'_>, MayLack<'_>),
 ) -> Result<(), String> {
     for (member, id) in now {
         let mut columns =
