@@ -13,6 +13,7 @@ use strait_cli::embedded_bigquery::{EmbeddedBigQuery, QueryError, QueryResult};
 use strait_cli::msk::{self, KafkaRecord, Topic};
 use strait_cli::pipeline::{MergedTable, in_words};
 use strait_cli::runtime_api::{Function, FunctionSettings, InvocationOutcome};
+use tokio::process::Command;
 
 use crate::history::{Message, Table};
 use crate::{NULL, PROJECT, bigquery, programs, with_causes};
@@ -168,6 +169,23 @@ impl Pipeline {
     #[must_use]
     pub fn final_table(&self, table: &Table) -> String {
         format!("{}_replica.{}_{}", self.prefix, table.schema, table.name)
+    }
+
+    /// `strait SUBCOMMAND` with the variables that the functions have, and no others.
+    #[must_use]
+    pub fn strait(&self, subcommand: &str) -> Command {
+        let mut command = Command::new(programs::program("strait"));
+        command
+            .arg(subcommand)
+            .env_clear()
+            .env("STRAIT_PROJECT", PROJECT)
+            .env("STRAIT_LOG_TABLE", self.log())
+            .env("STRAIT_MERGES_TABLE", self.merges())
+            .env("STRAIT_QUARANTINE_TABLE", self.quarantine())
+            .env("STRAIT_FINAL_TABLE", format!("{}_replica.{{schema}}_{{table}}", self.prefix))
+            .env("STRAIT_BIGQUERY_REST_URL", &self.bigquery.rest_url)
+            .env("STRAIT_BIGQUERY_GRPC_URL", &self.bigquery.grpc_url);
+        command
     }
 
     // Kafka

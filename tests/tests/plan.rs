@@ -1,14 +1,11 @@
 //! `strait plan`: it says what the next run does, in that run's own statements, and does nothing itself.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
-use std::process::Output;
-
 use jiff::Timestamp;
 use serde_json::json;
 use strait_tests::history::Table;
 use strait_tests::pipeline::{Pipeline, of};
-use strait_tests::{PROJECT, programs, run};
-use tokio::process::Command;
+use strait_tests::run;
 
 fn row(id: u32, v: &str) -> String {
     json!({"id": id, "v": v}).to_string()
@@ -16,21 +13,7 @@ fn row(id: u32, v: &str) -> String {
 
 /// `strait plan` with the variables that the pipeline's functions have; what it prints.
 async fn plan(pipeline: &Pipeline, arguments: &[&str]) -> String {
-    let prefix = pipeline.prefix();
-    let output: Output = Command::new(programs::program("strait"))
-        .arg("plan")
-        .args(arguments)
-        .env_clear()
-        .env("STRAIT_PROJECT", PROJECT)
-        .env("STRAIT_LOG_TABLE", pipeline.log())
-        .env("STRAIT_MERGES_TABLE", pipeline.merges())
-        .env("STRAIT_QUARANTINE_TABLE", pipeline.quarantine())
-        .env("STRAIT_FINAL_TABLE", format!("{prefix}_replica.{{schema}}_{{table}}"))
-        .env("STRAIT_BIGQUERY_REST_URL", &pipeline.bigquery.rest_url)
-        .env("STRAIT_BIGQUERY_GRPC_URL", &pipeline.bigquery.grpc_url)
-        .output()
-        .await
-        .unwrap();
+    let output = pipeline.strait("plan").args(arguments).output().await.unwrap();
     let (said, complained) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}\n{complained}");
     said

@@ -7,27 +7,11 @@ use std::process::Output;
 use serde_json::json;
 use strait_tests::history::Table;
 use strait_tests::pipeline::{Pipeline, cells, of};
-use strait_tests::programs::program;
-use strait_tests::{NULL, PROJECT, run};
-use tokio::process::Command;
+use strait_tests::{NULL, run};
 
 /// `strait schema` with the variables that the pipeline's functions have.
 async fn schema(pipeline: &Pipeline, arguments: &[&str]) -> Output {
-    let prefix = pipeline.prefix();
-    Command::new(program("strait"))
-        .arg("schema")
-        .args(arguments)
-        .env_clear()
-        .env("STRAIT_PROJECT", PROJECT)
-        .env("STRAIT_LOG_TABLE", pipeline.log())
-        .env("STRAIT_MERGES_TABLE", pipeline.merges())
-        .env("STRAIT_QUARANTINE_TABLE", pipeline.quarantine())
-        .env("STRAIT_FINAL_TABLE", format!("{prefix}_replica.{{schema}}_{{table}}"))
-        .env("STRAIT_BIGQUERY_REST_URL", &pipeline.bigquery.rest_url)
-        .env("STRAIT_BIGQUERY_GRPC_URL", &pipeline.bigquery.grpc_url)
-        .output()
-        .await
-        .unwrap()
+    pipeline.strait("schema").args(arguments).output().await.unwrap()
 }
 
 async fn proposal(pipeline: &Pipeline, arguments: &[&str]) -> String {

@@ -18,24 +18,14 @@ use serde_json::{Value, json};
 use strait::merge::types::map::Engine;
 use strait_tests::history::{Message, Table};
 use strait_tests::pipeline::{Pipeline, Setup, of};
-use strait_tests::programs::program;
-use strait_tests::{PROJECT, repository, run};
+use strait_tests::{repository, run};
 use tokio::process::Command;
 
 fn command(pipeline: &Pipeline, database: &Database, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(program("strait"));
+    let mut command = pipeline.strait("verify");
     command
-        .arg("verify")
         .args(["--source", &database.url(), "--plaintext"])
         .args(arguments)
-        .env_clear()
-        .env("STRAIT_PROJECT", PROJECT)
-        .env("STRAIT_LOG_TABLE", pipeline.log())
-        .env("STRAIT_MERGES_TABLE", pipeline.merges())
-        .env("STRAIT_QUARANTINE_TABLE", pipeline.quarantine())
-        .env("STRAIT_FINAL_TABLE", format!("{}_replica.{{schema}}_{{table}}", pipeline.prefix()))
-        .env("STRAIT_BIGQUERY_REST_URL", &pipeline.bigquery.rest_url)
-        .env("STRAIT_BIGQUERY_GRPC_URL", &pipeline.bigquery.grpc_url)
         .envs(variables.iter().copied())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

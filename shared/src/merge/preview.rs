@@ -17,10 +17,12 @@ use super::finals::{Found, no_definition};
 use super::fold::{self, FoldRequest, LookBack};
 use super::ledger::LedgerState;
 use super::plan::{self, News, Plan};
-use super::run::{MergeHandler, Run, TableError, concerned, describe, into_invocation_error, is_missing, now_us};
+use super::run::{
+    LEFT_OUT, MergeHandler, Run, TableError, concerned, describe, into_invocation_error, is_missing, now_us,
+};
 use super::schema_change;
 use super::source_history::SourceHistory;
-use super::statement::{self, MergeRequest};
+use super::statement;
 use super::work::{Begun, Own, Standing, Work};
 
 /// What a run would do.
@@ -47,6 +49,13 @@ pub struct TablePreview {
     pub window: Option<(Option<i64>, i64)>,
     /// The statements, in their order.
     pub statements: Vec<Planned>,
+}
+
+impl TablePreview {
+    /// Of which nothing is known yet.
+    fn new(source: &SourceTable, final_table: TableName) -> Self {
+        Self { source: source.clone(), final_table, why: Vec::new(), window: None, statements: Vec::new() }
+    }
 }
 
 /// One statement of a run.
@@ -99,7 +108,8 @@ impl MergeHandler {
             }
             Err(error) => return Err(error),
         };
-        let sql = plan::query(&config.project, &config.log_table, &state.furthest(), None)?;
+        let furthest = state.furthest();
+        let sql = plan::query(&config.project, &config.log_table, &furthest, None)?;
         let rows = match self.read(&sql, "plan", &id, deadline).await {
             Err(TableError::BigQuery(error)) if is_missing(&error) => {
                 preview.notes.push(format!(
@@ -111,7 +121,7 @@ impl MergeHandler {
             other => other?,
         };
         let plan = Plan::from_rows(&rows).map_err(|error| TableError::Unexpected { what: error.to_string() })?;
-        let Some(window_to_us) = plan.window_to_us.max(state.furthest().to_us) else {
+        let Some(window_to_us) = plan.window_to_us.max(furthest.to_us) else {
             return Ok(preview);
         };
         let run = Run::new(self, &id, deadline, window_to_us, (&plan, &state), asked);
@@ -120,16 +130,9 @@ impl MergeHandler {
         let wanted = run.wants_definition(&existing, &state);
         let definitions = run.definitions(&existing, &wanted, &state).await;
 
-        let (mut works, mut seen) = (Vec::new(), BTreeSet::new());
+        let mut works = Vec::new();
         for (source, table) in existing {
-            seen.insert(source.clone());
-            let mut shown = TablePreview {
-                source: source.clone(),
-                final_table: config.final_table.name_of(source),
-                why: Vec::new(),
-                window: None,
-                statements: Vec::new(),
-            };
+            let mut shown = TablePreview::new(source, config.final_table.name_of(source));
             let history = match definitions.get(source) {
                 Some(Err(reason)) => {
                     shown.why.push(format!("its definitions could not be read from the log: {reason}"));
@@ -166,21 +169,12 @@ impl MergeHandler {
             }
             preview.tables.push(shown);
         }
-        for source in plan.tables.keys().filter(|source| !seen.contains(*source)) {
-            let why = match config.tables.matches(&source.schema, &source.table) {
-                true => continue,
-                false => "STRAIT_TABLES leaves it out; its records stay in the log",
-            };
-            if asked.includes(source) {
-                preview.tables.push(TablePreview {
-                    source: source.clone(),
-                    final_table: config.final_table.name_of(source),
-                    why: vec![why.to_owned()],
-                    window: None,
-                    statements: Vec::new(),
-                });
-            }
-        }
+        let left_out =
+            |source: &&SourceTable| asked.includes(source) && !config.tables.matches(&source.schema, &source.table);
+        preview.tables.extend(plan.tables.keys().filter(left_out).map(|source| TablePreview {
+            why: vec![LEFT_OUT.to_owned()],
+            ..TablePreview::new(source, config.final_table.name_of(source))
+        }));
         preview.tables.sort_by(|a, b| a.source.cmp(&b.source));
         Ok(preview)
     }
@@ -324,17 +318,8 @@ impl Run<'_> {
         shown.statements.push(Planned { what: "fold", sql, reads });
         let sql = fold::survey(&config.project, &fold_name, &work.table)?;
         shown.statements.push(Planned { what: "survey of the fold", sql, reads: Reads::Fold });
-        let sql = statement::merge(&MergeRequest {
-            project: &config.project,
-            fold: &fold_name,
-            table: &work.table,
-            absent: fold::absent_of(request.absent, &work.table),
-            deletes: request.deletes,
-            partitions: None,
-            is_again: begun.is_again(),
-            in_turn: &self.in_turn(&work.source)?,
-            key_range: None,
-        })?;
+        let in_turn = self.in_turn(&work.source)?;
+        let sql = statement::merge(&self.merge_request(work, begun, &fold_name, &in_turn))?;
         let reads = final_bytes.map_or(Reads::Fold, Reads::AtMost);
         shown.statements.push(Planned { what: "MERGE", sql, reads });
         Ok(())

@@ -46,6 +46,9 @@ const DAY_US: i64 = 24 * HOUR_US;
 /// Holes in the offsets that a log line names.
 const HOLES_NAMED: usize = 5;
 
+/// Why a table that is not replicated waits.
+pub(super) const LEFT_OUT: &str = "STRAIT_TABLES leaves it out; its records stay in the log";
+
 /// `merge`, set up once per cold start.
 pub struct MergeHandler {
     pub(super) config: Config,
@@ -77,6 +80,8 @@ pub(super) struct Run<'a> {
     pub(super) window_to_us: i64,
     pub(super) plan: &'a Plan,
     pub(super) state: &'a LedgerState,
+    /// How far the table that is merged furthest is.
+    pub(super) furthest: Coverage,
     pub(super) asked: &'a Asked,
     /// When it began, in µs.
     pub(super) now_us: i64,
@@ -108,6 +113,7 @@ impl<'a> Run<'a> {
             window_to_us,
             plan,
             state,
+            furthest: state.furthest(),
             asked,
             now_us,
             // To the hour, so that the same work is the same statement for a while.
@@ -127,7 +133,7 @@ impl Run<'_> {
     pub(super) fn standing(&self, source: &SourceTable) -> Standing {
         let own = self.state.tables.get(source);
         Standing {
-            coverage: self.state.behind(source).map_or_else(|| self.state.furthest(), |table| table.coverage.clone()),
+            coverage: self.state.behind(source).map_or_else(|| self.furthest.clone(), |table| table.coverage.clone()),
             highest_position: own.and_then(|table| table.highest_position.clone()),
             epochs: own.map(|table| table.epochs.clone()).unwrap_or_default(),
             unfilled: own.map(|table| table.unfilled.clone()).unwrap_or_default(),
@@ -306,7 +312,6 @@ impl MergeHandler {
         };
         warn_of_holes(&plan);
 
-        let behind = |source: &SourceTable| state.behind(source);
         let concerned = concerned(&plan, &state, asked);
         let mut run = Run::new(self, run_id, deadline, window_to_us, (&plan, &state), asked);
         let (now, retention_us) = (run.now_us, self.config.log_retention_us());
@@ -318,7 +323,7 @@ impl MergeHandler {
             let own = state.tables.get(&source);
             let is_replicated = self.config.tables.matches(&source.schema, &source.table);
             // Nothing of it waits; it would only have been seen whether a load is complete.
-            let has_records = plan.tables.contains_key(&source) || behind(&source).is_some();
+            let has_records = plan.tables.contains_key(&source) || state.behind(&source).is_some();
             let is_asked_for = is_replicated && asked.includes(&source);
             // Nor was it altered, if it lacks columns.
             let is_as_before = !has_records && asked.word.is_none() && !finals.contains_key(&source);
@@ -326,7 +331,7 @@ impl MergeHandler {
                 continue;
             }
             let standing = run.standing(&source);
-            let since_us = waits_since(behind(&source), plan.tables.get(&source)).filter(|_| is_replicated);
+            let since_us = waits_since(state.behind(&source), plan.tables.get(&source)).filter(|_| is_replicated);
             let waited_us = since_us.map_or(0, |since| now.saturating_sub(since));
             oldest_wait_us = waited_us.max(oldest_wait_us);
             if waited_us > retention_us / 2 {
@@ -342,7 +347,7 @@ impl MergeHandler {
             let name = self.config.final_table.name_of(&source);
             let waiting = |reason: String| (Outcome::Waiting, reason);
             let (outcome, reason) = if !is_replicated {
-                waiting("STRAIT_TABLES leaves it out; its records stay in the log".to_owned())
+                waiting(LEFT_OUT.to_owned())
             } else if !asked.includes(&source) {
                 waiting("not asked for in the last run".to_owned())
             } else {

@@ -742,6 +742,28 @@ impl Run<'_> {
         }
     }
 
+    /// The MERGE of a fold, without the bounds that only the fold tells.
+    pub(super) fn merge_request<'a>(
+        &'a self,
+        work: &'a Work,
+        begun: &Begun,
+        fold: &'a TableName,
+        in_turn: &'a str,
+    ) -> MergeRequest<'a> {
+        let config = &self.handler.config;
+        MergeRequest {
+            project: &config.project,
+            fold,
+            table: &work.table,
+            absent: fold::absent_of(config.absent_columns, &work.table),
+            deletes: work.table.deletes.unwrap_or(config.deletes),
+            partitions: None,
+            is_again: begun.is_again,
+            in_turn,
+            key_range: None,
+        }
+    }
+
     async fn merge(
         &self,
         work: &Work,
@@ -786,16 +808,11 @@ impl Run<'_> {
         merged.highest_position = survey.newest.clone().max(merged.highest_position);
         if survey.keys > 0 {
             let partitions = self.partitions(&fold_name, &work.table, &mut stats).await?;
+            let in_turn = self.in_turn(&work.source)?;
             let sql = statement::merge(&MergeRequest {
-                project,
-                fold: &fold_name,
-                table: &work.table,
-                absent: fold::absent_of(request.absent, &work.table),
-                deletes: request.deletes,
                 partitions: partitions.as_deref(),
-                is_again: begun.is_again,
-                in_turn: &self.in_turn(&work.source)?,
                 key_range: survey.lowest_key.as_deref().zip(survey.highest_key.as_deref()),
+                ..self.merge_request(work, begun, &fold_name, &in_turn)
             })?;
             let answer = self.write(&sql, "merge", key, &mut stats).await?;
             merged.answer.inserted = answer.stats.inserted;
