@@ -144,7 +144,7 @@ impl MergeHandler {
             };
             let bytes = table.as_ref().ok().and_then(|table| table.as_ref()?.num_bytes.as_ref()?.parse().ok());
             match run.previewed_work(source, table, history, &mut shown).await {
-                Ok(Some(work)) => works.push((work, shown, bytes)),
+                Ok(Some((work, is_planned_with_others))) => works.push((work, is_planned_with_others, shown, bytes)),
                 Ok(None) => preview.tables.push(shown),
                 Err(error) => {
                     shown.why.push(describe(&error));
@@ -152,14 +152,14 @@ impl MergeHandler {
                 }
             }
         }
-        let delta = run.delta(works.iter().map(|(work, ..)| work));
+        let delta = run.delta(works.iter().filter(|(_, is_with_others, ..)| *is_with_others).map(|(work, ..)| work));
         let numbers = delta.as_ref().map(super::delta::Delta::numbers).unwrap_or_default();
         if let Some(delta) = &delta {
             let sql = delta.statement(&config.project, &config.log_table, window_to_us)?;
             let reads = self.estimate(&sql, deadline).await;
             preview.copy = Some(Planned { what: "copy of the news", sql, reads });
         }
-        for (work, mut shown, bytes) in works {
+        for (work, _, mut shown, bytes) in works {
             let share = delta
                 .as_ref()
                 .zip(numbers.get(&work.source))
@@ -188,14 +188,15 @@ impl MergeHandler {
 }
 
 impl Run<'_> {
-    /// What is to be done for a table; `None` if nothing can be, which `shown` then says.
+    /// What is to be done for a table, and whether it is planned with the others, whose news may be copied at once; `None` if nothing can
+    /// be, which `shown` then says.
     async fn previewed_work(
         &self,
         source: &SourceTable,
         table: Result<Option<Table>, TableError>,
         history: Option<&SourceHistory>,
         shown: &mut TablePreview,
-    ) -> Result<Option<Work>, TableError> {
+    ) -> Result<Option<(Work, bool)>, TableError> {
         let config = &self.handler.config;
         let name = shown.final_table.clone();
         let newest = history.and_then(SourceHistory::newest);
@@ -236,6 +237,7 @@ impl Run<'_> {
         if work.unfinished.is_some() {
             shown.why.push("what an earlier run began is finished first".to_owned());
         }
+        let is_planned_with_others = matches!(work.own, Own::Begun(..));
         if let Own::Behind = work.own {
             let mut standing = work.standing.clone();
             work.own = match self.own_news(source, &standing.coverage).await? {
@@ -255,7 +257,7 @@ impl Run<'_> {
             }
             _ => shown.why.push("nothing of it is new".to_owned()),
         }
-        Ok(Some(work))
+        Ok(Some((work, is_planned_with_others)))
     }
 
     fn found(
