@@ -98,6 +98,7 @@ fn sql(planned: &Planned, with_sql: bool) -> Vec<String> {
 
 fn reads(reads: &Reads) -> String {
     match reads {
+        Reads::Nothing => "reads no rows".to_owned(),
         Reads::Bytes(bytes) => format!("reads {}, by BigQuery's dry run", size(*bytes)),
         Reads::AtMost(bytes) => format!(
             "reads at most {}, the whole final table; the range of keys and the partitions that the fold finds leave less",
@@ -111,17 +112,22 @@ fn reads(reads: &Reads) -> String {
 
 fn total(preview: &Preview, merged: usize) -> String {
     let statements = preview.copy.iter().chain(preview.tables.iter().flat_map(|table| &table.statements));
-    let (mut known, mut at_most) = (0i64, 0i64);
+    let (mut known, mut at_most, mut unknown) = (0i64, 0i64, 0usize);
     for planned in statements {
         match planned.reads {
             Reads::Bytes(bytes) => known = known.saturating_add(bytes),
             Reads::AtMost(bytes) => at_most = at_most.saturating_add(bytes),
-            Reads::Copy | Reads::Fold | Reads::Unknown(_) => {}
+            Reads::Unknown(_) => unknown += 1,
+            Reads::Copy | Reads::Fold | Reads::Nothing => {}
         }
     }
+    let unknown = match unknown {
+        0 => String::new(),
+        count => format!(", and what {count} statements read is not known"),
+    };
     format!(
-        "{merged} of {} tables are merged: {} of the log and at most {} of final tables, beside 10 MB at least for each table that a statement \
-         refers to",
+        "{merged} of {} tables are merged: {} of the log and at most {} of final tables{unknown}. Not counted: 10 MB at least for each table that a \
+         statement refers to, what goes to quarantine, the end of a load, work that an earlier run left",
         preview.tables.len(),
         size(known),
         size(at_most)

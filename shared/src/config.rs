@@ -9,6 +9,11 @@ use std::net::IpAddr;
 use crate::mask::MaskRules;
 use crate::names::{self, SourceTable, TableName};
 
+/// An hour in µs.
+pub const HOUR_US: i64 = 60 * 60 * 1_000_000;
+/// A day in µs.
+pub const DAY_US: i64 = 24 * HOUR_US;
+
 /// One environment variable: its name, its default, its meaning. The README's table is checked against these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Variable {
@@ -484,7 +489,6 @@ impl fmt::Display for ConfigError {
 impl Config {
     /// How long the log keeps records, in µs.
     pub fn log_retention_us(&self) -> i64 {
-        const DAY_US: i64 = 24 * 60 * 60 * 1_000_000;
         i64::from(self.log_retention_days).saturating_mul(DAY_US)
     }
 

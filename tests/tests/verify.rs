@@ -139,7 +139,7 @@ fn columns(name: &str) -> Vec<Column> {
 
 /// Every value of every type, as the real database has it and as DMS sends it, is equal; and of each column it is seen when it is not.
 async fn every_type(engine: Engine, name: &str) {
-    let Some(database) = Database::start(engine) else { return };
+    let Some(database) = Database::start(engine).await else { return };
     let columns = columns(name);
     let quote = |name: &str| quoted(engine, name);
     let table = Table::new("types", name).column("id", "INT64").key(&["id"]);
@@ -262,7 +262,7 @@ async fn renote(database: &Database, pipeline: &mut Pipeline, orders: &Table, id
 }
 
 async fn by_hand(engine: Engine, deletes: &str) {
-    let Some(database) = Database::start(engine) else { return };
+    let Some(database) = Database::start(engine).await else { return };
     let mut pipeline = Setup::default().with("STRAIT_DELETES", deletes).start().await;
     let orders = shop(&database, &mut pipeline, 300).await;
     renote(&database, &mut pipeline, &orders, 5, "changed").await;
@@ -333,7 +333,7 @@ fn what_a_hand_changed_is_found_and_repaired_from_postgresql_with_soft_deletes()
 #[test]
 fn keys_are_compared_by_their_characters_and_rows_without_a_key_by_their_number() {
     run(async {
-        let Some(database) = Database::start(Engine::MySql) else { return };
+        let Some(database) = Database::start(Engine::MySql).await else { return };
         let mut pipeline = Pipeline::start().await;
         // A collation that takes `abc` for `ABC`.
         let tags = Table::new("shop", "tags").column("tag", "WSTRING").column("n", "INT64").key(&["tag"]);
@@ -388,7 +388,7 @@ fn keys_are_compared_by_their_characters_and_rows_without_a_key_by_their_number(
 #[test]
 fn what_moves_in_the_meantime_is_no_difference_and_what_does_not_is_one() {
     run(async {
-        let Some(database) = Database::start(Engine::MySql) else { return };
+        let Some(database) = Database::start(Engine::MySql).await else { return };
         let mut pipeline = Pipeline::start().await;
         let orders = shop(&database, &mut pipeline, 40).await;
         let name = pipeline.final_table(&orders);
@@ -412,7 +412,7 @@ fn what_moves_in_the_meantime_is_no_difference_and_what_does_not_is_one() {
 #[test]
 fn what_cannot_be_done_is_said_and_has_its_own_status() {
     run(async {
-        let Some(database) = Database::start(Engine::PostgreSql) else { return };
+        let Some(database) = Database::start(Engine::PostgreSql).await else { return };
         let mut pipeline = Pipeline::start().await;
         let orders = shop(&database, &mut pipeline, 3).await;
         renote(&database, &mut pipeline, &orders, 1, "changed").await;

@@ -148,11 +148,11 @@ impl BigQuery {
         }
     }
 
-    /// What a statement would read if it ran now, in bytes, by a dry run: nothing is run and nothing billed.
+    /// What a statement would read if it ran now, in bytes, by a dry run: nothing is run and nothing billed. `None`: BigQuery cannot tell.
     ///
     /// # Errors
     /// `InvalidRequest` for a statement that BigQuery does not take.
-    pub async fn estimate(&self, sql: &str, deadline: Instant) -> Result<i64, Error> {
+    pub async fn estimate(&self, sql: &str, deadline: Instant) -> Result<Option<i64>, Error> {
         let body = json!({
             "configuration": {"dryRun": true, "query": {"query": sql, "useLegacySql": false}},
             "jobReference": {"projectId": self.project, "location": self.location},
@@ -167,7 +167,7 @@ impl BigQuery {
             etag: None,
         };
         let job: JobAnswer = self.call(deadline, call).await?;
-        Ok(job.stats().bytes_processed)
+        Ok(job.bytes_processed())
     }
 
     /// Starts a job under `job_id`, or finds the one that has this id.
@@ -473,17 +473,21 @@ impl JobAnswer {
         self.status.error_result.as_ref()
     }
 
+    fn bytes_processed(&self) -> Option<i64> {
+        let query = self.statistics.query.as_ref();
+        let bytes = query.and_then(|query| query.total_bytes_processed.as_ref());
+        bytes.or(self.statistics.total_bytes_processed.as_ref())?.parse().ok()
+    }
+
     fn stats(&self) -> JobStats {
         let number = |text: Option<&String>| text.and_then(|text| text.parse::<i64>().ok());
         let statistics = &self.statistics;
         let query = statistics.query.as_ref();
         let dml = query.and_then(|query| query.dml_stats.as_ref());
-        let processed =
-            query.and_then(|query| query.total_bytes_processed.as_ref()).or(statistics.total_bytes_processed.as_ref());
         let slot = statistics.total_slot_ms.as_ref().or(query.and_then(|query| query.total_slot_ms.as_ref()));
         JobStats {
             bytes_billed: number(query.and_then(|query| query.total_bytes_billed.as_ref())).unwrap_or(0),
-            bytes_processed: number(processed).unwrap_or(0),
+            bytes_processed: self.bytes_processed().unwrap_or(0),
             slot_ms: number(slot).unwrap_or(0),
             inserted: number(dml.and_then(|dml| dml.inserted_row_count.as_ref())).unwrap_or(0),
             updated: number(dml.and_then(|dml| dml.updated_row_count.as_ref())).unwrap_or(0),

@@ -1,20 +1,19 @@
 //! The delta: what the tables with news have to read of the log in one run, copied once into a short-lived table with a partition for each
-//! of them. Without it, each table's fold would read the window's partitions of the log, so that a run would read them as often as there are
+//! of them. One that stands behind the others has a window of its own and reads the log for itself. Without the delta, each table's fold would read the window's partitions of the log, so that a run would read them as often as there are
 //! tables; clustering keeps tables apart only in partitions of many blocks. The delta must hold every log row that the bounds of a fold of
 //! it select, and must change none: a fold reads the same rows there as in the log. It is never needed: without it, the log is read.
 
 use std::collections::BTreeMap;
 
+use crate::config::HOUR_US;
 use crate::names::{NameError, SourceTable, TableName, fingerprint, string_literal};
 
 use super::fold::{EXPIRY_HOURS, timestamp_literal};
 
 /// Partitions that one job may write to (BigQuery's quotas, "Partitioned tables").
 const TABLES_AT_MOST: usize = 4_000;
-/// Bytes of tables' names in the statement, which may have 1 MB in all (BigQuery's quotas, "Query jobs").
+/// Bytes of tables' names in the statement, as literals, which may have 1 MB in all (BigQuery's quotas, "Query jobs").
 const NAMES_AT_MOST: usize = 500_000;
-/// An hour in µs: what the log is partitioned by.
-const HOUR_US: i64 = 60 * 60 * 1_000_000;
 /// The delta's partitioning column: the table's number.
 const NUMBER: &str = "`table_number`";
 /// The log's columns that a fold reads.
@@ -70,6 +69,7 @@ pub struct Delta {
     pub from_us: Option<i64>,
     /// The tables, whose places are their numbers.
     pub tables: Vec<Reading>,
+    numbers: BTreeMap<SourceTable, usize>,
 }
 
 impl Delta {
@@ -93,7 +93,8 @@ impl Delta {
         let (mut names, mut saved_most, mut count) = (0usize, 0i64, 0usize);
         let mut apart = 0i64;
         for (place, reading) in readings.iter().enumerate().take(TABLES_AT_MOST) {
-            names = names.saturating_add(reading.source.schema.len()).saturating_add(reading.source.table.len());
+            let literals = [&reading.source.schema, &reading.source.table].map(|name| string_literal(name).len());
+            names = literals.into_iter().fold(names, usize::saturating_add);
             if names > NAMES_AT_MOST {
                 break;
             }
@@ -107,7 +108,8 @@ impl Delta {
         // None, all that is retained, is the least of all.
         let from_us = readings.iter().map(|reading| reading.from_us).min()?;
         let table = format!("_strait_delta_{}", fingerprint(run, 24));
-        Some(Self { name: TableName { dataset: log.dataset.clone(), table }, from_us, tables: readings })
+        let numbers = readings.iter().enumerate().map(|(number, reading)| (reading.source.clone(), number)).collect();
+        Some(Self { name: TableName { dataset: log.dataset.clone(), table }, from_us, tables: readings, numbers })
     }
 
     /// The statement that writes the delta, up to the `ingested_at` at the window's end, in µs.
@@ -147,9 +149,9 @@ impl Delta {
         ))
     }
 
-    /// The numbers of the tables.
-    pub fn numbers(&self) -> BTreeMap<SourceTable, usize> {
-        self.tables.iter().enumerate().map(|(number, reading)| (reading.source.clone(), number)).collect()
+    /// A table's part of it, if it is one of its tables.
+    pub fn share(&self, source: &SourceTable) -> Option<Share<'_>> {
+        self.numbers.get(source).map(|number| Share { delta: &self.name, number: *number })
     }
 
     /// What of an amount, such as bytes billed for the delta, falls to a table by its changes.

@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt, stream};
-use tokio::time::Instant;
 
 use crate::bigquery::table_resource::Table;
 use crate::log::kept_out_table;
@@ -20,6 +19,7 @@ use super::final_table::{
 };
 use super::ledger::{LedgerState, Outcome};
 use super::offsets;
+use super::plan::News;
 use super::run::{Run, TABLES_AT_ONCE, TableError, describe};
 use super::schema_change::{self, Step};
 use super::source_history::SourceHistory;
@@ -46,6 +46,16 @@ fn derived_names(log: &TableName) -> [TableName; 3] {
     [kept_out_table(log), offsets::gaps_view(log), offsets::duplicates_view(log)]
 }
 
+/// The newest definition of the columns that a table holds: what could not be added to it is not added when it is taken, either.
+pub(super) fn held_definition(table: &Table, history: &SourceHistory) -> Option<SourceDefinition> {
+    let newest = history.newest()?;
+    let claimed = claimed(&table.schema.fields);
+    let names = |field| names_of(field, Some(newest), &claimed);
+    let held: BTreeSet<String> = table.schema.fields.iter().map(|field| names(field).now.name).collect();
+    let columns = newest.columns.iter().filter(|column| held.contains(&column.name)).cloned().collect();
+    Some(SourceDefinition { columns, primary_key: newest.primary_key.clone() })
+}
+
 /// Why a table waits that has neither a final table nor a definition.
 pub(super) fn no_definition(source: &SourceTable, name: &TableName) -> String {
     format!(
@@ -55,7 +65,7 @@ pub(super) fn no_definition(source: &SourceTable, name: &TableName) -> String {
 }
 
 impl Run<'_> {
-    /// The tables that this run may merge, each with its final table as it stands.
+    /// The tables that this run may merge and that may have something for it, each with its final table as it stands.
     pub(super) async fn existing<'t>(
         &self,
         concerned: &'t BTreeSet<SourceTable>,
@@ -69,7 +79,7 @@ impl Run<'_> {
             .filter(|source| asked.includes(source) && config.tables.matches(&source.schema, &source.table))
             .collect();
         let sources = &self.sources_of_finals(state);
-        stream::iter(candidates)
+        let mut existing: Vec<(&'t SourceTable, Result<Option<Table>, TableError>)> = stream::iter(candidates)
             .map(|source| async move {
                 let name = config.final_table.name_of(source);
                 let is_own = [&config.log_table, &config.merges_table, &config.quarantine_table].contains(&&name)
@@ -88,7 +98,17 @@ impl Run<'_> {
             })
             .buffer_unordered(TABLES_AT_ONCE)
             .collect()
-            .await
+            .await;
+
+        // Looked at only because it lacks columns, which a person may have added: as long as it does, there is nothing to do.
+        existing.retain(|(source, table)| {
+            let lacks_as_before = |table: &Table| {
+                let own = state.tables.get(*source);
+                own.is_some_and(|own| !own.unfilled.is_definition_due() && !own.unfilled.may_be_met(table))
+            };
+            !self.is_only_lacking(source) || !matches!(table, Ok(Some(table)) if lacks_as_before(table))
+        });
+        existing
     }
 
     /// The final table of every table that this run may merge; a table without one and without a definition is left out.
@@ -100,17 +120,7 @@ impl Run<'_> {
     ) -> Result<BTreeMap<SourceTable, Result<Found, TableError>>, TableError> {
         let config = &self.handler.config;
         let bigquery = &self.handler.bigquery;
-        let mut existing = self.existing(concerned, state, asked).await;
-
-        // Looked at only because it lacks columns, which a person may have added: as long as it does, there is nothing to do.
-        existing.retain(|(source, table)| {
-            let lacks_as_before = |table: &Table| {
-                let own = state.tables.get(*source);
-                own.is_some_and(|own| !own.unfilled.is_definition_due() && !own.unfilled.may_be_met(table))
-            };
-            !self.is_only_lacking(source) || !matches!(table, Ok(Some(table)) if lacks_as_before(table))
-        });
-
+        let existing = self.existing(concerned, state, asked).await;
         let wants_definition = self.wants_definition(&existing, state);
         let definitions = self.definitions(&existing, &wants_definition, state).await;
 
@@ -135,7 +145,7 @@ impl Run<'_> {
                 };
                 let result = match (table, history) {
                     (Err(error), _) => Some(Err(error)),
-                    (Ok(Some(table)), history) => Some(self.take_table(source, table, history, state).await),
+                    (Ok(Some(table)), history) => Some(self.take_table(source, table, history).await),
                     (Ok(None), Some(history)) => match history.newest() {
                         Some(definition) => Some(self.create_final(source, definition, history).await),
                         None => None,
@@ -295,9 +305,7 @@ impl Run<'_> {
         let config = &self.handler.config;
         let bigquery = &self.handler.bigquery;
         let name = config.final_table.name_of(source);
-        check_masked_key(&name, source, definition.primary_key.iter().map(String::as_str), &config.mask)?;
-        let (mut table, unknown) = new_table(&config.project, &name, source, definition, config.deletes)?;
-        schema_change::describe_new(&mut table, history);
+        let (table, unknown) = self.proposed(source, definition, history)?;
         if !unknown.is_empty() {
             tracing::warn!(table = %source, columns = unknown.join(", "), "types that are not known become STRING");
         }
@@ -341,26 +349,15 @@ impl Run<'_> {
         source: &SourceTable,
         table: Table,
         history: Option<&SourceHistory>,
-        state: &LedgerState,
     ) -> Result<Found, TableError> {
-        // What an earlier run began has to be finished with the columns that it knew.
-        let is_unfinished =
-            state.tables.get(source).is_some_and(|own| own.outcome == Outcome::Running && own.work.is_some());
         let Some(history) = history.filter(|_| is_made_by_strait(&table)) else {
             let mut found = self.take(source, &table, history.and_then(SourceHistory::newest)).await?;
-            if let Some(history) = history
-                && self
-                    .plan
-                    .tables
-                    .get(source)
-                    .is_some_and(|news| news.alterations > 0 || news.definitions > 0 && history.has_come_again())
-            {
-                found.for_a_person.extend(schema_change::for_the_owner(&found.table.name, source, history));
-                found.for_a_person.extend(self.swapped(&found.table.name, source, history));
+            if let Some(history) = history {
+                found.for_a_person.extend(self.for_the_owner(&found.table.name, source, history));
             }
             return Ok(found);
         };
-        if is_unfinished {
+        if self.is_unfinished(source) {
             return Ok(Found {
                 is_definition_due: true,
                 is_history_known: true,
@@ -368,15 +365,39 @@ impl Run<'_> {
             });
         }
         let (table, for_a_person) = self.alter(source, table, history).await?;
-        // What could not be added is not added now, either.
-        let definition = history.newest().map(|newest| {
-            let claimed = claimed(&table.schema.fields);
-            let names = |field| names_of(field, Some(newest), &claimed);
-            let held: BTreeSet<String> = table.schema.fields.iter().map(|field| names(field).now.name).collect();
-            let columns = newest.columns.iter().filter(|column| held.contains(&column.name)).cloned().collect();
-            SourceDefinition { columns, primary_key: newest.primary_key.clone() }
-        });
+        let definition = held_definition(&table, history);
         Ok(Found { for_a_person, is_history_known: true, ..self.take(source, &table, definition.as_ref()).await? })
+    }
+
+    /// The final table that a source's definition comes to, and the columns of types that are not known.
+    pub(super) fn proposed(
+        &self,
+        source: &SourceTable,
+        definition: &SourceDefinition,
+        history: &SourceHistory,
+    ) -> Result<(Table, Vec<String>), TableError> {
+        let config = &self.handler.config;
+        let name = config.final_table.name_of(source);
+        check_masked_key(&name, source, definition.primary_key.iter().map(String::as_str), &config.mask)?;
+        let (mut table, unknown) = new_table(&config.project, &name, source, definition, config.deletes)?;
+        schema_change::describe_new(&mut table, history);
+        Ok((table, unknown))
+    }
+
+    /// Whether an earlier run began work on a table, which has to be finished with the columns that it knew.
+    pub(super) fn is_unfinished(&self, source: &SourceTable) -> bool {
+        self.state.tables.get(source).is_some_and(|own| own.outcome == Outcome::Running && own.work.is_some())
+    }
+
+    /// What the owner of a table that a person made has to do about what was altered at its source, with the news of it.
+    pub(super) fn for_the_owner(&self, name: &TableName, source: &SourceTable, history: &SourceHistory) -> Vec<String> {
+        let is_news = |news: &News| news.alterations > 0 || news.definitions > 0 && history.has_come_again();
+        if !self.plan.tables.get(source).is_some_and(is_news) {
+            return Vec::new();
+        }
+        let mut said = schema_change::for_the_owner(name, source, history);
+        said.extend(self.swapped(name, source, history));
+        said
     }
 
     /// What a person has to know of columns that took each other's names, with the news of it.
@@ -465,15 +486,13 @@ impl Run<'_> {
     }
 
     /// An ALTER holds no condition, so whether the run is in turn is asked before it; what another run merges in between, it merges by
-    /// the columns' names. A statement that takes long must not take the time of all other tables' merges.
+    /// the columns' names.
     async fn run_alter(&self, source: &SourceTable, sql: &str) -> Result<(), TableError> {
         let in_turn = format!("SELECT {}", self.in_turn(source)?);
         let what = format!("in_turn_{}", fingerprint(sql, 8));
         self.handler.read(&in_turn, &what, &self.id, self.deadline).await?;
         let id = format!("strait_alter_{}", fingerprint(&format!("{}\0{sql}", self.id), 24));
-        let now = Instant::now();
-        let deadline = now + self.deadline.saturating_duration_since(now) / 2;
-        self.handler.bigquery.run_query(&self.handler.job(sql, id, "alter"), deadline).await?;
+        self.handler.bigquery.run_query(&self.handler.job(sql, id, "alter"), self.half_of_time()).await?;
         Ok(())
     }
 

@@ -12,6 +12,7 @@ use jiff::civil::{DateTime, Time};
 use jiff::{Span, ToSpan};
 
 use crate::bigquery::table_resource::Table;
+use crate::config::DAY_US;
 use crate::names::{NameError, TableName, quote_column};
 
 use super::final_table::FinalTable;
@@ -161,8 +162,6 @@ impl Partitioning {
         }
     }
 }
-
-const DAY_US: i64 = 24 * 60 * 60 * 1_000_000;
 
 impl Unit {
     fn sql(self) -> &'static str {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use futures::{StreamExt, stream};
 use tokio::time::Instant;
 
 use crate::bigquery::table_resource::Table;
@@ -10,15 +11,16 @@ use crate::lambda::InvocationError;
 use crate::names::{SourceTable, TableName};
 
 use super::answer::Asked;
-use super::definition::SourceDefinition;
-use super::delta::Share;
-use super::final_table::{FinalTable, is_made_by_strait, is_self_describing, new_table};
-use super::finals::{Found, no_definition};
+use super::delta::{Delta, Share};
+use super::final_table::{FinalTable, is_made_by_strait, is_self_describing};
+use super::finals::{Found, held_definition, no_definition};
 use super::fold::{self, FoldRequest, LookBack};
 use super::ledger::LedgerState;
+use super::partitions;
 use super::plan::{self, News, Plan};
 use super::run::{
-    LEFT_OUT, MergeHandler, Run, TableError, concerned, describe, into_invocation_error, is_missing, now_us,
+    LEFT_OUT, MergeHandler, Run, TABLES_AT_ONCE, TableError, concerned, describe, into_invocation_error, is_missing,
+    now_us,
 };
 use super::schema_change;
 use super::source_history::SourceHistory;
@@ -72,6 +74,8 @@ pub struct Planned {
 /// How much a statement reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reads {
+    /// Nothing but the table's description.
+    Nothing,
     /// So many bytes, by BigQuery's own dry run.
     Bytes(i64),
     /// At most so many bytes: those that the final table has in all. Its literals, which only the fold knows, leave fewer.
@@ -130,45 +134,25 @@ impl MergeHandler {
         let wanted = run.wants_definition(&existing, &state);
         let definitions = run.definitions(&existing, &wanted, &state).await;
 
-        let mut works = Vec::new();
-        for (source, table) in existing {
-            let mut shown = TablePreview::new(source, config.final_table.name_of(source));
-            let history = match definitions.get(source) {
-                Some(Err(reason)) => {
-                    shown.why.push(format!("its definitions could not be read from the log: {reason}"));
-                    preview.tables.push(shown);
-                    continue;
-                }
-                Some(Ok(history)) => Some(history),
-                None => None,
-            };
-            let bytes = table.as_ref().ok().and_then(|table| table.as_ref()?.num_bytes.as_ref()?.parse().ok());
-            match run.previewed_work(source, table, history, &mut shown).await {
-                Ok(Some((work, is_planned_with_others))) => works.push((work, is_planned_with_others, shown, bytes)),
-                Ok(None) => preview.tables.push(shown),
-                Err(error) => {
-                    shown.why.push(describe(&error));
-                    preview.tables.push(shown);
-                }
-            }
-        }
-        let delta = run.delta(works.iter().filter(|(_, is_with_others, ..)| *is_with_others).map(|(work, ..)| work));
-        let numbers = delta.as_ref().map(super::delta::Delta::numbers).unwrap_or_default();
+        let (run, definitions) = (&run, &definitions);
+        let looked_at: Vec<LookedAt> = stream::iter(existing)
+            .map(|(source, table)| run.look_at(source, table, definitions.get(source)))
+            .buffer_unordered(TABLES_AT_ONCE)
+            .collect()
+            .await;
+        let works = looked_at.iter().filter(|table| table.is_with_others).filter_map(|table| table.work.as_ref());
+        let delta = run.delta(works);
         if let Some(delta) = &delta {
             let sql = delta.statement(&config.project, &config.log_table, window_to_us)?;
             let reads = self.estimate(&sql, deadline).await;
             preview.copy = Some(Planned { what: "copy of the news", sql, reads });
         }
-        for (work, _, mut shown, bytes) in works {
-            let share = delta
-                .as_ref()
-                .zip(numbers.get(&work.source))
-                .map(|(delta, number)| Share { delta: &delta.name, number: *number });
-            if let Err(error) = run.preview_statements(&work, share, bytes, &mut shown).await {
-                shown.why.push(describe(&error));
-            }
-            preview.tables.push(shown);
-        }
+        let delta = delta.as_ref();
+        preview.tables = stream::iter(looked_at)
+            .map(|table| run.statements_of(table, delta))
+            .buffer_unordered(TABLES_AT_ONCE)
+            .collect()
+            .await;
         let left_out =
             |source: &&SourceTable| asked.includes(source) && !config.tables.matches(&source.schema, &source.table);
         preview.tables.extend(plan.tables.keys().filter(left_out).map(|source| TablePreview {
@@ -181,97 +165,139 @@ impl MergeHandler {
 
     async fn estimate(&self, sql: &str, deadline: Instant) -> Reads {
         match self.bigquery.estimate(sql, deadline).await {
-            Ok(bytes) => Reads::Bytes(bytes),
+            Ok(Some(bytes)) => Reads::Bytes(bytes),
+            Ok(None) => Reads::Unknown("its dry run tells no bytes".to_owned()),
             Err(error) => Reads::Unknown(InvocationError::describe(&error)),
         }
     }
 }
 
+/// A table on the way to its preview.
+struct LookedAt {
+    shown: TablePreview,
+    /// What is to be done; `None` if nothing can be.
+    work: Option<Work>,
+    /// Whether it is planned with the others, whose news may be copied at once.
+    is_with_others: bool,
+    /// Bytes of the final table, as far as BigQuery says.
+    final_bytes: Option<i64>,
+}
+
 impl Run<'_> {
-    /// What is to be done for a table, and whether it is planned with the others, whose news may be copied at once; `None` if nothing can
-    /// be, which `shown` then says.
-    async fn previewed_work(
+    /// What is to be done for a table, and why.
+    async fn look_at(
         &self,
         source: &SourceTable,
         table: Result<Option<Table>, TableError>,
-        history: Option<&SourceHistory>,
-        shown: &mut TablePreview,
-    ) -> Result<Option<(Work, bool)>, TableError> {
-        let config = &self.handler.config;
-        let name = shown.final_table.clone();
-        let newest = history.and_then(SourceHistory::newest);
-        let (resource, is_new, definition) = match (table?, newest) {
-            (Some(table), newest) => {
-                if let Some(history) = history.filter(|_| is_made_by_strait(&table)) {
-                    self.preview_alterations(source, &table, history, shown)?;
-                }
-                let definition = newest.filter(|_| !is_self_describing(&table));
-                (table, false, definition)
-            }
-            (None, Some(newest)) => {
-                let (table, _) = new_table(&config.project, &name, source, newest, config.deletes)?;
-                shown.why.push(format!("{name} does not exist: it is created from the source's definition"));
-                (table, true, Some(newest))
-            }
-            (None, None) => {
-                shown.why.push(no_definition(source, &name));
-                return Ok(None);
-            }
-        };
-        let found = self.found(source, &resource, definition, is_new)?;
-        let missing: Vec<&str> = found.table.missing_columns.iter().map(|column| column.name.as_str()).collect();
-        if !missing.is_empty() && !is_new {
-            shown.why.push(format!("columns are added to {name} first: {}", missing.join(", ")));
+        history: Option<&Result<SourceHistory, String>>,
+    ) -> LookedAt {
+        let shown = TablePreview::new(source, self.handler.config.final_table.name_of(source));
+        let final_bytes = table.as_ref().ok().and_then(|table| table.as_ref()?.num_bytes.as_ref()?.parse().ok());
+        let mut looked_at = LookedAt { shown, work: None, is_with_others: false, final_bytes };
+        if let Err(error) = self.plan_table(source, table, history, &mut looked_at).await {
+            looked_at.shown.why.push(describe(&error));
         }
+        looked_at
+    }
+
+    async fn plan_table(
+        &self,
+        source: &SourceTable,
+        table: Result<Option<Table>, TableError>,
+        history: Option<&Result<SourceHistory, String>>,
+        looked_at: &mut LookedAt,
+    ) -> Result<(), TableError> {
+        let history = history
+            .map(|history| history.as_ref().map_err(|reason| TableError::Definitions { reason: reason.clone() }))
+            .transpose()?;
+        let Some(found) = self.found(source, table?, history, looked_at)? else {
+            looked_at.shown.why.push(no_definition(source, &looked_at.shown.final_table));
+            return Ok(());
+        };
         let mut standing = self.standing(source);
-        if standing.highest_position.is_none() && !is_new {
+        if standing.highest_position.is_none() && !found.is_new {
             self.take_up(source, &found.table, &mut standing).await?;
         }
         let mut work = self.work(source.clone(), &found, standing, None)?;
+        let why = &mut looked_at.shown.why;
         if let Some(state) = self.state.behind(source) {
             let reason = state.reason.as_deref().map_or_else(String::new, |reason| format!(": {reason}"));
-            shown
-                .why
-                .push(format!("it stands behind the other tables, {} in the last run{reason}", state.outcome.as_str()));
+            why.push(format!("it stands behind the other tables, {} in the last run{reason}", state.outcome.as_str()));
         }
         if work.unfinished.is_some() {
-            shown.why.push("what an earlier run began is finished first".to_owned());
+            why.push("what an earlier run began is finished first; its statements are not shown".to_owned());
         }
-        let is_planned_with_others = matches!(work.own, Own::Begun(..));
-        if let Own::Behind = work.own {
+        looked_at.is_with_others = matches!(work.own, Own::Begun(..));
+        if matches!(work.own, Own::Behind) {
             let mut standing = work.standing.clone();
-            work.own = match self.own_news(source, &standing.coverage).await? {
-                Some(news) => {
-                    standing.learn(Some(&news), None, &work.table);
-                    let begun = self.begin(source, &work.table, &standing, &news, work.is_retry)?;
-                    work.standing = standing;
-                    Own::Begun(Box::new(begun), Box::new(news))
-                }
+            let word = self.asked.word.filter(|_| self.asked.includes(source));
+            work.own = match self.plan_behind(&work, &mut standing, word).await? {
+                Some((begun, news)) => Own::Begun(Box::new(begun), Box::new(news)),
                 None => Own::Nothing,
             };
+            work.standing = standing;
         }
         match &work.own {
             Own::Begun(begun, news) => {
-                shown.why.extend(in_words(begun, news, &work.standing));
-                shown.window = Some(begun.window());
+                why.extend(in_words(begun, news, &work.standing));
+                looked_at.shown.window = Some(begun.window());
             }
-            _ => shown.why.push("nothing of it is new".to_owned()),
+            _ => why.push("nothing of it is new".to_owned()),
         }
-        Ok(Some((work, is_planned_with_others)))
+        looked_at.work = Some(work);
+        Ok(())
     }
 
+    /// The final table as the run would take it, before its alterations; `None` without one and without a definition.
     fn found(
         &self,
         source: &SourceTable,
-        resource: &Table,
-        definition: Option<&SourceDefinition>,
-        is_new: bool,
-    ) -> Result<Found, TableError> {
+        table: Option<Table>,
+        history: Option<&SourceHistory>,
+        looked_at: &mut LookedAt,
+    ) -> Result<Option<Found>, TableError> {
         let config = &self.handler.config;
-        let name = config.final_table.name_of(source);
-        let table = FinalTable::existing(name, source, resource, definition, config.deletes)?;
+        let name = looked_at.shown.final_table.clone();
+        let newest = history.and_then(SourceHistory::newest);
+        let is_new = table.is_none();
+        let is_unfinished = self.is_unfinished(source);
+        let (resource, definition) = match (table, history, newest) {
+            (Some(table), Some(history), _) if is_made_by_strait(&table) && is_unfinished => {
+                let definition = history.newest().filter(|_| !is_self_describing(&table)).cloned();
+                (table, definition)
+            }
+            (Some(table), Some(history), _) if is_made_by_strait(&table) => {
+                self.preview_alterations(source, &table, history, looked_at)?;
+                let definition = held_definition(&table, history);
+                (table, definition)
+            }
+            (Some(table), history, newest) => {
+                looked_at
+                    .shown
+                    .why
+                    .extend(history.into_iter().flat_map(|history| self.for_the_owner(&name, source, history)));
+                (table, newest.cloned())
+            }
+            (None, Some(history), Some(newest)) => {
+                let (table, _) = self.proposed(source, newest, history)?;
+                looked_at.shown.why.push(format!("{name} does not exist: it is created from the source's definition"));
+                (table, Some(newest.clone()))
+            }
+            (None, ..) => return Ok(None),
+        };
+        let table = FinalTable::existing(name, source, &resource, definition.as_ref(), config.deletes)?;
         table.check_masks(source, &config.mask)?;
-        Ok(Found { table, is_new, is_definition_due: false, is_history_known: true, for_a_person: Vec::new() })
+        if !table.missing_columns.is_empty() && !is_new {
+            let sql = statement::add_columns(&config.project, &table.name, &table.missing_columns)?;
+            looked_at.shown.statements.push(Planned { what: "alteration", sql, reads: Reads::Nothing });
+        }
+        Ok(Some(Found {
+            table,
+            is_new,
+            is_definition_due: is_unfinished && history.is_some(),
+            is_history_known: definition.is_some(),
+            for_a_person: Vec::new(),
+        }))
     }
 
     /// The next step by which the run would alter the table; those after it depend on what BigQuery makes of it.
@@ -280,20 +306,43 @@ impl Run<'_> {
         source: &SourceTable,
         table: &Table,
         history: &SourceHistory,
-        shown: &mut TablePreview,
+        looked_at: &mut LookedAt,
     ) -> Result<(), TableError> {
         let config = &self.handler.config;
+        let shown = &mut looked_at.shown;
         let given_up = BTreeSet::new();
         let difference =
             schema_change::difference(&shown.final_table, source, table, history, config.dropped_columns, &given_up);
         shown.why.extend(difference.for_a_person);
-        if let Some(step) = difference.step {
-            shown.why.push(format!("the source was altered, so the final table is, first: {}", step.in_short()));
-            for sql in step.statements(&config.project, &shown.final_table)? {
-                shown.statements.push(Planned { what: "alteration", sql, reads: Reads::Bytes(0) });
-            }
+        let Some(step) = difference.step else {
+            return Ok(());
+        };
+        shown.why.push(format!("the source was altered, so the final table is, first: {}", step.in_short()));
+        let of_table = looked_at.final_bytes.map_or_else(unknown_size, Reads::AtMost);
+        let counts = [
+            step.unconvertible(&config.project, &shown.final_table)?,
+            step.unconverted(&config.project, &shown.final_table)?,
+        ];
+        for sql in counts.into_iter().flatten() {
+            shown.statements.push(Planned { what: "count of what cannot be converted", sql, reads: of_table.clone() });
+        }
+        for sql in step.statements(&config.project, &shown.final_table)? {
+            let reads = if sql.starts_with("ALTER") { Reads::Nothing } else { of_table.clone() };
+            shown.statements.push(Planned { what: "alteration", sql, reads });
         }
         Ok(())
+    }
+
+    /// The table with its statements.
+    async fn statements_of(&self, looked_at: LookedAt, delta: Option<&Delta>) -> TablePreview {
+        let LookedAt { mut shown, work, final_bytes, .. } = looked_at;
+        if let Some(work) = work {
+            let share = delta.and_then(|delta| delta.share(&work.source));
+            if let Err(error) = self.preview_statements(&work, share, final_bytes, &mut shown).await {
+                shown.why.push(describe(&error));
+            }
+        }
+        shown
     }
 
     async fn preview_statements(
@@ -320,12 +369,20 @@ impl Run<'_> {
         shown.statements.push(Planned { what: "fold", sql, reads });
         let sql = fold::survey(&config.project, &fold_name, &work.table)?;
         shown.statements.push(Planned { what: "survey of the fold", sql, reads: Reads::Fold });
+        let of_table = final_bytes.map_or_else(unknown_size, Reads::AtMost);
+        if let Some(sql) = partitions::query(&config.project, &fold_name, &work.table)? {
+            shown.statements.push(Planned { what: "partitions of its rows", sql, reads: of_table.clone() });
+        }
         let in_turn = self.in_turn(&work.source)?;
         let sql = statement::merge(&self.merge_request(work, begun, &fold_name, &in_turn))?;
-        let reads = final_bytes.map_or(Reads::Fold, Reads::AtMost);
-        shown.statements.push(Planned { what: "MERGE", sql, reads });
+        shown.statements.push(Planned { what: "MERGE", sql, reads: of_table });
         Ok(())
     }
+}
+
+/// Of a table that is not there yet, or of which BigQuery says nothing.
+fn unknown_size() -> Reads {
+    Reads::Unknown("the final table's size is not known".to_owned())
 }
 
 /// What is new of a table, and how much of the log that wants.

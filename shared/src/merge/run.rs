@@ -17,7 +17,7 @@ use crate::bigquery::job::{JobRequest, QueryAnswer};
 use crate::bigquery::rest::BigQuery;
 use crate::bigquery::retry::Backoff;
 use crate::bigquery::{Error, ErrorKind};
-use crate::config::Config;
+use crate::config::{Config, DAY_US, HOUR_US};
 use crate::lambda::{Invocation, InvocationError};
 use crate::log::{KEPT_OUT, LOG, kept_out_table};
 use crate::names::{NameError, POSITION_COLUMN, SourceTable, fingerprint};
@@ -39,10 +39,6 @@ use super::work::{Begun, Copied, Own, Standing, Work};
 /// Tables merged at a time. BigQuery runs the jobs; more at once only shortens the run, and its limit on
 /// concurrent DML statements per table is not touched.
 pub(super) const TABLES_AT_ONCE: usize = 8;
-/// An hour in µs.
-const HOUR_US: i64 = 60 * 60 * 1_000_000;
-/// A day in µs.
-const DAY_US: i64 = 24 * HOUR_US;
 /// Holes in the offsets that a log line names.
 const HOLES_NAMED: usize = 5;
 
@@ -230,6 +226,12 @@ impl Run<'_> {
             standing.highest_position = Some(highest);
         }
         Ok(())
+    }
+
+    /// When half of the time that is left has passed: a statement that takes long must not take the time of all tables' merges.
+    pub(super) fn half_of_time(&self) -> Instant {
+        let now = Instant::now();
+        now + self.deadline.saturating_duration_since(now) / 2
     }
 
     /// Appends entries to the ledger.

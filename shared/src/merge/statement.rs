@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::bigquery::table_spec::{ColumnType as SpecType, Mode, PartitionUnit, TableSpec, column};
-use crate::config::{AbsentColumns, Deletes};
+use crate::config::{AbsentColumns, Deletes, HOUR_US};
 use crate::names::{
     DELETED_COLUMN, MERGED_AT_COLUMN, NameError, POSITION_COLUMN, SourceTable, TableName, quote_column, string_literal,
 };
@@ -39,8 +39,6 @@ pub const QUARANTINE: TableSpec = TableSpec {
     cluster: &["source_schema", "source_table"],
 };
 
-/// An hour in µs: what the log is partitioned by.
-const HOUR_US: i64 = 60 * 60 * 1_000_000;
 /// The quarantine's column that says when a change could be applied after all.
 const RESOLVED_AT: &str = "resolved_at";
 

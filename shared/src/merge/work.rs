@@ -2,7 +2,7 @@
 //! run that dies or runs out of time leaves work that the next one finishes: exactly that work first, and only then more. Two
 //! pieces of work on one table must never overlap, or an older MERGE could bring back what a newer one removed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use crate::names::{SourceTable, TableName, fingerprint, string_literal};
 
 use super::answer::{TableAnswer, Word};
 use super::coverage::{Coverage, OffsetRange};
-use super::delta::{Delta, Reading, Share};
+use super::delta::{Delta, Reading};
 use super::epoch::Epochs;
 use super::final_table::FinalTable;
 use super::fold::{self, FoldRequest, LookBack};
@@ -100,15 +100,10 @@ impl Begun {
 /// A delta that is written, and what that cost.
 pub(super) struct Copied {
     delta: Delta,
-    numbers: BTreeMap<SourceTable, usize>,
     stats: JobStats,
 }
 
 impl Copied {
-    fn share(&self, source: &SourceTable) -> Option<Share<'_>> {
-        self.numbers.get(source).map(|number| Share { delta: &self.delta.name, number: *number })
-    }
-
     /// What of its cost falls to a table.
     fn part(&self, number: usize) -> JobStats {
         JobStats {
@@ -280,10 +275,10 @@ impl Run<'_> {
             let config = &self.handler.config;
             let sql = delta.statement(&config.project, &config.log_table, self.window_to_us)?;
             let key = fingerprint(&format!("{}\0{sql}", self.id), WORK_KEY_DIGITS);
-            self.write(&sql, "delta", &key, &mut stats).await
+            self.write_until(self.half_of_time(), &sql, "delta", &key, &mut stats).await
         };
         match copied.await {
-            Ok(_) => Some(Copied { numbers: delta.numbers(), delta, stats }),
+            Ok(_) => Some(Copied { delta, stats }),
             Err(error) => {
                 tracing::warn!(
                     tables = delta.tables.len(),
@@ -429,15 +424,7 @@ impl Run<'_> {
                 self.say(work, answer, &survey, news, was_merged_before, standing);
             }
             Own::Behind => {
-                // What was left unfinished may have moved it past records that are to be merged again.
-                standing.reopen(&standing.epochs.clone());
-                let mut news = self.own_news(&work.source, &standing.coverage).await?;
-                // With an epoch that begins, more of the log is news.
-                if standing.learn(news.as_ref(), word, &work.table) {
-                    news = self.own_news(&work.source, &standing.coverage).await?;
-                }
-                if let Some(news) = news {
-                    let begun = self.begin(&work.source, &work.table, standing, &news, work.is_retry)?;
+                if let Some((begun, news)) = self.plan_behind(work, standing, word).await? {
                     let entry = self.running_entry(&work.source, &work.table, standing, Some(&begun));
                     self.record(vec![entry]).await?;
                     let was_merged_before = standing.highest_position.is_some();
@@ -455,6 +442,27 @@ impl Run<'_> {
             answer.explain([reason]);
         }
         self.reload(work, word, standing, answer).await
+    }
+
+    /// Plans the work of a table that stands behind the others, by its own coverage; `None` if nothing is new.
+    pub(super) async fn plan_behind(
+        &self,
+        work: &Work,
+        standing: &mut Standing,
+        word: Option<Word>,
+    ) -> Result<Option<(Begun, News)>, TableError> {
+        // What was left unfinished may have moved it past records that are to be merged again.
+        standing.reopen(&standing.epochs.clone());
+        let mut news = self.own_news(&work.source, &standing.coverage).await?;
+        // With an epoch that begins, more of the log is news.
+        if standing.learn(news.as_ref(), word, &work.table) {
+            news = self.own_news(&work.source, &standing.coverage).await?;
+        }
+        let Some(news) = news else {
+            return Ok(None);
+        };
+        let begun = self.begin(&work.source, &work.table, standing, &news, work.is_retry)?;
+        Ok(Some((begun, news)))
     }
 
     /// What a person has to know of a table's merge, in the answer and in the log.
@@ -603,7 +611,7 @@ impl Run<'_> {
     }
 
     /// The news of a table that stands behind the others, by its own coverage.
-    pub(super) async fn own_news(&self, source: &SourceTable, coverage: &Coverage) -> Result<Option<News>, TableError> {
+    async fn own_news(&self, source: &SourceTable, coverage: &Coverage) -> Result<Option<News>, TableError> {
         let config = &self.handler.config;
         let sql = plan::query(&config.project, &config.log_table, coverage, Some(source))?;
         let rows = self.handler.read(&sql, "own_plan", &self.id, self.deadline).await?;
@@ -787,7 +795,7 @@ impl Run<'_> {
         if begun.changes == 0 {
             return Ok(merged);
         }
-        let share = copied.and_then(|copied| copied.share(&work.source));
+        let share = copied.and_then(|copied| copied.delta.share(&work.source));
         if let (Some(copied), Some(share)) = (copied, share) {
             add(&mut stats, &copied.part(share.number));
         }
@@ -836,9 +844,20 @@ impl Run<'_> {
 
     /// Runs a statement that writes, under an id that the same work always has.
     async fn write(&self, sql: &str, what: &str, key: &str, stats: &mut JobStats) -> Result<QueryAnswer, TableError> {
+        self.write_until(self.deadline, sql, what, key, stats).await
+    }
+
+    async fn write_until(
+        &self,
+        deadline: Instant,
+        sql: &str,
+        what: &str,
+        key: &str,
+        stats: &mut JobStats,
+    ) -> Result<QueryAnswer, TableError> {
         let request =
             JobRequest { max_results: Some(0), ..self.handler.job(sql, format!("strait_{what}_{key}"), what) };
-        let answer = self.handler.bigquery.run_query(&request, self.deadline).await?;
+        let answer = self.handler.bigquery.run_query(&request, deadline).await?;
         add(stats, &answer.stats);
         Ok(answer)
     }

@@ -66,8 +66,8 @@ impl Server {
 pub async fn mariadb(schema: &str) -> Result<Server, ServerError> {
     const PROGRAM: &str = "mariadbd";
     let missing = || ServerError::NotInstalled { program: PROGRAM, package: "mariadb-server" };
-    let server = installed(PROGRAM, &[]).ok_or_else(missing)?;
-    let install = installed("mariadb-install-db", &[]).ok_or_else(missing)?;
+    let server = installed(PROGRAM).ok_or_else(missing)?;
+    let install = installed("mariadb-install-db").ok_or_else(missing)?;
     let folder = folder()?;
     let data = folder.path().join("data");
     // As root it wants to hear that it is meant to be.
@@ -123,17 +123,8 @@ pub async fn mariadb(schema: &str) -> Result<Server, ServerError> {
 pub async fn postgresql() -> Result<Server, ServerError> {
     const PROGRAM: &str = "postgres";
     let missing = || ServerError::NotInstalled { program: PROGRAM, package: "postgresql-15" };
-    // Debian keeps them out of PATH, a folder for each version.
-    let mut versions: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path().join("bin"))
-        .collect();
-    versions.sort();
-    versions.reverse();
-    let server = installed(PROGRAM, &versions).ok_or_else(missing)?;
-    let initdb = installed("initdb", &versions).ok_or_else(missing)?;
+    let server = installed(PROGRAM).ok_or_else(missing)?;
+    let initdb = installed("initdb").ok_or_else(missing)?;
     let folder = folder()?;
     let data = folder.path().join("data");
     // It refuses to run as root.
@@ -203,11 +194,20 @@ async fn succeed(program: &'static str, mut command: Command) -> Result<(), Serv
     Err(ServerError::Start { program, reason: String::from_utf8_lossy(&output.stderr).trim().to_owned() })
 }
 
-/// A program of one of these folders, or of PATH; Debian has servers in `/usr/sbin`, which a person's PATH may lack.
-fn installed(program: &str, folders: &[PathBuf]) -> Option<PathBuf> {
+/// A program of PATH or of where Debian has a database's own: servers in `/usr/sbin`, which a person's PATH may lack, and PostgreSQL's in
+/// a folder for each version, of which the newest is taken.
+#[must_use]
+pub fn installed(program: &str) -> Option<PathBuf> {
+    let mut versions: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path().join("bin"))
+        .collect();
+    versions.sort();
     let path = std::env::var_os("PATH").unwrap_or_default();
     let path = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
-    folders.iter().cloned().chain(path).map(|folder| folder.join(program)).find(|path| path.is_file())
+    versions.into_iter().rev().chain(path).map(|folder| folder.join(program)).find(|path| path.is_file())
 }
 
 fn folder() -> std::io::Result<TempDir> {
