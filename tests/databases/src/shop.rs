@@ -171,7 +171,10 @@ impl Generator {
                 2 => "1.7976931348623157e308".to_owned(),
                 3 => "55".to_owned(),
                 // From 10¹⁵ to 10¹⁷ the embedded BigQuery takes exact values for rounded ones (docs/embedded-bigquery.md).
-                4 => format!("{:e}", (rng.f64() - 0.5) * 10_f64.powi(rng.i32(20..30))),
+                4 => {
+                    let sign = if rng.bool() { 1.0 } else { -1.0 };
+                    format!("{:e}", sign * (0.1 + rng.f64()) * 10_f64.powi(rng.i32(20..30)))
+                }
                 _ => format!("{:e}", (rng.f64() - 0.5) * 10_f64.powi(rng.i32(-20..15))),
             },
             Self::Single => format!("{:e}", (rng.f32() - 0.5) * 10_f32.powi(rng.i32(-10..10))),
