@@ -49,7 +49,11 @@ pub const WORDS: &[&str] = &[
     "null",
     "[[[[[[[[",
     "}",
+    PLANTED,
 ];
+
+/// What no reason may hold.
+const PLANTED: &str = "HUSH";
 
 pub fn check(input: &[u8]) {
     is_accounted_for(input);
@@ -59,7 +63,8 @@ pub fn check(input: &[u8]) {
     match dms::decode(text) {
         Ok(Record::Debezium(Event::Change(change))) => {
             assert!(!matches!(read(input), Reading::Not), "what is no JSON was taken");
-            assert!(json_text::is_within_depth(text) && !change.source.table.is_empty());
+            assert!(!change.source.table.is_empty());
+            assert!([change.before, change.after].into_iter().flatten().all(json_text::is_within_depth));
             let Some(schema) = change.schema.and_then(TableSchema::of_event) else {
                 return;
             };
@@ -75,7 +80,7 @@ pub fn check(input: &[u8]) {
             }
         }
         Ok(_) => {}
-        Err(error) => assert!(error.to_string().is_ascii(), "{error}"),
+        Err(error) => assert!(!format!("{error} {:?}", error.kind).contains(PLANTED), "{error:?}"),
     }
 }
 

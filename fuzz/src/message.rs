@@ -42,7 +42,11 @@ pub const WORDS: &[&str] = &[
     "[[[[[[[[",
     "\"metadata\":{}",
     "poison",
+    PLANTED,
 ];
+
+/// What no reason may hold.
+const PLANTED: &str = "HUSH";
 
 pub fn check(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else {
@@ -58,6 +62,7 @@ pub fn check(input: &[u8]) {
             let is_none = !matches!(reading, Reading::Value(_));
             assert!(is_none || !matches!(error.kind, DecodeErrorKind::NotJson(_)), "JSON was refused as none: {error}");
             assert!(!error.to_string().is_empty() && error.to_string().is_ascii(), "{error}");
+            assert!(!format!("{error} {:?}", error.kind).contains(PLANTED), "{error:?}");
             if let Reading::Value(value) = &reading {
                 assert!(!is_plain_message(value) || says_something_twice(text), "a plain message is refused: {error}");
             }

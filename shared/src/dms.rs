@@ -1,5 +1,5 @@
-//! AWS DMS messages on Kafka: one text → one [`Message`], its row images kept as the text they were received as. What is none may be
-//! [`debezium`]'s: [`decode`] tells from the members that are looked for anyway.
+//! AWS DMS messages on Kafka: one text → one [`Message`], its row images kept as the text they were received as. What has no `metadata` may
+//! be [`debezium`]'s.
 //! It must never guess (what it cannot read it refuses, with the reason), never panic, and never put a word of the
 //! message into a reason.
 //!
@@ -193,7 +193,7 @@ pub enum Record<'a> {
     Debezium(Event<'a>),
 }
 
-/// Decodes one DMS message.
+/// Decodes one DMS message, where nothing else can be.
 ///
 /// # Errors
 /// The reason, without a word of the text.
@@ -211,11 +211,10 @@ pub fn decode_message(text: &str) -> Result<Message<'_>, DecodeError> {
 pub fn decode(text: &str) -> Result<Record<'_>, DecodeError> {
     // Neither this nor what follows recurses, so that the table of a text nested too deep can still be told.
     let envelope = members(text, &ENVELOPE)?.ok_or(DecodeErrorKind::NotAnObject)?;
-    let ([metadata, data, before, control], others) = envelope.split();
+    let [metadata, data, before, control] = envelope.values;
     let Some(metadata) = metadata else {
-        return debezium::event(text, others)
-            .map(Record::Debezium)
-            .map_err(|(kind, table)| DecodeError { kind, table });
+        // A second pass, which DMS's messages need not pay for.
+        return debezium::event(text).map(Record::Debezium).map_err(|(kind, table)| DecodeError { kind, table });
     };
     let metadata = Some(metadata).filter(|raw| raw.get() != "null").ok_or(DecodeErrorKind::Missing("metadata"))?;
     let fields = members(metadata.get(), &METADATA)?.ok_or(DecodeErrorKind::MemberNotAnObject("metadata"))?;
@@ -232,7 +231,7 @@ pub fn decode(text: &str) -> Result<Record<'_>, DecodeError> {
 
     let kind = if !json_text::is_within_depth(text) {
         DecodeErrorKind::TooDeep
-    } else if let Some(name) = envelope.dms_duplicate().or(fields.duplicate()) {
+    } else if let Some(name) = envelope.duplicate().or(fields.duplicate()) {
         DecodeErrorKind::DuplicateMember(name)
     } else {
         // The names are nearly always borrowed, so that the clones cost nothing.
@@ -286,61 +285,17 @@ fn message_of<'a>(
     Ok(Message { kind, metadata })
 }
 
-/// Members of DMS's own envelope.
-const DMS_MEMBERS: usize = 4;
-/// With Debezium's.
-const ALL_MEMBERS: usize = DMS_MEMBERS + debezium::NAMES.len();
-
-/// `metadata` comes first: that it stands there twice outweighs any other duplicate. What follows DMS's own are Debezium's, so that one pass
-/// finds the one or the other.
-const ENVELOPE: Wanted<ALL_MEMBERS> = Wanted {
-    names: [
-        "metadata",
-        "data",
-        "before-image",
-        "control",
-        "schema",
-        "payload",
-        "op",
-        "before",
-        "after",
-        "source",
-        "ts_ms",
-        "ts_us",
-        "transaction",
-        "tableChanges",
-        "ddl",
-        "status",
-        "id",
-        "event_count",
-        "message",
-    ],
+/// `metadata` comes first: that it stands there twice outweighs any other duplicate.
+const ENVELOPE: Wanted<4> = Wanted {
+    names: ["metadata", "data", "before-image", "control"],
     place: |name| match name {
         "metadata" => Some(0),
         "data" => Some(1),
         "before-image" => Some(2),
         "control" => Some(3),
-        _ => debezium::place(name).map(|place| place + DMS_MEMBERS),
+        _ => None,
     },
 };
-
-impl<'a> Members<'a, ALL_MEMBERS> {
-    /// DMS's members, and Debezium's.
-    fn split(&self) -> ([Option<&'a RawValue>; DMS_MEMBERS], debezium::Envelope<'a>) {
-        let (mut dms, mut values) = ([None; DMS_MEMBERS], [None; debezium::NAMES.len()]);
-        let mut is_twice = [false; debezium::NAMES.len()];
-        let all = dms.iter_mut().chain(&mut values);
-        all.zip(self.values).for_each(|(slot, value)| *slot = value);
-        is_twice.iter_mut().zip(self.is_twice.iter().skip(DMS_MEMBERS)).for_each(|(slot, is_twice)| *slot = *is_twice);
-        (dms, Members { values, is_twice, names: &debezium::NAMES })
-    }
-
-    /// The first of DMS's own members that stand there twice.
-    fn dms_duplicate(&self) -> Option<&'static str> {
-        let mut names = self.names.iter().zip(self.is_twice).take(DMS_MEMBERS);
-        names.find(|(_, is_twice)| *is_twice).map(|(name, _)| *name)
-    }
-}
 
 /// The table's names come first: that one of them stands there twice outweighs any other duplicate.
 const METADATA: Wanted<9> = Wanted {

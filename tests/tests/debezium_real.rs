@@ -84,10 +84,36 @@ fn real_events_end_equal_to_the_source() {
         return;
     };
     let mut wrong = Vec::new();
-    for file in files.iter().filter(|file| !file.to_str().unwrap().contains("noschema")) {
+    for file in files.iter().filter(|file| !has_no_schemas(file)) {
         run(one(file, &mut wrong));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn has_no_schemas(file: &Path) -> bool {
+    file.to_str().unwrap().contains("noschema")
+}
+
+#[test]
+fn real_events_without_schemas_are_all_logged_with_what_to_set() {
+    let Some(files) = captured() else {
+        return;
+    };
+    for file in files.iter().filter(|file| has_no_schemas(file)) {
+        run(async {
+            let pipeline = Pipeline::start().await;
+            deliver(&pipeline, file).await;
+            let log = pipeline.log();
+            let changes = format!(
+                "SELECT COALESCE(error, '') FROM `{log}` WHERE operation IN ('load', 'insert', 'update', 'delete')"
+            );
+            let errors = pipeline.texts(&changes).await;
+            assert!(errors.len() > 100, "{} changes", errors.len());
+            assert!(errors.iter().all(|error| error.contains("value.converter.schemas.enable")), "{errors:?}");
+            let poison = pipeline.texts(&format!("SELECT error FROM `{log}` WHERE operation = 'poison'")).await;
+            assert!(poison.is_empty(), "{poison:?}");
+        });
+    }
 }
 
 async fn deliver(pipeline: &Pipeline, file: &Path) {
@@ -195,6 +221,7 @@ async fn one(file: &Path, wrong: &mut Vec<String>) {
         assert_eq!(not_sent, expected, "{name} {table}");
     }
     eprintln!("{name}: {compared} values compared");
+    assert!(compared > 100, "{name}: only {compared} values compared");
 }
 
 /// Whether what is held is what the database prints, apart from notation.

@@ -23,7 +23,8 @@ pub struct NormalisedImage<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("column \"{column}\": {fault}")]
 pub struct ImageFault {
-    column: String,
+    /// Its name at the source.
+    pub column: String,
     fault: ValueFault,
 }
 

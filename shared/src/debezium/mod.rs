@@ -14,14 +14,14 @@ mod table_change;
 pub mod value;
 
 pub use image::{ImageFault, NormalisedImage, changed_members, normalise};
-pub use schemas::{Definition, Described, Schemas, key_payload};
+pub use schemas::{Definition, Described, Schemas, is_in_key, key_payload};
 pub use table_change::TableChange;
 
 use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use crate::dms::{self, DecodeErrorKind, Members, Wanted, members};
+use crate::dms::{self, DecodeErrorKind, Wanted, members};
 use crate::json_text;
 use crate::names::SourceTable;
 
@@ -154,57 +154,61 @@ pub enum EventFault {
     #[error("`source` has no place in the source's log (`file` and `pos`, or `lsn`)")]
     NoPlace,
     /// The row is not there.
-    #[error("`{0}` is missing for this `op`")]
-    NoImage(&'static str),
+    #[error("`after` is missing for this `op`")]
+    NoImage,
     /// The schema change cannot be read.
     #[error(transparent)]
     TableChanges(#[from] table_change::NotReadable),
 }
 
-/// The members of an envelope that DMS's reader meets while it looks for its own.
-pub(crate) const NAMES: [&str; 15] = [
-    "schema",
-    "payload",
-    "op",
-    "before",
-    "after",
-    "source",
-    "ts_ms",
-    "ts_us",
-    "transaction",
-    "tableChanges",
-    "ddl",
-    "status",
-    "id",
-    "event_count",
-    "message",
-];
+/// What the converter puts around an event when it writes schemas.
+const ENVELOPE: Wanted<2> = Wanted {
+    names: ["schema", "payload"],
+    place: |name| match name {
+        "schema" => Some(0),
+        "payload" => Some(1),
+        _ => None,
+    },
+};
 
-/// The place of a name among [`NAMES`].
-pub(crate) fn place(name: &str) -> Option<usize> {
-    Some(match name {
-        "schema" => 0,
-        "payload" => 1,
-        "op" => 2,
-        "before" => 3,
-        "after" => 4,
-        "source" => 5,
-        "ts_ms" => 6,
-        "ts_us" => 7,
-        "transaction" => 8,
-        "tableChanges" => 9,
-        "ddl" => 10,
-        "status" => 11,
-        "id" => 12,
-        "event_count" => 13,
-        "message" => 14,
-        _ => return None,
-    })
-}
+/// An event.
+const PAYLOAD: Wanted<13> = Wanted {
+    names: [
+        "op",
+        "before",
+        "after",
+        "source",
+        "ts_ms",
+        "ts_us",
+        "transaction",
+        "tableChanges",
+        "ddl",
+        "status",
+        "id",
+        "event_count",
+        "message",
+    ],
+    place: |name| {
+        Some(match name {
+            "op" => 0,
+            "before" => 1,
+            "after" => 2,
+            "source" => 3,
+            "ts_ms" => 4,
+            "ts_us" => 5,
+            "transaction" => 6,
+            "tableChanges" => 7,
+            "ddl" => 8,
+            "status" => 9,
+            "id" => 10,
+            "event_count" => 11,
+            "message" => 12,
+            _ => return None,
+        })
+    },
+};
 
-const PAYLOAD: Wanted<15> = Wanted { names: NAMES, place };
-
-const SOURCE: Wanted<14> = Wanted {
+const SOURCE: Wanted<13> = Wanted {
     names: [
         "connector",
         "ts_ms",
@@ -219,7 +223,6 @@ const SOURCE: Wanted<14> = Wanted {
         "lsn",
         "txId",
         "gtid",
-        "server",
     ],
     place: |name| {
         Some(match name {
@@ -236,7 +239,6 @@ const SOURCE: Wanted<14> = Wanted {
             "lsn" => 10,
             "txId" => 11,
             "gtid" => 12,
-            "server" => 13,
             _ => return None,
         })
     },
@@ -251,44 +253,30 @@ const TRANSACTION: Wanted<2> = Wanted {
     },
 };
 
-/// The wanted members of an envelope, and which of them stand there twice.
-pub(crate) type Envelope<'a> = Members<'a, 15>;
-
-/// Reads an envelope whose members have been found; the second value is the table, as far as it is known.
+/// Reads a record that has no `metadata`; the error's second value is the table, as far as it is known.
 ///
 /// # Errors
 /// The reason, without a word of the text.
-pub(crate) fn event<'a>(text: &'a str, top: Envelope<'a>) -> Result<Event<'a>, (DecodeErrorKind, Option<SourceTable>)> {
+pub(crate) fn event(text: &str) -> Result<Event<'_>, (DecodeErrorKind, Option<SourceTable>)> {
     let unplaced = |kind: DecodeErrorKind| (kind, None);
-    let schema = top.values[0].map(RawValue::get).filter(|schema| schema.starts_with('{'));
-    let body = match top.values[1] {
-        Some(payload) if payload.get() == "null" && top.values[2].is_none() => return Ok(Event::Tombstone),
-        Some(payload) if payload.get().starts_with('{') && top.values[2].is_none() => members(payload.get(), &PAYLOAD)
-            .map_err(unplaced)?
-            .ok_or_else(|| unplaced(EventFault::NoEnvelope.into()))?,
-        _ => top,
+    let envelope = members(text, &ENVELOPE).map_err(unplaced)?.ok_or_else(|| unplaced(DecodeErrorKind::NotAnObject))?;
+    // The converter writes both or none: a row without its envelope may have a column of one of these names.
+    if let ([Some(_), Some(_)], Some(name)) = (envelope.values, envelope.duplicate()) {
+        return Err(unplaced(DecodeErrorKind::DuplicateMember(name)));
+    }
+    let (schema, body) = match envelope.values {
+        [Some(_), Some(payload)] if payload.get() == "null" => return Ok(Event::Tombstone),
+        [Some(schema), Some(payload)] => (Some(schema.get()).filter(|schema| schema.starts_with('{')), payload.get()),
+        _ => (None, text),
     };
-    let [
-        _,
-        _,
-        op,
-        before,
-        after,
-        source,
-        ts_ms,
-        ts_us,
-        transaction,
-        table_changes,
-        ddl,
-        status,
-        id,
-        event_count,
-        message,
-    ] = body.values;
+    let body_members =
+        members(body, &PAYLOAD).map_err(unplaced)?.ok_or_else(|| unplaced(EventFault::NoEnvelope.into()))?;
+    let [op, before, after, source, ts_ms, ts_us, transaction, table_changes, ddl, status, id, event_count, message] =
+        body_members.values;
     let is_there = |raw: Option<&RawValue>| raw.is_some_and(|raw| raw.get() != "null");
     let emitted_at = microseconds(ts_us, ts_ms);
     if table_changes.is_some() && source.is_some() {
-        if let Some(name) = body.duplicate() {
+        if let Some(name) = body_members.duplicate() {
             return Err(unplaced(DecodeErrorKind::DuplicateMember(name)));
         }
         let changes = table_changes.map(RawValue::get).filter(|changes| *changes != "null").unwrap_or("[]");
@@ -298,8 +286,10 @@ pub(crate) fn event<'a>(text: &'a str, top: Envelope<'a>) -> Result<Event<'a>, (
         return Ok(Event::Tables { tables, emitted_at });
     }
     let Some(op) = op.filter(|_| is_there(source)) else {
-        let is_boundary = is_there(status) && is_there(id) && event_count.is_some();
-        let is_heartbeat = is_there(ts_ms) && is_alone(text, schema.is_some());
+        let is_boundary = matches!(status.map(RawValue::get), Some("\"BEGIN\"" | "\"END\""))
+            && id.is_some_and(|id| id.get().starts_with('"'))
+            && event_count.is_some();
+        let is_heartbeat = is_there(ts_ms) && is_alone(body);
         return if is_boundary || is_heartbeat { Ok(Event::Own) } else { Err(unplaced(EventFault::NoEnvelope.into())) };
     };
     let op = json_text::string_value(op).ok_or_else(|| unplaced(DecodeErrorKind::NotText("op")))?;
@@ -311,10 +301,10 @@ pub(crate) fn event<'a>(text: &'a str, top: Envelope<'a>) -> Result<Event<'a>, (
     let table =
         || Some(SourceTable { schema: source.schema.clone().into_owned(), table: source.table.clone().into_owned() });
     let placed = |kind: DecodeErrorKind| (kind, table());
-    if !json_text::is_within_depth(text) {
+    if !json_text::is_within_depth(body) {
         return Err(placed(DecodeErrorKind::TooDeep));
     }
-    if let Some(name) = body.duplicate() {
+    if let Some(name) = body_members.duplicate() {
         return Err(placed(DecodeErrorKind::DuplicateMember(name)));
     }
     let operation = match op.as_ref() {
@@ -328,7 +318,7 @@ pub(crate) fn event<'a>(text: &'a str, top: Envelope<'a>) -> Result<Event<'a>, (
     let before = dms::object_member("before", before).map_err(placed)?;
     let after = dms::object_member("after", after).map_err(placed)?;
     if operation != Operation::Delete && after.is_none() {
-        return Err(placed(EventFault::NoImage("after").into()));
+        return Err(placed(EventFault::NoImage.into()));
     }
     let is_load = operation == Operation::Read && source.snapshot != Snapshot::Incremental;
     if source.place.is_none() && !is_load {
@@ -337,21 +327,8 @@ pub(crate) fn event<'a>(text: &'a str, top: Envelope<'a>) -> Result<Event<'a>, (
     Ok(Event::Change(Box::new(ChangeEvent { operation, before, after, source, schema })))
 }
 
-/// Whether `ts_ms` is all that there is, as in a heartbeat.
-fn is_alone(text: &str, has_schema: bool) -> bool {
-    #[derive(serde::Deserialize)]
-    struct Enveloped<'a> {
-        #[serde(borrow)]
-        payload: &'a RawValue,
-    }
-    let body = if has_schema {
-        match serde_json::from_str::<Enveloped<'_>>(text) {
-            Ok(enveloped) => enveloped.payload.get(),
-            Err(_) => return false,
-        }
-    } else {
-        text
-    };
+/// Whether the time is all that there is, as in a heartbeat.
+fn is_alone(body: &str) -> bool {
     let mut is_alone = true;
     let read = json_text::edit_members(body, |name, _| {
         is_alone &= matches!(name, "ts_ms" | "ts_us" | "ts_ns");
@@ -374,7 +351,7 @@ impl<'a> Source<'a> {
         if let Some(name) = found.duplicate() {
             return Err(unplaced(DecodeErrorKind::DuplicateMember(name)));
         }
-        let [connector, ts_ms, ts_us, snapshot, db, schema, table, file, pos, row, lsn, tx_id, gtid, _] = found.values;
+        let [connector, ts_ms, ts_us, snapshot, db, schema, table, file, pos, row, lsn, tx_id, gtid] = found.values;
         let text = |name: &'static str, raw| dms::text_member(name, raw).map_err(unplaced);
         let table = text("table", table)?
             .filter(|table| !table.is_empty())
@@ -406,8 +383,13 @@ impl<'a> Source<'a> {
         };
         let (transaction_name, order) = match transaction.map(RawValue::get) {
             Some(transaction) if transaction.starts_with('{') => {
-                let found = members(transaction, &TRANSACTION).map_err(of_table)?;
-                let [id, order] = found.map_or([None; 2], |found| found.values);
+                let found = members(transaction, &TRANSACTION)
+                    .map_err(of_table)?
+                    .ok_or_else(|| of_table(DecodeErrorKind::MemberNotAnObject("transaction")))?;
+                if let Some(name) = found.duplicate() {
+                    return Err(of_table(DecodeErrorKind::DuplicateMember(name)));
+                }
+                let [id, order] = found.values;
                 (id.and_then(json_text::string_value), number("total_order", order)?)
             }
             _ => (None, None),

@@ -26,20 +26,20 @@ pub struct Schemas {
 struct Known {
     /// The record's schema, to the letter.
     text: Box<str>,
-    /// The key's columns; None where a key cannot be read.
+    /// The members of the record's key; None where a key cannot be read.
     key: Option<Vec<String>>,
     schema: Arc<TableSchema>,
-    definition: Option<Arc<str>>,
+    definition: Option<Arc<Definition>>,
     /// The definition that the log was last given.
-    written: Option<Arc<str>>,
+    written: Option<Arc<Definition>>,
 }
 
 /// A definition that the log has to have before the first change that it describes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Definition {
     schema: String,
     table: String,
-    text: Arc<str>,
+    text: String,
 }
 
 impl Definition {
@@ -61,8 +61,8 @@ pub struct Described {
     /// How its values are encoded.
     pub schema: Arc<TableSchema>,
     /// Its definition; None where the record's key cannot be read, so that the table's is not known.
-    pub definition: Option<Definition>,
-    /// Whether the log holds this definition last of all.
+    pub definition: Option<Arc<Definition>>,
+    /// Whether it is the definition that this process wrote last of the table: if so, the log holds it.
     pub is_written: bool,
 }
 
@@ -86,11 +86,7 @@ impl Schemas {
         let known = self.tables.get(schema)?.get(table)?;
         Some(Described {
             schema: Arc::clone(&known.schema),
-            definition: known.definition.as_ref().map(|text| Definition {
-                schema: schema.to_owned(),
-                table: table.to_owned(),
-                text: Arc::clone(text),
-            }),
+            definition: known.definition.clone(),
             is_written: known.definition == known.written,
         })
     }
@@ -103,8 +99,12 @@ impl Schemas {
         may_be_partial: bool,
     ) -> Option<()> {
         let read = TableSchema::of_event(text)?;
-        let key = key_columns(key).filter(|key| key.iter().all(|column| read.has(column)));
-        let definition = key.as_ref().map(|key| Arc::from(read.definition(key, may_be_partial)));
+        let key = key_columns(key);
+        let is_of_table = |key: &&Vec<String>| key.iter().all(|column| read.has(column));
+        let definition = key.as_ref().filter(is_of_table).map(|key| {
+            let text = read.definition(key, may_be_partial);
+            Arc::new(Definition { schema: schema.to_owned(), table: table.to_owned(), text })
+        });
         if self.tables.values().map(HashMap::len).sum::<usize>() >= TABLES_AT_MOST {
             self.tables.clear();
         }
@@ -116,10 +116,11 @@ impl Schemas {
     }
 
     /// Takes in that the log holds these definitions, the last of each table last.
-    pub fn written(&mut self, definitions: &[Definition]) {
-        for Definition { schema, table, text } in definitions {
-            if let Some(known) = self.tables.get_mut(schema).and_then(|tables| tables.get_mut(table)) {
-                known.written = Some(Arc::clone(text));
+    pub fn written(&mut self, definitions: &[Arc<Definition>]) {
+        for definition in definitions {
+            let tables = self.tables.get_mut(&definition.schema);
+            if let Some(known) = tables.and_then(|tables| tables.get_mut(&definition.table)) {
+                known.written = Some(Arc::clone(definition));
             }
         }
     }
@@ -151,18 +152,44 @@ fn key_columns(key: Option<&str>) -> Option<Vec<String>> {
     let Some(key) = key else {
         return Some(Vec::new());
     };
-    let (payload, _) = key_payload(key)?;
     let mut columns = Vec::new();
-    // Broken JSON is no key.
-    serde_json::from_str::<&RawValue>(payload).ok()?;
-    json_text::edit_members(payload, |name, _| {
-        columns.push(name.to_owned());
-        json_text::Edit::Keep
-    })
-    .ok()?;
+    visit_key(key, |name| columns.push(name.to_owned()))?;
     Some(columns)
 }
 
+/// Whether a record's key has a member of this name.
+#[must_use]
+pub fn is_in_key(column: &str, key: &str) -> bool {
+    let mut is_in = false;
+    visit_key(key, |name| is_in |= name == column).is_some() && is_in
+}
+
+/// Whether a record's key has these members; allocates nothing, since every record asks.
 fn is_key_of(key: Option<&str>, known: Option<&[String]>) -> bool {
-    key_columns(key).as_deref() == known
+    let Some(key) = key else {
+        return known.is_some_and(<[String]>::is_empty);
+    };
+    let (mut is_same, mut count) = (true, 0_usize);
+    let read = visit_key(key, |name| {
+        is_same &= known.and_then(|known| known.get(count)).is_some_and(|known| known == name);
+        count = count.saturating_add(1);
+    });
+    match (read, known) {
+        (None, known) => known.is_none(),
+        (Some(()), Some(known)) => is_same && count == known.len(),
+        (Some(()), None) => false,
+    }
+}
+
+/// Shows the name of each member of a record's key; None where it cannot be read.
+fn visit_key(key: &str, mut visit: impl FnMut(&str)) -> Option<()> {
+    let (payload, _) = key_payload(key)?;
+    // Broken JSON is no key.
+    serde_json::from_str::<&RawValue>(payload).ok()?;
+    json_text::edit_members(payload, |name, _| {
+        visit(name);
+        json_text::Edit::Keep
+    })
+    .ok()?;
+    Some(())
 }

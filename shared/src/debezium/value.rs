@@ -18,7 +18,7 @@ pub const PLACEHOLDER: &str = "__debezium_unavailable_value";
 /// The longest unscaled decimal that is taken: far beyond what a BIGNUMERIC can hold.
 const LONGEST_DECIMAL_BYTES: usize = 1_024;
 /// The largest scale: PostgreSQL's numeric has up to 16,383 digits after the point.
-const LARGEST_SCALE: i64 = 16_383;
+const LARGEST_SCALE: u64 = 16_383;
 
 /// How a column's values are encoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,7 +154,11 @@ impl Encoding {
             Self::VariableScale => {
                 let FromObject::<VariableScale<'_>>(members) =
                     serde_json::from_str(value).map_err(|_| ValueFault::NotOfForm("an object of scale and value"))?;
-                decimal(members.value.get(), members.scale)
+                match decimal(members.value.get(), members.scale)? {
+                    // A number would leave the object as it is.
+                    Decoded::AsReceived => Err(ValueFault::NotOfForm("base64")),
+                    decoded => Ok(decoded),
+                }
             }
             Self::Days => {
                 let mut text = String::from('"');
@@ -336,7 +340,7 @@ fn decimal(value: &str, scale: i64) -> Result<Decoded, ValueFault> {
         };
     }
     let bytes = bytes(value)?;
-    let is_read = !bytes.is_empty() && bytes.len() <= LONGEST_DECIMAL_BYTES && scale.abs() <= LARGEST_SCALE;
+    let is_read = !bytes.is_empty() && bytes.len() <= LONGEST_DECIMAL_BYTES && scale.unsigned_abs() <= LARGEST_SCALE;
     if !is_read {
         return Err(ValueFault::NotOfForm("a decimal of a length that can be read"));
     }
@@ -410,7 +414,8 @@ fn push_time(text: &mut String, seconds: u64, fraction: u64, digits: usize) {
 
 /// A day of the proleptic Gregorian calendar. A year without four digits gets a sign, and with it no conversion takes it.
 ///
-/// The calendar's arithmetic with years that begin in March, by eras of 400 years of 146,097 days.
+/// jiff's calendar ends with the year 9999, PostgreSQL's and with it what Debezium sends with 294276. Years begin in March here, in eras of
+/// 400 years, which have 146,097 days.
 fn push_day(text: &mut String, days_since_1970: i64) {
     // 719,468 days from the first of March of the year 0.
     let days = i128::from(days_since_1970) + 719_468;

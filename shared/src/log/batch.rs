@@ -110,7 +110,7 @@ pub struct LogBatch {
     /// Every other record's offset, those that follow each other as one range.
     pub kept_out: Vec<KeptOutRange>,
     /// The definitions among the rows, to be handed to [`Schemas::written`] once all of the rows are acknowledged.
-    pub definitions: Vec<Definition>,
+    pub definitions: Vec<Arc<Definition>>,
     /// The records whose bytes are not in their rows because they could not be masked: to be given back, so that Lambda
     /// keeps them in AWS.
     pub withheld: Vec<ItemIdentity>,
@@ -372,7 +372,7 @@ impl Builder<'_> {
     }
 
     /// # Errors
-    /// Why it is poison; then nothing of it has been taken.
+    /// Why it is poison; of it at most the table's definition has been taken then.
     fn captured_change(
         &mut self,
         record: &KafkaRecord<'_>,
@@ -436,7 +436,8 @@ impl Builder<'_> {
             return Ok(());
         }
         let operation = if is_start { "create-table" } else { DEFINE_TABLE };
-        let control = Control { operation: Cow::Borrowed(operation), definition: definition.map(Definition::text) };
+        let control =
+            Control { operation: Cow::Borrowed(operation), definition: definition.map(|definition| definition.text()) };
         self.control(record, metadata, &control)?;
         count(&mut self.batch.tally.definitions);
         self.batch.definitions.extend(definition.cloned());
@@ -471,8 +472,12 @@ impl Builder<'_> {
         });
         tally.newest_committed_at = tally.newest_committed_at.max(metadata.committed_at);
 
-        let error = data.error.as_deref().or_else(|| before.as_ref()?.error.as_deref());
-        let error = error.or(captured.error.as_deref());
+        let of_image = data.error.as_deref().or_else(|| before.as_ref()?.error.as_deref());
+        // What keeps a change from being understood outweighs what keeps one value from being written; that values are left out does not.
+        let error = match captured.error.as_deref() {
+            Some(error) if error != UNAVAILABLE => Some(error),
+            unavailable => of_image.or(unavailable),
+        };
         self.row(
             record,
             metadata,
@@ -661,6 +666,10 @@ impl<'a> Images<'a> {
             let image = debezium::normalise(image, &described.schema, event.source.may_be_partial)
                 .map_err(|error| error.to_string())?;
             if let Some(fault) = image.fault {
+                // Of a delete only the key is looked at in the merge, and with this one it would be another row's.
+                if operation == Operation::Delete && key.is_some_and(|key| debezium::is_in_key(&fault.column, key)) {
+                    return Err(fault.to_string());
+                }
                 error = Some(fault.to_string());
             } else if image.is_partial && operation == Operation::Update {
                 error.get_or_insert_with(|| UNAVAILABLE.to_owned());

@@ -438,6 +438,36 @@ fn masks_of_other_tables_change_no_row() {
     assert_eq!(masked("shop.users.email=hash,other.orders.card=drop", &values), plain);
 }
 
+/// A record of Debezium's with a key.
+fn captured_event(key: &str, value: &str) -> String {
+    raw_event(&format!(
+        r#"{{"topic":"dbz","partition":3,"offset":100,"timestamp":1,"key":"{}","value":"{}","headers":[]}}"#,
+        STANDARD.encode(key),
+        STANDARD.encode(value)
+    ))
+}
+
+#[test]
+fn a_delete_whose_key_cannot_be_told_is_no_change_whatever_else_is_wrong_with_it() {
+    let source = r#""source":{"connector":"mysql","db":"shop","table":"orders","file":"b.000003","pos":500,"row":1}"#;
+    // Without a schema nothing is told, and half a surrogate pair in another column does not hide that.
+    let event = format!(r#"{{"before":{{"id":"AQ==","note":"\ud83d"}},"after":null,"op":"d",{source}}}"#);
+    let batch = batch_of(&captured_event(r#"{"id":"AQ=="}"#, &event), &everything());
+    assert_eq!(row_of(batch.rows.last().unwrap()).error.as_deref(), Some(WITHOUT_SCHEMA));
+    // A fault of the key's own column is the record's; one of another column leaves the delete what it is.
+    let schema = r#"{"type":"struct","fields":[{"type":"struct","field":"before","fields":[{"type":"bytes","field":"id"},{"type":"bytes","field":"note"}]}]}"#;
+    for (id, note, operation) in [("!", "AQ==", "poison"), ("AQ==", "!", "delete")] {
+        let event = format!(
+            r#"{{"schema":{schema},"payload":{{"before":{{"id":"{id}","note":"{note}"}},"after":null,"op":"d",{source}}}}}"#
+        );
+        let batch = batch_of(&captured_event(&format!(r#"{{"id":"{id}"}}"#), &event), &everything());
+        let row = row_of(batch.rows.last().unwrap());
+        assert_eq!(row.operation.as_deref(), Some(operation));
+        let column = if operation == "poison" { "id" } else { "note" };
+        assert_eq!(row.error.as_deref(), Some(format!("column \"{column}\": the value is not base64").as_str()));
+    }
+}
+
 /// A value as both tools send it: a column's schema, Debezium's value, DMS's.
 fn captured_value() -> impl Strategy<Value = (serde_json::Value, String, String)> {
     use serde_json::{Value, json};

@@ -130,7 +130,8 @@ pub fn create_duplicates_view(project: &str, log: &TableName) -> Result<String, 
                        one change of the source (position) is there at `copies` offsets, each of which has its row here, \
                        from DMS sending it again. Neither changes a final table.";
     // Class 2 is the source's own order (see `crate::position`). A position that ends in a time and an offset, because the
-    // source's order is not fully known, is never the same twice: what has one is not found.
+    // source's order is not fully known, is never the same twice: what has one is not found. Debezium sends a changed key as
+    // a delete and an insert at one position, which are two changes.
     let source_position = string_literal("____-2-%");
     let identity = "`kafka_topic`, `kafka_partition`, `kafka_offset`";
     let record = "`source_schema`, `source_table`, `operation`, `position`";
@@ -146,7 +147,7 @@ pub fn create_duplicates_view(project: &str, log: &TableName) -> Result<String, 
          GROUP BY {identity}, {record}\n\
          ),\n\
          `changes` AS (\n\
-         SELECT *, COUNT(*) OVER (PARTITION BY `source_schema`, `source_table`, `position`) AS `offsets`\n\
+         SELECT *, COUNT(*) OVER (PARTITION BY `source_schema`, `source_table`, `operation`, `position`) AS `offsets`\n\
          FROM `records`\n\
          WHERE `position` LIKE {source_position}\n\
          )\n\

@@ -7,7 +7,7 @@ FROM `project`.`cdc`.`log`
 GROUP BY `kafka_topic`, `kafka_partition`, `kafka_offset`, `source_schema`, `source_table`, `operation`, `position`
 ),
 `changes` AS (
-SELECT *, COUNT(*) OVER (PARTITION BY `source_schema`, `source_table`, `position`) AS `offsets`
+SELECT *, COUNT(*) OVER (PARTITION BY `source_schema`, `source_table`, `operation`, `position`) AS `offsets`
 FROM `records`
 WHERE `position` LIKE '____-2-%'
 )
