@@ -82,3 +82,51 @@ fn a_plan_says_what_the_next_run_does_and_does_nothing() {
         assert!(shown.contains(fold.as_str()), "{fold}\n\n{shown}");
     });
 }
+
+#[test]
+fn of_many_tables_every_statement_that_writes_is_planned() {
+    run(async {
+        let table = |name: &str| Table::new("shop", name).column("id", "INT64").column("v", "WSTRING").key(&["id"]);
+        let tables = ["items", "orders", "people", "returns"].map(table);
+        let [behind, altered, ..] = &tables;
+        let mut pipeline = Pipeline::start().await;
+        let first = tables.iter().flat_map(|table| [table.create(), table.insert(row(1, "a")).at(10)]);
+        pipeline.send(&first.collect::<Vec<_>>()).await;
+        pipeline.merge().await;
+        // One table stands behind the others, and another gets a column.
+        let second: Vec<_> = tables.iter().map(|table| table.update(row(1, "b")).at(20)).collect();
+        pipeline.send(&second).await;
+        let others: Vec<String> = tables.iter().skip(1).map(Table::source_name).collect();
+        pipeline.merge_with(json!({ "tables": others }).to_string()).await;
+        let wider = altered.clone().column("note", "WSTRING");
+        let mut third = vec![wider.altered("add-column", altered)];
+        third.extend(tables.iter().map(|table| match table.source_name() == wider.source_name() {
+            true => wider.update(json!({"id": 1, "v": "c", "note": "n"})).at(30),
+            false => table.update(row(1, "c")).at(30),
+        }));
+        pipeline.send(&third).await;
+
+        let planned = plan(&pipeline, &["--sql"]).await;
+        let since = Timestamp::now();
+        let answers = pipeline.merge().await;
+        assert!(answers.iter().all(|table| table.outcome == "merged"), "{answers:?}");
+        assert_eq!(of(&answers, behind).records, 2);
+        pipeline.assert_rows(behind, &[&["1", "c"]]).await;
+        pipeline.assert_rows(&wider, &[&["1", "c", "n"]]).await;
+
+        let prefix = format!("`{}_", pipeline.prefix());
+        let run = pipeline.bigquery.statements(since.as_millisecond(), i64::MAX / 1_000_000).await.unwrap();
+        let writes: Vec<&String> = run
+            .iter()
+            .filter(|sql| {
+                sql.contains(&prefix) && (sql.contains("CREATE OR REPLACE TABLE") || sql.contains("ALTER TABLE"))
+            })
+            .collect();
+        assert!(writes.iter().any(|sql| sql.contains("ADD COLUMN")) && writes.len() > tables.len(), "{writes:#?}");
+        let shown: String =
+            planned.lines().map(|line| format!("{}\n", line.strip_prefix("    ").unwrap_or(line))).collect();
+        for sql in writes {
+            assert!(shown.contains(sql.as_str()), "not planned:\n{sql}\n\nplanned:\n{shown}");
+        }
+    });
+}
