@@ -19,6 +19,7 @@ It must never make the emulator more lenient than BigQuery: what is changed in a
 
 import argparse
 import asyncio
+import builtins
 import collections
 import concurrent.futures
 import contextlib
@@ -917,6 +918,19 @@ class WithoutTemporaryTables:
         return []
 
 
+def search_for_pandas_never():
+    """DuckDB asks for pandas, which is not installed, for each parameter of each statement, and each time it is searched for in the file
+    system under a lock: a third of the time of the tests' statements. (None in sys.modules would do, but pyarrow takes that for pandas.)"""
+    search = builtins.__import__
+
+    def unless_pandas(name, *rest, **named):
+        if name == "pandas":
+            raise ModuleNotFoundError("No module named 'pandas'", name=name)
+        return search(name, *rest, **named)
+
+    builtins.__import__ = unless_pandas
+
+
 def look_for_temporary_tables_in_sessions_only():
     from local_bigquery.jobs import query
 
@@ -1019,9 +1033,7 @@ def main():
     from local_bigquery.app import DISCOVERY, app
     from local_bigquery.engine import database
 
-    # DuckDB asks for pandas for every parameter of every statement. It is not installed, and each search for it goes through the file
-    # system under a lock: a third of the time of the tests' statements.
-    sys.modules.setdefault("pandas", None)
+    search_for_pandas_never()
     allow_merge_in_transaction()
     rename_columns_together()
     forget_unnamed_rows()

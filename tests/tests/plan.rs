@@ -125,8 +125,24 @@ fn of_many_tables_every_statement_that_writes_is_planned() {
         assert!(writes.iter().any(|sql| sql.contains("ADD COLUMN")) && writes.len() > tables.len(), "{writes:#?}");
         let shown: String =
             planned.lines().map(|line| format!("{}\n", line.strip_prefix("    ").unwrap_or(line))).collect();
-        for sql in writes {
-            assert!(shown.contains(sql.as_str()), "not planned:\n{sql}\n\nplanned:\n{shown}");
+        let shown = without_runs(&shown);
+        // Of a table that is altered first, the plan says that the rest is shown as if it were not.
+        assert!(planned.contains("shown with the columns as they are now"), "{planned}");
+        for sql in writes.into_iter().filter(|sql| !sql.contains("'$.\"note\"'")) {
+            let sql = without_runs(sql);
+            let other: Vec<&str> = sql.lines().filter(|line| !shown.contains(line)).collect();
+            assert!(shown.contains(&sql), "not planned:\n{sql}\n\nof it: {other:#?}\n\nplanned:\n{shown}");
         }
     });
+}
+
+/// The copy of the log has a name for each run, and so has what is read from it.
+fn without_runs(sql: &str) -> String {
+    let mut text = sql.to_owned();
+    for kind in ["_strait_delta_", "_strait_fold_"] {
+        let mut parts = text.split(kind);
+        let first = parts.next().unwrap_or_default().to_owned();
+        text = parts.fold(first, |text, part| text + kind + part.get(24..).unwrap_or_default());
+    }
+    text
 }

@@ -317,7 +317,10 @@ impl Run<'_> {
         let Some(step) = difference.step else {
             return Ok(());
         };
-        shown.why.push(format!("the source was altered, so the final table is, first: {}", step.in_short()));
+        shown.why.push(format!(
+            "the source was altered, so the final table is, first: {}; its fold and MERGE are shown with the columns as they are now",
+            step.in_short()
+        ));
         let of_table = looked_at.final_bytes.map_or_else(unknown_size, Reads::AtMost);
         let counts = [
             step.unconvertible(&config.project, &shown.final_table)?,
