@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
-/// The folder of the programs `ingest`, `merge` and `strait`.
+/// What tests run.
+const PROGRAMS: [&str; 4] = ["ingest", "merge", "strait", "poller"];
+
+/// The folder of the programs `ingest`, `merge`, `strait` and `poller`.
 ///
 /// # Panics
 /// When cargo cannot build them; the text holds what it said.
@@ -37,7 +40,8 @@ fn build() -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     // The features of a whole build, so that nothing is compiled a second time with others.
-    command.args(["build", "--workspace", "--bins", "--quiet", "--profile"]);
+    command.args(["build", "--workspace", "--quiet"]);
+    command.args(PROGRAMS.iter().flat_map(|program| ["--bin", program])).arg("--profile");
     command.arg(if profile == "debug" { "dev" } else { profile });
     command.arg("--target-dir").arg(target).current_dir(crate::repository());
     if let Some(triple) = triple {
@@ -54,7 +58,7 @@ fn build() -> PathBuf {
     let output = command.output().unwrap_or_else(|error| panic!("cannot run cargo to build the functions: {error}"));
     assert!(
         output.status.success(),
-        "the functions cannot be built; `cargo build --workspace --bins` says:\n{}",
+        "the programs cannot be built; cargo says:\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
     folder
