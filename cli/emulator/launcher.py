@@ -22,6 +22,7 @@ import asyncio
 import collections
 import concurrent.futures
 import contextlib
+import contextvars
 import dataclasses
 import functools
 import gc
@@ -689,6 +690,44 @@ def rename_columns_together():
     parser.Parser._parse_alter_table_rename = parse
 
 
+def filter_partitions_in_on():
+    """A filter that `require_partition_filter` asks for may stand in the ON of a MERGE or of a join, and be on the column of a range:
+    local-bigquery looks at WHERE alone, of partitions by ranges for a time of ingestion, and at what it makes of a MERGE instead of at that."""
+    from sqlglot import exp
+    from local_bigquery.catalog import metadata
+    from local_bigquery.errors import BigQueryError
+    from local_bigquery.jobs import merge
+    from local_bigquery.models import Table
+    from local_bigquery.sql.rules import tables
+
+    check, run_merge = tables._check, merge.run
+    merged = contextvars.ContextVar("merged", default=None)
+
+    def run(cursor, tree, context):
+        token = merged.set(tree)
+        try:
+            return run_merge(cursor, tree, context)
+        finally:
+            merged.reset(token)
+
+    def lenient(tree, table, is_target):
+        try:
+            check(tree, table, is_target)
+        except BigQueryError as error:
+            if not error.message.startswith("Cannot query over table"):
+                raise
+            stored = metadata.load(Table, table.catalog, table.db, table.name)
+            by = stored.rangePartitioning or stored.timePartitioning
+            fields = {by.field.casefold()} if by and by.field else {"_partitiontime", "_partitiondate"}
+            tree = merged.get() or tree
+            filters = [node.args.get("on") for node in tree.find_all(exp.Merge, exp.Join)]
+            filters = [*tree.find_all(exp.Where), *(on for on in filters if on is not None)]
+            if not fields & {column.name.casefold() for given in filters for column in given.find_all(exp.Column)}:
+                raise
+
+    merge.run, tables._check = run, lenient
+
+
 def ignore_nulls_before_limit():
     """ARRAY_AGG(x IGNORE NULLS ORDER BY y LIMIT n): local-bigquery drops IGNORE NULLS as soon as an order or a limit is there."""
     from sqlglot import exp
@@ -1022,6 +1061,7 @@ def main():
     allow_merge_in_transaction()
     rename_columns_together()
     forget_unnamed_rows()
+    filter_partitions_in_on()
     ignore_nulls_before_limit()
     keep_number_text()
     count_jobs()
