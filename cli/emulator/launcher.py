@@ -690,6 +690,44 @@ def rename_columns_together():
     parser.Parser._parse_alter_table_rename = parse
 
 
+def keep_columns_options():
+    """ADD COLUMN c NUMERIC(8, 2) OPTIONS (description = …) and SET DATA TYPE NUMERIC(12, 4): local-bigquery forgets the options and the
+    parameters, and its columns without parameters cannot be given narrower ones."""
+    from sqlglot import exp
+    from local_bigquery.catalog import ddl as catalog, tables
+    from local_bigquery.sql.rules import ddl
+
+    alteration, split = catalog._alteration, ddl.split
+    decimals = {exp.DataType.Type.DECIMAL, exp.DataType.Type.BIGDECIMAL}
+
+    def altered(stored, action, reference, evaluate):
+        if isinstance(action, exp.ColumnDef):
+            given = catalog.options(action.find(exp.Properties), catalog.COLUMN_OPTIONS, evaluate)
+            given |= catalog._parameters(action.args.get("kind"))
+        elif isinstance(action, exp.AlterColumn) and (kind := action.args.get("dtype")) is not None and kind.this in decimals:
+            given = {"precision": None, "scale": None} | catalog._parameters(kind)
+        else:
+            return alteration(stored, action, reference, evaluate)
+
+        def is_it(field) -> bool:
+            # What was there before IF NOT EXISTS stays as it is.
+            is_kept = action.args.get("exists") and (field.description or field.precision)
+            return field.name.casefold() == action.name.casefold() and not is_kept
+
+        fields = [field.replace(**given) if is_it(field) else field for field in tables.fields(stored)]
+        return {"schema": {"fields": fields}} if given else {}
+
+    def unsized(tree):
+        parts = split(tree)
+        for part in parts if isinstance(tree, exp.Alter) else []:
+            for kind in part.find_all(exp.DataType):
+                if kind.this in decimals:
+                    kind.set("expressions", None)
+        return parts
+
+    catalog._alteration, ddl.split = altered, unsized
+
+
 def filter_partitions_in_on():
     """A filter that `require_partition_filter` asks for may stand in the ON of a MERGE or of a join, and be on the column of a range:
     local-bigquery looks at WHERE alone, of partitions by ranges for a time of ingestion, and at what it makes of a MERGE instead of at that."""
@@ -1061,6 +1099,7 @@ def main():
     allow_merge_in_transaction()
     rename_columns_together()
     forget_unnamed_rows()
+    keep_columns_options()
     filter_partitions_in_on()
     ignore_nulls_before_limit()
     keep_number_text()
