@@ -23,6 +23,7 @@ import builtins
 import collections
 import concurrent.futures
 import contextlib
+import contextvars
 import dataclasses
 import functools
 import gc
@@ -690,6 +691,82 @@ def rename_columns_together():
     parser.Parser._parse_alter_table_rename = parse
 
 
+def keep_columns_options():
+    """ADD COLUMN c NUMERIC(8, 2) OPTIONS (description = …) and SET DATA TYPE NUMERIC(12, 4): local-bigquery forgets the options and the
+    parameters, and its columns without parameters cannot be given narrower ones."""
+    from sqlglot import exp
+    from local_bigquery.catalog import ddl as catalog, tables
+    from local_bigquery.sql.rules import ddl
+
+    alteration, split = catalog._alteration, ddl.split
+    decimals = {exp.DataType.Type.DECIMAL, exp.DataType.Type.BIGDECIMAL}
+
+    def altered(stored, action, reference, evaluate):
+        if isinstance(action, exp.ColumnDef):
+            given = catalog.options(action.find(exp.Properties), catalog.COLUMN_OPTIONS, evaluate)
+            given |= catalog._parameters(action.args.get("kind"))
+        elif isinstance(action, exp.AlterColumn) and (kind := action.args.get("dtype")) is not None and kind.this in decimals:
+            given = {"precision": None, "scale": None} | catalog._parameters(kind)
+        else:
+            return alteration(stored, action, reference, evaluate)
+
+        def is_it(field) -> bool:
+            # What was there before IF NOT EXISTS stays as it is.
+            is_kept = action.args.get("exists") and (field.description or field.precision)
+            return field.name.casefold() == action.name.casefold() and not is_kept
+
+        fields = [field.replace(**given) if is_it(field) else field for field in tables.fields(stored)]
+        return {"schema": {"fields": fields}} if given else {}
+
+    def unsized(tree):
+        parts = split(tree)
+        for part in parts if isinstance(tree, exp.Alter) else []:
+            for kind in part.find_all(exp.DataType):
+                if kind.this in decimals:
+                    kind.set("expressions", None)
+        return parts
+
+    catalog._alteration, ddl.split = altered, unsized
+
+
+def filter_partitions_in_on():
+    """A filter that `require_partition_filter` asks for may stand in the ON of a MERGE or of a join, and be on the column of a range:
+    local-bigquery looks at WHERE alone, of partitions by ranges for a time of ingestion, and at what it makes of a MERGE instead of at that."""
+    from sqlglot import exp
+    from local_bigquery.catalog import metadata
+    from local_bigquery.errors import BigQueryError
+    from local_bigquery.jobs import merge
+    from local_bigquery.models import Table
+    from local_bigquery.sql.rules import tables
+
+    check, run_merge = tables._check, merge.run
+    merged = contextvars.ContextVar("merged", default=None)
+
+    def run(cursor, tree, context):
+        token = merged.set(tree)
+        try:
+            return run_merge(cursor, tree, context)
+        finally:
+            merged.reset(token)
+
+    def lenient(tree, table, is_target):
+        try:
+            check(tree, table, is_target)
+        except BigQueryError as error:
+            if not error.message.startswith("Cannot query over table"):
+                raise
+            stored = metadata.load(Table, table.catalog, table.db, table.name)
+            by = stored.rangePartitioning or stored.timePartitioning
+            fields = {by.field.casefold()} if by and by.field else {"_partitiontime", "_partitiondate"}
+            tree = merged.get() or tree
+            filters = [node.args.get("on") for node in tree.find_all(exp.Merge, exp.Join)]
+            filters = [*tree.find_all(exp.Where), *(on for on in filters if on is not None)]
+            if not fields & {column.name.casefold() for given in filters for column in given.find_all(exp.Column)}:
+                raise
+
+    merge.run, tables._check = run, lenient
+
+
 def ignore_nulls_before_limit():
     """ARRAY_AGG(x IGNORE NULLS ORDER BY y LIMIT n): local-bigquery drops IGNORE NULLS as soon as an order or a limit is there."""
     from sqlglot import exp
@@ -1037,6 +1114,8 @@ def main():
     allow_merge_in_transaction()
     rename_columns_together()
     forget_unnamed_rows()
+    keep_columns_options()
+    filter_partitions_in_on()
     ignore_nulls_before_limit()
     keep_number_text()
     count_jobs()

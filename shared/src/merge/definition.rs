@@ -149,6 +149,9 @@ pub struct ControlRecord {
     /// Whether changes may leave out values that did not change.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     has_partial_images: bool,
+    /// Whether one was known before it that DMS sent after it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) came_late: bool,
 }
 
 /// What Debezium read a definition from.
@@ -192,6 +195,7 @@ impl ControlRecord {
                 before: None,
                 read_from: None,
                 has_partial_images: false,
+                came_late: false,
             });
         }
         let definition = SourceDefinition::from_control(control)?;
@@ -207,6 +211,7 @@ impl ControlRecord {
             before,
             read_from,
             has_partial_images,
+            came_late: false,
         })
     }
 }
@@ -249,10 +254,11 @@ impl Definitions {
     }
 
     /// Takes in a record, whichever come before it. One that is known changes nothing.
-    pub fn take(&mut self, record: ControlRecord) {
+    pub fn take(&mut self, mut record: ControlRecord) {
         if self.records.iter().any(|known| known.kafka == record.kafka) {
             return;
         }
+        record.came_late = self.records.last().is_some_and(|newest| record.sent_us < newest.sent_us);
         self.records.push(record);
         self.records.sort_by(|a, b| (a.sent_us, &a.kafka).cmp(&(b.sent_us, &b.kafka)));
         while self.records.len() > RECORDS_KEPT {

@@ -167,7 +167,15 @@ impl Run<'_> {
         let unfinished = state.and_then(Begun::of_state);
         standing.unfilled.set_begun(unfinished.as_ref().is_some_and(Begun::is_again));
         let again_from = standing.unfilled.again_from();
-        standing.unfilled.meet(&table.columns);
+        let history = definitions.as_ref().and_then(Definitions::history);
+        let mut for_a_person = found.for_a_person.clone();
+        if standing.unfilled.meet(&table.columns, history.as_ref()) {
+            for_a_person.push(format!(
+                "a control record came after a newer one, and names of columns of {} were taken for other columns' until then: all that the log retains is merged \
+                 again. Rows that were not changed within the retention may have values of another column: reload the table in DMS if there are such",
+                table.name
+            ));
+        }
         let is_met = standing.unfilled.again_from() != again_from;
         let is_retry = state.is_some_and(|state| state.outcome == Outcome::Failed || state.is_outrun);
         let stands_behind = state.is_some() || is_anew;
@@ -194,7 +202,7 @@ impl Run<'_> {
             is_retry,
             waited_since_us,
             is_reopened,
-            for_a_person: found.for_a_person.clone(),
+            for_a_person,
             is_history_known: found.is_history_known,
         })
     }

@@ -472,7 +472,8 @@ fn held<'a>(table: &'a Table, history: &SourceHistory, newest: &SourceDefinition
             Held { field, names, column, is_superseded: false }
         })
         .collect();
-    // Two cannot have one column's values: the one that has its newest name has them, for that was added when a load brought them all.
+    // Two cannot have one column's values: the one that has its newest name has them, for that was added when a load brought them all, or is
+    // filled from the log.
     let newest_name = |held: &Held<'_>| {
         let names = held.column.and_then(|column| history.names(column));
         names.and_then(|names| names.newest_first().position(|known| known.name == held.names.now.name))
@@ -559,8 +560,8 @@ impl<'a> Altered<'a> {
             return perhaps;
         };
         let mut names = self.history.names(*id).unwrap_or_else(|| old.names.clone());
-        let of_old = old.names.former.iter().cloned().chain([self.bounded(old)]);
-        names.former = of_old.chain(names.former).collect();
+        let of_old = self.bounded(old);
+        names.former = of_old.former.into_iter().chain([of_old.now]).chain(names.former).collect();
         let quoted =
             |lacking: &(ColumnId, &SourceColumn)| format!("`{}` {}", lacking.1.name, made_type(lacking.1).sql());
         for_a_person.push(format!(
@@ -577,14 +578,15 @@ impl<'a> Altered<'a> {
         perhaps
     }
 
-    /// What a column is called, with the times that are known.
-    fn bounded(&self, held: &Held<'_>) -> NameHeld {
-        let mut now = held.names.now.clone();
-        if let Some(names) = held.column.and_then(|column| self.history.names(column)) {
-            let known = names.newest_first().find(|known| known.name == now.name);
-            now.until_us = now.until_us.or(known.and_then(|known| known.until_us));
-        }
-        now
+    /// What a column is and was called, with the times that are known.
+    fn bounded(&self, held: &Held<'_>) -> ColumnNames {
+        let known = held.column.and_then(|column| self.history.names(column));
+        let bounded = |said: &NameHeld| {
+            let known = known.iter().flat_map(ColumnNames::newest_first).find(|known| known.name == said.name);
+            NameHeld { until_us: known.and_then(|known| known.until_us).or(said.until_us), ..said.clone() }
+        };
+        let former = held.names.former.iter().map(bounded).collect();
+        ColumnNames { now: bounded(&held.names.now), former, added_us: held.names.added_us }
     }
 
     /// The names that a column's description should say: those that the source gave it, and those that it says already, which the log may
@@ -622,12 +624,13 @@ impl<'a> Altered<'a> {
             if self.now(held).is_some() {
                 return self.wanted_names(held);
             }
-            // What goes on here under a name that another column has or had since; if it has it now, it takes this one's place.
-            let now = self.bounded(held);
+            // What goes on here under names that another column has or had since; if one takes its place, it goes.
+            let names = if held.is_superseded { Some(self.bounded(held)) } else { self.wanted_names(held) }?;
             let is_perhaps = held.column.is_some_and(|column| perhaps.went.contains(&column));
-            let is_replaced = self.history.columns().any(|(_, column)| column.name == now.name);
+            let mut now = self.history.columns().map(|(_, column)| names::column_name(&column.name));
+            let is_replaced = now.any(|name| is_alike(&name, &held.field.name));
             let stays = is_perhaps || dropped == DroppedColumns::Keep && !is_replaced;
-            (stays && now.until_us.is_some()).then(|| ColumnNames { now, ..held.names.clone() })
+            (stays && names.newest_first().any(NameHeld::is_bounded)).then_some(names)
         };
         let mut steps: Vec<(bool, Step)> = Vec::new();
         for held in &self.held {
@@ -856,10 +859,12 @@ impl<'a> Altered<'a> {
             !self.table.primary_key().iter().any(|key| key.eq_ignore_ascii_case(&held.field.name))
                 || self.now(held).is_some()
         });
-        if dropped == DroppedColumns::Keep || !is_whole {
+        if !is_whole {
             return steps;
         }
-        for held in &self.held {
+        // One whose values another has is no column that the source dropped.
+        let goes = |held: &&Held<'_>| dropped == DroppedColumns::Drop || held.is_superseded;
+        for held in self.held.iter().filter(goes) {
             // A column that the source never had is a person's.
             let gone = self.gone(held).filter(|gone| !perhaps.went.contains(gone));
             if gone.is_none() || renewals.iter().any(|renewal| std::ptr::eq(renewal.field, held.field)) {
@@ -1082,6 +1087,8 @@ pub struct Unfilled {
     is_definition_due: bool,
     /// Names that are one column's since a time or until one: what is merged again for them, or is to be.
     told_by_time: BTreeSet<(String, Option<i64>, Option<i64>)>,
+    /// When DMS sent control records that came after newer ones: what is merged again for them, or is to be.
+    came_late: BTreeSet<i64>,
 }
 
 /// Since when the table lacks values of a member.
@@ -1166,8 +1173,9 @@ impl Unfilled {
     }
 
     /// Compares with a table's columns: members that have a column now, or one of another type, are to be merged again from when on
-    /// they were lacking; and names that are another column's since a time from that time on.
-    pub fn meet(&mut self, columns: &[FinalColumn]) {
+    /// they were lacking; names that are another column's since a time from that time on; and everything once a control record has come
+    /// after a newer one, if any name is told by time. Returns whether one has.
+    pub fn meet(&mut self, columns: &[FinalColumn], history: Option<&SourceHistory>) -> bool {
         let is_met = |member: &str, lacking: &Lacking| {
             let held_as = held_as(columns, member);
             held_as.is_some() && held_as != lacking.held_as
@@ -1184,14 +1192,22 @@ impl Unfilled {
         let told: BTreeSet<_> = held.map(|held| (held.name.clone(), held.since_us, held.until_us)).collect();
         let news: Vec<_> = told.difference(&self.told_by_time).collect();
         let gone = self.told_by_time.difference(&told).filter(|(name, ..)| news.iter().any(|(new, ..)| new == name));
-        let from_us = news.iter().copied().chain(gone).flat_map(|(_, since_us, until_us)| [since_us, until_us]);
-        if let Some(from_us) = from_us.flatten().min().copied() {
-            self.merge_again(Epochs::ingested_from(from_us));
+        let bounds = news.iter().copied().chain(gone).flat_map(|(_, since_us, until_us)| [since_us, until_us]);
+        if let Some(from_us) = bounds.flatten().min() {
+            self.merge_again(Epochs::ingested_from(*from_us));
         }
+        // Or, while a control record was on its way, into any whose name it turns out to have been.
+        let came_late = history.map_or_else(|| self.came_late.clone(), |history| history.came_late().collect());
+        let is_late = !told.is_empty() && !came_late.is_subset(&self.came_late);
+        if is_late {
+            self.merge_again(0);
+        }
+        self.came_late = came_late;
         self.told_by_time = told;
         if let Some(since) = met.into_iter().min() {
             self.merge_again(since);
         }
+        is_late
     }
 
     /// Whether [`Self::meet`] may find something, as far as the table by itself says.
@@ -1491,13 +1507,78 @@ mod tests {
             assert_eq!(column.names.now.since_us, Some(15));
             // Whatever was merged before into the column in whose place it is, is merged again: once.
             let mut unfilled = Unfilled::default();
-            unfilled.meet(&table.columns);
+            unfilled.meet(&table.columns, None);
             assert_eq!(unfilled.again_from(), Some(Epochs::ingested_from(15)));
             unfilled.merged_again();
             let mut read_back = Unfilled::from_entry(unfilled.to_entry().as_deref());
-            read_back.meet(&table.columns);
+            read_back.meet(&table.columns, None);
             assert_eq!(read_back.again_from(), None);
         }
+    }
+
+    #[test]
+    fn a_kept_column_takes_nothing_of_one_that_has_a_former_name_of_its_own() {
+        let id = || json!({"id": {"type": "INT64"}});
+        let with = |name: &str| json!({"id": {"type": "INT64"}, name: {"type": "INT32"}});
+        let records = [
+            ("create-table", with("a")),
+            ("rename-column", with("b")),
+            ("drop-column", id()),
+            ("add-column", with("a")),
+            ("rename-column", with("c")),
+        ];
+        let (mut table, history) = altered(records.get(..2).unwrap());
+        all_steps(&mut table, &history, DroppedColumns::Keep);
+        let (_, history) = altered(&records);
+        all_steps(&mut table, &history, DroppedColumns::Keep);
+        let table = FinalTable::existing(name(), &orders(), &table, None, Deletes::Hard).unwrap();
+        let reading = |us: i64| {
+            let reads =
+                |column: &&FinalColumn| column.names.newest_first().any(|held| held.name == "a" && held.is_at(us));
+            table.columns.iter().filter(reads).map(|column| column.name.as_str()).collect::<Vec<_>>()
+        };
+        assert_eq!((reading(5), reading(35)), (vec!["b"], vec!["c"]));
+    }
+
+    #[test]
+    fn once_a_control_record_came_after_a_newer_one_everything_is_merged_again_and_said() {
+        let with = |name: &str| json!({"id": {"type": "INT64"}, "a": {"type": "INT32"}, name: {"type": "INT32"}});
+        let mut definitions = Definitions::default();
+        let mut unfilled = Unfilled::default();
+        let mut take = |hour: i64, operation: &str, columns: &serde_json::Value| {
+            let sent_us = hour * 3_600_000_000;
+            let record = ControlRecord::new(sent_us, ("t".into(), 0, hour), operation, &control(columns)).unwrap();
+            definitions.take(record);
+            definitions.history().unwrap()
+        };
+        let history = take(0, "create-table", &with("x"));
+        let definition = history.newest().cloned().unwrap();
+        let mut table = new_table("p", &name(), &orders(), &definition, Deletes::Hard).unwrap().0;
+        take(30, "add-column", &with("x"));
+        let history = take(20, "drop-column", &json!({"id": {"type": "INT64"}, "a": {"type": "INT32"}}));
+        all_steps(&mut table, &history, DroppedColumns::Drop);
+        let columns = FinalTable::existing(name(), &orders(), &table, None, Deletes::Hard).unwrap().columns;
+        assert!(unfilled.meet(&columns, Some(&history)));
+        assert_eq!(unfilled.again_from(), Some(0));
+        unfilled.merged_again();
+        // As the ledger keeps both.
+        let history = Definitions::from_entry(definitions.to_entry().as_deref()).unwrap().history();
+        let mut unfilled = Unfilled::from_entry(unfilled.to_entry().as_deref());
+        assert!(!unfilled.meet(&columns, history.as_ref()));
+        assert_eq!(unfilled.again_from(), None);
+    }
+
+    #[test]
+    fn of_two_columns_that_turn_out_to_be_one_the_older_goes() {
+        let with = |name: &str| json!({"id": {"type": "INT64"}, name: {"type": "INT32"}});
+        // The record of the rename comes after that of a load.
+        let (mut table, history) = altered(&[("create-table", with("a")), ("create-table", with("b"))]);
+        all_steps(&mut table, &history, DroppedColumns::Keep);
+        assert_eq!(columns(&table), ["a INT64", "id INT64", "b INT64"]);
+        let (_, history) =
+            altered(&[("create-table", with("a")), ("rename-column", with("b")), ("create-table", with("b"))]);
+        all_steps(&mut table, &history, DroppedColumns::Keep);
+        assert_eq!(columns(&table), ["id INT64", "b INT64"]);
     }
 
     #[test]
@@ -1723,14 +1804,14 @@ mod tests {
         let news = unfilled.note(&set(&["new", "\"a.b\"", "n"]), Some(7), &set(&["n"]), Some(5), &taken(&table));
         assert_eq!(news, ["\"a.b\"", "new"]);
         assert!(unfilled.note(&set(&["new"]), Some(3), &set(&[]), None, &taken(&table)).is_empty());
-        unfilled.meet(&taken(&table));
+        unfilled.meet(&taken(&table), None);
         assert!(unfilled.again_from().is_none() && unfilled.is_lacking() && !unfilled.may_be_met(&table));
         table.schema.fields.push(Field { name: "new".into(), field_type: "STRING".into(), ..Field::default() });
         assert!(unfilled.may_be_met(&table));
-        unfilled.meet(&taken(&table));
+        unfilled.meet(&taken(&table), None);
         assert_eq!(unfilled.again_from(), Some(7));
         table.schema.fields.get_mut(1).unwrap().field_type = "NUMERIC".into();
-        unfilled.meet(&taken(&table));
+        unfilled.meet(&taken(&table), None);
         assert_eq!(unfilled.again_from(), Some(5));
     }
 

@@ -54,12 +54,14 @@ pub struct SourceHistory {
     next_column: usize,
     /// When DMS sent the first record that is known.
     known_since_us: Option<i64>,
+    came_late: Vec<i64>,
 }
 
 impl SourceHistory {
     /// The history that these records tell, in the order in which DMS sent them.
     pub(super) fn of(records: &[&ControlRecord]) -> Self {
-        let mut history = Self::default();
+        let late = records.iter().filter(|record| record.came_late).map(|record| record.sent_us);
+        let mut history = Self { came_late: late.collect(), ..Self::default() };
         for (place, record) in records.iter().enumerate() {
             let is_known = records.iter().take(place).any(|earlier| earlier.says_the_same(record));
             // A task that is resumed sends again what it sent since its checkpoint, though the source has gone on since.
@@ -92,6 +94,11 @@ impl SourceHistory {
     /// When DMS sent the first record that is known, in µs since the epoch of Unix: what was before may be forgotten.
     pub fn known_since_us(&self) -> i64 {
         self.known_since_us.unwrap_or(i64::MIN)
+    }
+
+    /// When DMS sent the records that came after newer ones: meanwhile names may have been taken for other columns'.
+    pub fn came_late(&self) -> impl Iterator<Item = i64> {
+        self.came_late.iter().copied()
     }
 
     /// Whether a column has or had the name, as far as is known.

@@ -20,12 +20,6 @@ pub struct Modes {
     pub drop: bool,
 }
 
-/// Whether names that a column had before are given to another: left out unless `STRAIT_SCHEDULES_NAMES=again`, with which about one history in ten
-/// thousand still goes wrong (docs/correctness.md).
-fn are_names_used_again() -> bool {
-    std::env::var("STRAIT_SCHEDULES_NAMES").is_ok_and(|names| names == "again")
-}
-
 /// The number of a table's first column; those that are added have their operation's.
 const FIRST_COLUMN: usize = 1000;
 
@@ -54,7 +48,7 @@ impl History {
             }),
         };
         let (in_order, with_loads) = (random.one_in(3), random.one_in(3));
-        let names_again = random.one_in(3) && are_names_used_again();
+        let names_again = random.one_in(3);
         let odd_names = made_by == MadeBy::Strait && random.one_in(4);
         let count = 10 + random.below(24);
         let seed = random.bits();

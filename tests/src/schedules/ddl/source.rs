@@ -638,7 +638,9 @@ impl<'h> Source<'h> {
                 let is_of_another = self.history.made_by == MadeBy::Person
                     && self.dropped_names.contains(name)
                     && self.kinds.get(name) != Some(&self.columns[at].kind);
-                if self.is_used(name) || is_of_another || self.would_swap(column, name) {
+                // What the name was before may have been in lost records alone.
+                let may_be_unknown = self.has_untold && self.was_named(name);
+                if self.is_used(name) || is_of_another || may_be_unknown || self.would_swap(column, name) {
                     return None;
                 }
                 self.take_name(column, name);

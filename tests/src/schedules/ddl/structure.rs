@@ -1,6 +1,6 @@
 //! The steps by which a final table follows its source, on a table that is only names and types: which source column's values each of its
-//! columns holds is known by following every step, however many alterations one run finds and wherever it is interrupted. Thousands of
-//! histories a second, without any row.
+//! columns holds of every change is known by following every step and every merge, however many alterations one run finds and wherever it
+//! is interrupted. Thousands of histories a second, without any row: a change counts as the last of a row of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -9,22 +9,42 @@ use strait::bigquery::table_resource::{Field, Table};
 use strait::config::{Deletes, DroppedColumns};
 use strait::merge::definition::{ControlRecord, Definitions};
 use strait::merge::final_table::{FinalColumn, FinalTable, new_table};
-use strait::merge::schema_change::{Added, Conversion, Difference, Step, describe_new, difference};
+use strait::merge::schema_change::{Added, Conversion, Difference, Step, Unfilled, describe_new, difference};
 use strait::merge::source_history::SourceHistory;
-use strait::names::{SourceTable, TableName, source_column};
+use strait::names::{SourceTable, TableName};
 
 use super::super::Tally;
 use super::super::random::Random;
 use super::Modes;
-use super::source::{Action, History, MadeBy, Sent, State};
+use super::source::{Action, History, MadeBy, Played, Sent};
 
 /// More steps than any difference of so few columns takes.
 const STEPS: usize = 60;
+/// Between two records, in µs: more than clocks differ, so that a time that is taken too late shows.
+const APART_US: i64 = 3_600_000_000;
 
-/// A final table, and whose values its columns hold: columns of the source by their number.
+/// When DMS sent the record of this place.
+fn sent_us(place: usize) -> i64 {
+    i64::try_from(place).unwrap_or_default() * APART_US
+}
+
+/// A change that has arrived.
+struct Arrived<'p> {
+    place: usize,
+    ingested_us: i64,
+    /// Names of the source's columns, and which they were.
+    columns: Vec<(&'p str, usize)>,
+}
+
+/// A final table, and whose values its columns hold.
 struct Final {
     table: Table,
-    holds: BTreeMap<String, usize>,
+    /// By column and the change's place: columns of the source by their number, of which the first that the change has is read.
+    cells: BTreeMap<String, BTreeMap<usize, Vec<usize>>>,
+    merged: BTreeSet<usize>,
+    unfilled: Unfilled,
+    /// Members that the merge said the table has no column for.
+    said: BTreeSet<String>,
 }
 
 impl Final {
@@ -37,8 +57,8 @@ impl Final {
             return Err(format!("{from} cannot be renamed: there is a column {to}"));
         }
         self.field(from)?.name = to.to_owned();
-        if let Some(held) = self.holds.remove(from) {
-            self.holds.insert(to.to_owned(), held);
+        if let Some(cells) = self.cells.remove(from) {
+            self.cells.insert(to.to_owned(), cells);
         }
         Ok(())
     }
@@ -54,8 +74,8 @@ impl Final {
         Ok(())
     }
 
-    /// What BigQuery does. `now` are the source's columns by their names.
-    fn apply(&mut self, step: &Step, now: &BTreeMap<String, usize>) -> Result<(), String> {
+    /// What BigQuery does.
+    fn apply(&mut self, step: &Step) -> Result<(), String> {
         match step {
             Step::Describe { column, description } => self.field(column)?.description = Some(description.clone()),
             Step::Rename { renames, .. } => {
@@ -66,7 +86,7 @@ impl Final {
             Step::Drop { column } => {
                 self.field(column)?;
                 self.table.schema.fields.retain(|field| field.name != *column);
-                self.holds.remove(column);
+                self.cells.remove(column);
             }
             Step::Widen { column, to } => {
                 let field = self.field(column)?;
@@ -75,35 +95,75 @@ impl Final {
             Step::Add { columns } => {
                 for added in columns {
                     self.add(added)?;
-                    let source = added.description.as_deref().and_then(source_column);
-                    if let Some(id) = now.get(source.as_ref().unwrap_or(&added.column)) {
-                        self.holds.insert(added.column.clone(), *id);
-                    }
                 }
             }
             Step::AddCopy { copy, .. } => self.add(copy)?,
-            Step::Renew { column, copy, replaced, description } => {
+            Step::Renew { column, copy, replaced, .. } => {
                 self.rename(column, replaced)?;
                 self.rename(copy, column)?;
-                // It is filled from the log with what was sent since.
-                if let Some(id) = source_column(description).and_then(|source| now.get(&source)) {
-                    self.holds.insert(column.clone(), *id);
-                }
             }
             Step::Replace { conversion: Conversion { column, .. }, copy, replaced } => {
                 // The copy is filled from the column.
-                if let Some(held) = self.holds.get(column).copied() {
-                    self.holds.insert(copy.clone(), held);
-                }
+                let cells = self.cells.get(column).cloned().unwrap_or_default();
+                self.cells.insert(copy.clone(), cells);
                 self.rename(column, replaced)?;
                 self.rename(copy, column)?;
             }
         }
         Ok(())
     }
+
+    /// What the fold and the MERGE do. One that fails may have noted what it had to do, or not.
+    fn merge(
+        &mut self,
+        columns: &[FinalColumn],
+        history: &SourceHistory,
+        arrived: &[Arrived<'_>],
+        fails: Option<bool>,
+    ) {
+        let before = self.unfilled.clone();
+        self.unfilled.meet(columns, Some(history));
+        if let Some(is_noted) = fails {
+            if !is_noted {
+                self.unfilled = before;
+            }
+            return;
+        }
+        let from_us = self.unfilled.again_from();
+        let mut unknown = BTreeSet::new();
+        let mut unknown_since: Option<i64> = None;
+        for change in arrived {
+            if self.merged.contains(&change.place) && from_us.is_none_or(|from_us| change.ingested_us < from_us) {
+                continue;
+            }
+            self.merged.insert(change.place);
+            let mut taken = BTreeSet::new();
+            for column in columns {
+                let at_its_time = column.names.newest_first().filter(|held| held.is_at(sent_us(change.place)));
+                let read = at_its_time.filter_map(|held| change.columns.iter().find(|(name, _)| *name == held.name));
+                let read: Vec<(&str, usize)> = read.copied().collect();
+                // A former name beside the one of now is another column's.
+                let is_now = read.first().is_some_and(|(name, _)| *name == column.member());
+                taken.extend(read.iter().take(if is_now { 1 } else { read.len() }).map(|(name, _)| *name));
+                let read = read.into_iter().map(|(_, id)| id).collect();
+                self.cells.entry(column.name.clone()).or_default().insert(change.place, read);
+            }
+            let lacking = change.columns.iter().filter(|(name, _)| !taken.contains(name));
+            let lacking: Vec<String> = lacking.map(|(name, _)| (*name).to_owned()).collect();
+            if !lacking.is_empty() {
+                unknown_since = Some(unknown_since.map_or(change.ingested_us, |since| since.min(change.ingested_us)));
+                unknown.extend(lacking);
+            }
+        }
+        if from_us.is_some() {
+            self.unfilled.merged_again();
+        }
+        self.said.extend(self.unfilled.note(&unknown, unknown_since, &BTreeSet::new(), None, columns));
+        self.unfilled = Unfilled::from_entry(self.unfilled.to_entry().as_deref());
+    }
 }
 
-/// Plays one history; what was wrong.
+/// Plays one history; how many records it has.
 ///
 /// # Errors
 /// What was wrong.
@@ -114,181 +174,181 @@ pub fn play(history: &History, modes: Modes) -> Result<usize, String> {
         SourceTable { schema: "play".to_owned(), table: "t".to_owned() },
     );
     let dropped = if modes.drop { DroppedColumns::Drop } else { DroppedColumns::Keep };
-    let mut controls: Vec<_> =
-        played.sent.iter().filter(|sent| sent.is_control && sent.message.control() != "{}").collect();
-    controls.sort_by_key(|sent| sent.window);
-    // What a run knows is in the order in which DMS sent it.
-    let order = |sent: &Sent| played.sent.iter().position(|other| std::ptr::eq(other, sent));
-    let windows: BTreeSet<usize> = controls.iter().map(|sent| sent.window).collect();
+    // What is sent again is told by when it was sent first.
+    let records: Vec<(usize, &Sent)> = played
+        .sent
+        .iter()
+        .enumerate()
+        .filter(|(_, sent)| !sent.told.ends_with("resent") && sent.message.control() != "{}")
+        .collect();
     let is_any_lost = history.ops.iter().any(|op| {
         op.on && op.is_lost && !matches!(op.action, Action::Write(_) | Action::Delete(_) | Action::Rekey(..))
     });
-    let mut r#final: Option<Final> = None;
+    let last_window = records.iter().map(|(_, sent)| sent.window).max().unwrap_or_default();
     let mut random = Random(history.ops.first().map_or(0, |op| op.seed)).split();
-    for window in windows {
-        let mut known: Vec<_> = controls.iter().filter(|sent| sent.window <= window).collect();
-        known.sort_by_key(|sent| order(sent));
-        let mut definitions = Definitions::default();
-        for sent in &known {
-            let place = order(sent).and_then(|place| i64::try_from(place).ok()).unwrap_or_default();
-            let kafka = ("cdc".to_owned(), 0, place);
-            let record = ControlRecord::new(place * 10, kafka, sent.message.operation(), sent.message.control());
+    let (mut r#final, mut arrived): (Option<Final>, Vec<Arrived<'_>>) = (None, Vec::new());
+    let mut definitions = Definitions::default();
+    let mut now_us = 0;
+    // Two more, of which nothing is left over.
+    for window in 0..=last_window + 2 {
+        let wrong = |what: String| format!("after merge {}: {what}", window + 1);
+        let new = records.iter().filter(|(_, sent)| sent.window == window);
+        let begun_us = now_us;
+        for (place, sent) in new {
+            let ingested_us = begun_us.max(sent_us(*place)) + 1;
+            now_us = now_us.max(ingested_us);
+            if !sent.is_control {
+                let state = &played.states[sent.state];
+                let names = state.columns.iter().map(|(name, _)| name.as_str());
+                arrived.push(Arrived {
+                    place: *place,
+                    ingested_us,
+                    columns: names.zip(state.ids.iter().copied()).collect(),
+                });
+            }
+        }
+        let is_known = |sent: &Sent| sent.window <= window;
+        for (place, sent) in records.iter().filter(|(_, sent)| sent.is_control && sent.window == window) {
+            let kafka = ("cdc".to_owned(), 0, i64::try_from(*place).unwrap_or_default());
+            let record = ControlRecord::new(sent_us(*place), kafka, sent.message.operation(), sent.message.control());
             definitions.take(record.map_err(|error| error.to_string())?);
         }
         let history = definitions.history().unwrap_or_default();
-        let (Some(newest), Some(last)) = (history.newest(), known.last()) else { continue };
-        let state = &played.states[last.state];
-        let now: BTreeMap<String, usize> =
-            state.columns.iter().map(|(name, _)| name.clone()).zip(state.ids.iter().copied()).collect();
+        let Some(newest) = history.newest() else { continue };
         let table = match &mut r#final {
             Some(table) => table,
             none => {
                 let mut table =
                     new_table("p", &name, &source, newest, Deletes::Hard).map_err(|error| error.to_string())?.0;
                 describe_new(&mut table, &history);
-                let existing = FinalTable::existing(name.clone(), &source, &table, Some(newest), Deletes::Hard);
-                let columns = existing.map_err(|error| error.to_string())?.columns;
-                let holds = columns.iter().filter_map(|column| Some((column.name.clone(), *now.get(column.member())?)));
-                none.insert(Final { holds: holds.collect(), table })
+                none.insert(Final {
+                    table,
+                    cells: BTreeMap::new(),
+                    merged: BTreeSet::new(),
+                    unfilled: Unfilled::default(),
+                    said: BTreeSet::new(),
+                })
             }
         };
+        let is_end = window > last_window;
         // It may be interrupted after any step, and the next run finds more.
-        let most = if random.one_in(4) { random.below(4) } else { STEPS };
-        let mut taken = Vec::new();
+        let most = if !is_end && random.one_in(4) { random.below(4) } else { STEPS };
+        let fails = (!is_end && random.one_in(6)).then(|| random.one_in(2));
+        let mut steps = Vec::new();
         let done = loop {
             let difference = difference(&name, &source, &table.table, &history, dropped, &BTreeSet::new());
             let Some(step) = difference.step else { break Some(difference) };
-            if taken.len() == STEPS {
-                return Err(format!("after the records of merge {}: no end of {:?}", window + 1, &taken[STEPS - 6..]));
+            if steps.len() == STEPS {
+                return Err(wrong(format!("no end of {:?}", &steps[STEPS - 6..])));
             }
-            if taken.len() == most {
+            if steps.len() == most {
                 break None;
             }
-            taken.push(step.in_short());
-            table
-                .apply(&step, &now)
-                .map_err(|error| format!("after the records of merge {}: {error}: {taken:?}", window + 1))?;
+            steps.push(step.in_short());
+            table.apply(&step).map_err(|error| wrong(format!("{error}: {steps:?}")))?;
         };
-        let is_altered_before = |sent: &Sent| {
-            let altered = known.iter().filter(|other| other.message.operation() != "create-table");
-            altered.into_iter().any(|other| order(other) < order(sent))
-        };
-        let is_new_load = |sent: &Sent| sent.window == window && sent.message.operation() == "create-table";
-        if known.iter().any(|sent| is_new_load(sent) && is_altered_before(sent)) {
-            // A load brings every value.
-            for column in columns(table, &history, (&name, &source))? {
-                table.holds.extend(now.get(column.member()).map(|id| (column.name.clone(), *id)));
-            }
+        let Some(done) = done else { continue };
+        let columns = columns(table, &name, &source).map_err(wrong)?;
+        table.merge(&columns, &history, &arrived, fails);
+        if fails.is_some() {
+            continue;
         }
-        if let Some(done) = done {
-            let wrong = |what: String| format!("after the records of merge {}: {what}; steps: {taken:?}", window + 1);
-            let taken = columns(table, &history, (&name, &source)).map_err(wrong)?;
-            let last_place = order(last).unwrap_or_default();
-            let is_known = |sent: &&Sent| known.iter().any(|known| std::ptr::eq(**known, *sent));
-            let is_prefix = controls.iter().all(|sent| order(sent) > Some(last_place) || is_known(sent));
-            // Of a name that went and came between two records nothing tells until the records do.
-            let was_named = |id: usize, name: &str| {
-                played.states.iter().any(|state| {
-                    state.ids.iter().zip(&state.columns).any(|(of, (named, _))| *of == id && named == name)
-                })
-            };
-            let may_hold = |held: usize, name: &str| {
-                let now = now.get(name).copied();
-                !is_prefix
-                    && played
-                        .states
-                        .iter()
-                        .flat_map(|state| &state.columns)
-                        .any(|(shared, _)| was_named(held, shared) && now.is_some_and(|now| was_named(now, shared)))
-            };
-            // A record may be taken for one that is sent again, as long as another is missing: then the merge says what has no column.
-            let may_lack = |name: &str| (!is_prefix || is_any_lost) && history.had(name);
-            check(table, &taken, &now, &done, (&may_hold, &may_lack)).map_err(wrong)?;
-            // Only what all records before it say can be told by when it was sent.
-            let is_whole = !is_any_lost && is_prefix;
-            if is_whole && done.for_a_person.is_empty() {
-                // A load brings what was sent before it anew.
-                let loaded = known.iter().rfind(|sent| sent.message.operation() == "create-table");
-                let since = loaded.and_then(|sent| order(sent)).unwrap_or_default();
-                for (place, sent) in played.sent.iter().enumerate().take(last_place).skip(since) {
-                    // What is sent again is told by when it was sent first.
-                    if !sent.is_control && !sent.told.ends_with("resent") {
-                        let sent_us = i64::try_from(place).unwrap_or_default() * 10;
-                        check_reading(&taken, &played.states[sent.state], sent_us, &now).map_err(wrong)?;
-                    }
-                }
-            }
+        let wrong = |what: String| wrong(format!("{what}; steps: {steps:?}; columns: {columns:?}"));
+        let last = records.iter().rev().find(|(_, sent)| is_known(sent)).map_or(0, |(place, _)| *place);
+        let is_complete = records.iter().all(|(place, sent)| is_known(sent) || *place > last);
+        if is_complete {
+            check(table, &played, &columns, &done, (last, is_any_lost)).map_err(wrong)?;
+        } else {
+            check_between(table, &played, &columns).map_err(wrong)?;
         }
     }
-    Ok(controls.len())
+    Ok(records.len())
 }
 
-fn columns(
-    table: &Final,
-    history: &SourceHistory,
-    (name, source): (&TableName, &SourceTable),
-) -> Result<Vec<FinalColumn>, String> {
-    let taken = FinalTable::existing(name.clone(), source, &table.table, history.newest(), Deletes::Hard);
-    let mut columns = taken.map_err(|error| error.to_string())?.columns;
-    // What is not added yet is not there.
-    columns.retain(|column| table.table.schema.fields.iter().any(|field| field.name == column.name));
-    Ok(columns)
+/// The columns as a merge takes them: the table says of itself all that it needs.
+fn columns(table: &Final, name: &TableName, source: &SourceTable) -> Result<Vec<FinalColumn>, String> {
+    let taken = FinalTable::existing(name.clone(), source, &table.table, None, Deletes::Hard);
+    Ok(taken.map_err(|error| error.to_string())?.columns)
 }
 
-/// Whether a column, by its place, may hold what was another's under this name.
-type MayHold<'f> = &'f dyn Fn(usize, &str) -> bool;
-/// Whether a column of this name may be missing.
-type MayLack<'f> = &'f dyn Fn(&str) -> bool;
-
-/// Every column of the source is in one that has its values, or a person is told that it cannot be known which.
-fn check(
-    table: &Final,
-    taken: &[FinalColumn],
-    now: &BTreeMap<String, usize>,
-    difference: &Difference,
-    (may_hold, may_lack): (MayHold<'_>, MayLack<'_>),
-) -> Result<(), String> {
-    for (member, id) in now {
-        let mut columns =
-            taken.iter().filter(|column| column.member() == member && column.names.now.until_us.is_none());
-        let column = match (columns.next(), columns.next()) {
-            (Some(column), None) => column,
-            (None, None) if difference.for_a_person.iter().any(|said| said.contains("which cannot be known")) => {
-                continue;
-            }
-            (None, None) if may_lack(member) => continue,
-            _ => return Err(format!("not one column of {taken:?} is for {member}")),
-        };
-        let held = table.holds.get(&column.name);
-        if held != Some(id) && !held.is_some_and(|held| may_hold(*held, member)) {
-            return Err(format!("the column {} for {member} holds the values of {held:?}, not of {id}", column.name));
+/// While a record is on its way, a column has no value but of columns that had one of its column's names. Of names beside the newest that
+/// a change has nothing is read.
+fn check_between(table: &Final, played: &Played, columns: &[FinalColumn]) -> Result<(), String> {
+    let named = || played.states.iter().flat_map(|state| state.columns.iter().zip(&state.ids));
+    let named: BTreeSet<(&str, usize)> = named().map(|((name, _), id)| (name.as_str(), *id)).collect();
+    let names_of = |id: usize| named.iter().filter(move |(_, of)| *of == id).map(|(name, _)| *name);
+    let had = |name: &str| named.iter().filter(move |(named, _)| *named == name).map(|(_, id)| *id).collect::<Vec<_>>();
+    for column in columns {
+        let names: BTreeSet<&str> = had(column.member()).into_iter().flat_map(names_of).collect();
+        let cells = table.cells.get(&column.name).into_iter().flat_map(BTreeMap::values);
+        let mut held = cells.filter_map(|held| held.first().copied());
+        if let Some(other) = held.find(|held| !names_of(*held).any(|name| names.contains(name))) {
+            return Err(format!(
+                "the column {} holds values of {other}, which never had one of its names",
+                column.name
+            ));
         }
     }
     Ok(())
 }
 
-/// A record of this state that was sent at this time is read as what it tells of.
-fn check_reading(
-    taken: &[FinalColumn],
-    state: &State,
-    sent_us: i64,
-    now: &BTreeMap<String, usize>,
+/// Every column of the source is in one that has its values of every change and no other's, or a person is told.
+fn check(
+    table: &Final,
+    played: &Played,
+    columns: &[FinalColumn],
+    difference: &Difference,
+    (last, is_any_lost): (usize, bool),
 ) -> Result<(), String> {
-    for column in taken {
-        let Some(id) = now.get(column.member()) else { continue };
-        let read: Vec<&str> = column
-            .names
-            .newest_first()
-            .filter(|held| held.is_at(sent_us))
-            .map(|held| held.name.as_str())
-            .filter(|name| state.columns.iter().any(|(member, _)| member == name))
+    let state = &played.states[played.sent[last].state];
+    // A load brings what was sent before it anew.
+    let loaded = played.sent.iter().take(last + 1).rposition(|sent| sent.message.operation() == "create-table");
+    let changes: Vec<(usize, &Sent)> = (played.sent.iter().enumerate().skip(loaded.unwrap_or_default()))
+        .filter(|(place, sent)| !sent.is_control && table.merged.contains(place))
+        .collect();
+    let has = |sent: &Sent, id: usize| played.states[sent.state].ids.contains(&id);
+    let is_asked = difference.for_a_person.iter().any(|said| said.contains("which cannot be known"));
+    if is_asked && !is_any_lost {
+        return Err(format!("a person is asked, and no record is missing: {:?}", difference.for_a_person));
+    }
+    for ((member, _), id) in state.columns.iter().zip(&state.ids) {
+        let mut own = columns.iter().filter(|column| column.member() == member && column.names.now.until_us.is_none());
+        let column = match (own.next(), own.next()) {
+            (Some(column), None) => column,
+            // Nobody can know of it, or it was said.
+            (None, None)
+                if is_any_lost
+                    && (is_asked || table.said.contains(member) || changes.iter().all(|(_, sent)| !has(sent, *id))) =>
+            {
+                continue;
+            }
+            _ => return Err(format!("not one column is for {member}")),
+        };
+        for (place, sent) in &changes {
+            let held = table.cells.get(&column.name).and_then(|cells| cells.get(place)).map(Vec::as_slice);
+            let own: &[usize] = if has(sent, *id) { std::slice::from_ref(id) } else { &[] };
+            let held = held.unwrap_or_default();
+            // What may be another column's waits in the log.
+            let state = &played.states[sent.state];
+            let named = state.ids.iter().zip(&state.columns).find(|(of, _)| *of == id).map(|(_, (name, _))| name);
+            let is_waiting = is_any_lost && held.is_empty() && named.is_some_and(|named| table.said.contains(named));
+            if held != own && !is_waiting {
+                return Err(format!(
+                    "the column {} for {member} holds the values of {held:?}, not of {own:?}, of record {place} of {:?}",
+                    column.name, played.states[sent.state].columns
+                ));
+            }
+        }
+    }
+    // What the source has no more is kept as it was.
+    for column in columns {
+        let cells = table.cells.get(&column.name).into_iter().flatten();
+        let held: BTreeSet<&Vec<usize>> = cells
+            .filter(|(place, held)| loaded.is_none_or(|loaded| **place > loaded) && !held.is_empty())
+            .map(|(_, held)| held)
             .collect();
-        let own = state.ids.iter().position(|of| of == id).map(|place| state.columns[place].0.as_str());
-        if read.first().copied() != own {
-            return Err(format!(
-                "{column:?} reads {read:?} of a record of {sent_us} of {:?}, not {own:?}",
-                state.columns
-            ));
+        if held.len() > 1 {
+            return Err(format!("the column {} holds the values of {held:?}", column.name));
         }
     }
     Ok(())
