@@ -121,6 +121,28 @@ fn a_column_that_was_added_is_filled_whenever_its_definition_comes() {
 }
 
 #[test]
+fn a_key_that_changed_before_a_column_was_added_lacks_nothing() {
+    run(async {
+        let orders = Table::orders();
+        let mut pipeline = Setup::default().with("STRAIT_ABSENT_COLUMNS", "unchanged").start().await;
+        pipeline.send(&[orders.create(), orders.insert(row(1, "a")).at(10).sent_minutes_ago(9)]).await;
+        pipeline.merge().await;
+        // By another partition than the record of the column, and after it.
+        pipeline.send(&[with_extra().altered("add-column", &orders)]).await;
+        pipeline.send(&[orders.key_change(json!({"id": 1}), row(2, "b")).at(20).sent_minutes_ago(5)]).await;
+        let answers = pipeline.merge().await;
+        assert_eq!(of(&answers, &orders).quarantined, 0, "{answers:?}");
+        pipeline.assert_rows(&with_extra(), &[&["2", "b", NULL]]).await;
+        // One that was sent since does lack it.
+        pipeline.send(&[with_extra().update(wide(2, "b", 7)).at(30)]).await;
+        pipeline.send(&[orders.key_change(json!({"id": 2}), row(3, "c")).at(40)]).await;
+        let answers = pipeline.merge().await;
+        assert_eq!(of(&answers, &orders).quarantined, 1, "{answers:?}");
+        pipeline.assert_rows(&with_extra(), &[&["2", "b", "7"]]).await;
+    });
+}
+
+#[test]
 fn a_column_that_a_person_adds_is_filled_without_any_record_of_it() {
     run(async {
         for is_made_by_hand in [false, true] {

@@ -492,7 +492,11 @@ impl Parts {
                             }
                         };
                         parts.texts.push(format!("{is_known} AS {is_present}"));
-                        absent_beside_key.push(format!("NOT {is_present}"));
+                        // An image from before the source had the column lacks nothing.
+                        let was_there = column.names.added_us.map_or_else(String::new, |added_us| {
+                            format!(" AND `sent` >= {}", timestamp_literal(added_us))
+                        });
+                        absent_beside_key.push(format!("NOT {is_present}{was_there}"));
                         parts.carry_partial(place, column_type, deletes);
                     }
                 }
