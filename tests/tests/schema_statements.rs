@@ -7,13 +7,13 @@ use strait_tests::schedules::ddl::play;
 use strait_tests::schedules::play::Level;
 use strait_tests::schedules::seconds;
 
-/// Tables that are played at once.
-const TABLES: usize = 24;
+/// Tables that are played at once: one play of so few takes half a minute.
+const TABLES: usize = 4;
 
 #[test]
-#[ignore = "not yet run long enough to be part of every run: cargo test … --test schema_statements -- --ignored --nocapture"]
+#[ignore = "one seed of a key change is open (docs/correctness.md): cargo test … --test schema_statements -- --ignored --nocapture"]
 fn random_schedules_of_altered_tables_end_equal_to_their_sources() {
     run_in_process(async {
-        Box::pin(play::run(Level::InProcess, seconds("SCHEMA_STATEMENTS", 45), TABLES)).await;
+        Box::pin(play::run(Level::InProcess, seconds("SCHEMA_STATEMENTS", 10), TABLES)).await;
     });
 }

@@ -437,6 +437,9 @@ mod tests {
         for place in [2, 0, 2, 1, 0, 1] {
             otherwise.take(records[place].clone());
         }
+        let late = |definitions: &Definitions| definitions.history().unwrap().came_late().collect::<Vec<_>>();
+        assert_eq!((late(&in_order), late(&otherwise)), (vec![], vec![0, 10]));
+        otherwise.records.iter_mut().for_each(|record| record.came_late = false);
         assert_eq!(otherwise, in_order);
         let since = |definitions: &Definitions, name: &str| {
             let history = definitions.history().unwrap();
