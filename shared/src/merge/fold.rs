@@ -419,7 +419,10 @@ impl Parts {
             bounds,
             texts: Vec::new(),
             key_texts: Vec::new(),
-            key_changed: Vec::new(),
+            key_changed: (table.columns.iter().enumerate())
+                .filter(|(_, column)| column.is_key)
+                .map(|(place, _)| format!("COALESCE(`b{place}` <> `v{place}`, FALSE)"))
+                .collect(),
             typed: Vec::new(),
             // Of a delete only the key counts, unless that cannot be told either.
             flaws: vec![format!(
@@ -433,7 +436,7 @@ impl Parts {
             flaw_reasons: "WHEN `flaw` = -1 THEN `error`".to_owned(),
             is_partial: "FALSE".to_owned(),
         };
-        let mut absent_beside_key = Vec::new();
+        let (mut absent_beside_key, mut lacking) = (Vec::new(), Vec::new());
         for (place, column) in table.columns.iter().enumerate() {
             let (member, column_type) = (column.member(), column.column_type);
             let (text, value) = (format!("`v{place}`"), value_column(place));
@@ -459,7 +462,6 @@ impl Parts {
                         column_text("`data`", column, BEFORE_IMAGE_PREFIX)
                     )
                 });
-                parts.key_changed.push(format!("COALESCE({before} <> {text}, FALSE)"));
                 parts.key_texts.push(format!("IF(`is_old_key`, COALESCE({before}, {text}), {text}) AS {key_text}"));
                 parts.typed.push(format!("{} AS {value}", column_type.value_of(&key_text)));
                 // A key change whose new key cannot be read must not remove the old row either.
@@ -493,11 +495,12 @@ impl Parts {
                         };
                         parts.texts.push(format!("{is_known} AS {is_present}"));
                         // An image from before the source had the column lacks nothing.
-                        let was_there = column.names.added_us.map_or_else(String::new, |added_us| {
-                            format!(" AND `sent` >= {}", timestamp_literal(added_us))
-                        });
-                        absent_beside_key.push(format!("NOT {is_present}{was_there}"));
-                        parts.carry_partial(place, column_type, deletes);
+                        let added = column.names.added_us.map(timestamp_literal);
+                        let was_there =
+                            added.as_ref().map_or_else(String::new, |added| format!(" AND `sent` >= {added}"));
+                        absent_beside_key.push(format!("NOT {is_present}"));
+                        lacking.push(format!("NOT {is_present}{was_there}"));
+                        parts.carry_partial(place, column_type, deletes, added.as_deref());
                     }
                 }
             }
@@ -521,7 +524,7 @@ impl Parts {
             parts.flaws.push(format!(
                 "WHEN `operation` = 'update' AND ({}) AND ({}) THEN -2",
                 parts.key_changed.join(" OR "),
-                parts.is_partial
+                lacking.join(" OR ")
             ));
             parts.flaw_reasons.push_str(
                 " WHEN `flaw` = -2 THEN 'the key changed in an image that lacks columns, so the new row cannot be completed'",
@@ -532,14 +535,18 @@ impl Parts {
 
     /// A column whose value may stand in an older image: its newest state is carried to the key's row, as a text that
     /// tells three apart: NULL is absent, `0` is null, `=…` is a value. An insert, a load and a (hard) delete say
-    /// something of every column, so nothing older shows through them.
-    fn carry_partial(&mut self, place: usize, column_type: ColumnType, deletes: Deletes) {
+    /// something of every column, so nothing older shows through them; nor does anything where a new key made a row before the source had
+    /// `added` the column.
+    fn carry_partial(&mut self, place: usize, column_type: ColumnType, deletes: Deletes, added: Option<&str>) {
         let of_delete = if deletes == Deletes::Hard { "'0'" } else { "NULL" };
         let (text, state, value) = (format!("`v{place}`"), format!("`state{place}`"), value_column(place));
+        let before_it = added.map_or_else(String::new, |added| {
+            format!(" OR `operation` = 'update' AND ({}) AND `sent` < {added}", self.key_changed.join(" OR "))
+        });
         self.carried.push((
             format!(
                 "CASE WHEN `deleted` THEN {of_delete} WHEN {text} IS NOT NULL THEN CONCAT('=', {text}) \
-                 WHEN `operation` IN ('insert', 'load') OR `present{place}` THEN '0' END"
+                 WHEN `operation` IN ('insert', 'load') OR `present{place}`{before_it} THEN '0' END"
             ),
             state.clone(),
         ));
