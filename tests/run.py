@@ -71,12 +71,11 @@ def main():
     started = time.monotonic()
     chosen = [binary for binary in binaries(asked.profile) if not asked.words or any(word in binary[0] for word in asked.words)]
     built = time.monotonic()
-    times = {name: 1_000.0 - place for place, name in enumerate(LONGEST)}
     try:
         times = json.loads(TIMES.read_text())
     except (OSError, ValueError):
-        pass
-    chosen.sort(key=lambda binary: -times.get(binary[0], 0))
+        times = {}
+    chosen.sort(key=lambda binary: -times.get(binary[0], 1_000 if binary[0] in LONGEST else 0))
 
     red = []
     with concurrent.futures.ThreadPoolExecutor(asked.jobs) as pool:

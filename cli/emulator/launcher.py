@@ -749,7 +749,14 @@ def filter_partitions_in_on():
         finally:
             merged.reset(token)
 
-    def lenient(tree, table, is_target):
+    def conditions(node):
+        """What has to be true for `node` to be."""
+        node = node.unnest()
+        if isinstance(node, exp.And):
+            return [*conditions(node.left), *conditions(node.right)]
+        return [node]
+
+    def check_where_it_stands(tree, table, is_target):
         try:
             check(tree, table, is_target)
         except BigQueryError as error:
@@ -759,12 +766,16 @@ def filter_partitions_in_on():
             by = stored.rangePartitioning or stored.timePartitioning
             fields = {by.field.casefold()} if by and by.field else {"_partitiontime", "_partitiondate"}
             tree = merged.get() or tree
-            filters = [node.args.get("on") for node in tree.find_all(exp.Merge, exp.Join)]
-            filters = [*tree.find_all(exp.Where), *(on for on in filters if on is not None)]
-            if not fields & {column.name.casefold() for given in filters for column in given.find_all(exp.Column)}:
-                raise
+            given = [where.this for where in tree.find_all(exp.Where)]
+            given += [on for node in tree.find_all(exp.Merge, exp.Join) if (on := node.args.get("on")) is not None]
+            for condition in [condition for node in given for condition in conditions(node)]:
+                # A comparison with another table's column is no filter.
+                columns = {(column.table.casefold(), column.name.casefold()) for column in condition.find_all(exp.Column)}
+                if len(columns) == 1 and next(iter(columns))[1] in fields:
+                    return
+            raise
 
-    merge.run, tables._check = run, lenient
+    merge.run, tables._check = run, check_where_it_stands
 
 
 def ignore_nulls_before_limit():
