@@ -509,4 +509,4 @@ fn fraction_micros(digits: &[u8]) -> Option<i64> {
 
 #[cfg(test)]
 #[path = "dms_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -9,6 +9,7 @@
 use super::schema::TableSchema;
 use super::value::{Decoded, Encoding, PLACEHOLDER, Unit, ValueFault};
 use super::*;
+use crate::dms::tests::assert_places;
 use crate::dms::{DecodeError, Record, decode};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -40,6 +41,14 @@ fn change_of(text: &str) -> ChangeEvent<'_> {
 
 fn refused(text: &str) -> DecodeError {
     decode(text).expect_err(text)
+}
+
+#[test]
+fn every_wanted_member_is_found_at_its_place() {
+    assert_places(&ENVELOPE);
+    assert_places(&PAYLOAD);
+    assert_places(&SOURCE);
+    assert_places(&TRANSACTION);
 }
 
 #[test]
