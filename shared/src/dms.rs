@@ -10,6 +10,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::error::Category;
@@ -211,10 +212,16 @@ pub fn decode_message(text: &str) -> Result<Message<'_>, DecodeError> {
 pub fn decode(text: &str) -> Result<Record<'_>, DecodeError> {
     // Neither this nor what follows recurses, so that the table of a text nested too deep can still be told.
     let envelope = members(text, &ENVELOPE)?.ok_or(DecodeErrorKind::NotAnObject)?;
-    let [metadata, data, before, control] = envelope.values;
+    let [metadata, data, before, control, schema, payload] = envelope.values;
     let Some(metadata) = metadata else {
-        // A second pass, which DMS's messages need not pay for.
-        return debezium::event(text).map(Record::Debezium).map_err(|(kind, table)| DecodeError { kind, table });
+        // The converter writes both or none: a row without its envelope may have a column of one of these names.
+        let enveloped = schema.zip(payload);
+        if let Some(name) = envelope.duplicate_among(OF_DEBEZIUM).filter(|_| enveloped.is_some()) {
+            return Err(DecodeErrorKind::DuplicateMember(name).into());
+        }
+        return debezium::event(text, enveloped)
+            .map(Record::Debezium)
+            .map_err(|(kind, table)| DecodeError { kind, table });
     };
     let metadata = Some(metadata).filter(|raw| raw.get() != "null").ok_or(DecodeErrorKind::Missing("metadata"))?;
     let fields = members(metadata.get(), &METADATA)?.ok_or(DecodeErrorKind::MemberNotAnObject("metadata"))?;
@@ -231,7 +238,7 @@ pub fn decode(text: &str) -> Result<Record<'_>, DecodeError> {
 
     let kind = if !json_text::is_within_depth(text) {
         DecodeErrorKind::TooDeep
-    } else if let Some(name) = envelope.duplicate().or(fields.duplicate()) {
+    } else if let Some(name) = envelope.duplicate_among(OF_DMS).or(fields.duplicate()) {
         DecodeErrorKind::DuplicateMember(name)
     } else {
         // The names are nearly always borrowed, so that the clones cost nothing.
@@ -285,14 +292,21 @@ fn message_of<'a>(
     Ok(Message { kind, metadata })
 }
 
-/// `metadata` comes first: that it stands there twice outweighs any other duplicate.
-const ENVELOPE: Wanted<4> = Wanted {
-    names: ["metadata", "data", "before-image", "control"],
+/// The places of DMS's members in [`ENVELOPE`].
+const OF_DMS: Range<usize> = 0..4;
+/// Of what Kafka Connect's converter puts around an event of Debezium's when it writes schemas.
+const OF_DEBEZIUM: Range<usize> = 4..6;
+
+/// One pass tells whose record it is. `metadata` comes first: that it stands there twice outweighs any other duplicate.
+const ENVELOPE: Wanted<6> = Wanted {
+    names: ["metadata", "data", "before-image", "control", "schema", "payload"],
     place: |name| match name {
         "metadata" => Some(0),
         "data" => Some(1),
         "before-image" => Some(2),
         "control" => Some(3),
+        "schema" => Some(4),
+        "payload" => Some(5),
         _ => None,
     },
 };
@@ -341,7 +355,11 @@ pub(crate) struct Members<'a, const N: usize> {
 impl<const N: usize> Members<'_, N> {
     /// The first, in the order in which they were asked for, of the wanted members that stand there twice.
     pub(crate) fn duplicate(&self) -> Option<&'static str> {
-        let mut names = self.names.iter().zip(self.is_twice);
+        self.duplicate_among(0..N)
+    }
+
+    fn duplicate_among(&self, places: Range<usize>) -> Option<&'static str> {
+        let mut names = self.names.iter().zip(self.is_twice).take(places.end).skip(places.start);
         names.find(|(_, is_twice)| *is_twice).map(|(name, _)| *name)
     }
 }

@@ -161,16 +161,6 @@ pub enum EventFault {
     TableChanges(#[from] table_change::NotReadable),
 }
 
-/// What the converter puts around an event when it writes schemas.
-const ENVELOPE: Wanted<2> = Wanted {
-    names: ["schema", "payload"],
-    place: |name| match name {
-        "schema" => Some(0),
-        "payload" => Some(1),
-        _ => None,
-    },
-};
-
 /// An event.
 const PAYLOAD: Wanted<13> = Wanted {
     names: [
@@ -253,21 +243,20 @@ const TRANSACTION: Wanted<2> = Wanted {
     },
 };
 
-/// Reads a record that has no `metadata`; the error's second value is the table, as far as it is known.
+/// Reads a record that has no `metadata`, with its schema and payload if it has both; the error's second value is the table, as far as it is
+/// known.
 ///
 /// # Errors
 /// The reason, without a word of the text.
-pub(crate) fn event(text: &str) -> Result<Event<'_>, (DecodeErrorKind, Option<SourceTable>)> {
+pub(crate) fn event<'a>(
+    text: &'a str,
+    enveloped: Option<(&'a RawValue, &'a RawValue)>,
+) -> Result<Event<'a>, (DecodeErrorKind, Option<SourceTable>)> {
     let unplaced = |kind: DecodeErrorKind| (kind, None);
-    let envelope = members(text, &ENVELOPE).map_err(unplaced)?.ok_or_else(|| unplaced(DecodeErrorKind::NotAnObject))?;
-    // The converter writes both or none: a row without its envelope may have a column of one of these names.
-    if let ([Some(_), Some(_)], Some(name)) = (envelope.values, envelope.duplicate()) {
-        return Err(unplaced(DecodeErrorKind::DuplicateMember(name)));
-    }
-    let (schema, body) = match envelope.values {
-        [Some(_), Some(payload)] if payload.get() == "null" => return Ok(Event::Tombstone),
-        [Some(schema), Some(payload)] => (Some(schema.get()).filter(|schema| schema.starts_with('{')), payload.get()),
-        _ => (None, text),
+    let (schema, body) = match enveloped {
+        Some((_, payload)) if payload.get() == "null" => return Ok(Event::Tombstone),
+        Some((schema, payload)) => (Some(schema.get()).filter(|schema| schema.starts_with('{')), payload.get()),
+        None => (None, text),
     };
     let body_members =
         members(body, &PAYLOAD).map_err(unplaced)?.ok_or_else(|| unplaced(EventFault::NoEnvelope.into()))?;
