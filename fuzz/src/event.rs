@@ -8,9 +8,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use strait::config::TableFilter;
-use strait::dms::{self, Kind};
+use strait::debezium::Event;
+use strait::dms::{self, Kind, Record};
 use strait::json_text::{self, Surrogates};
-use strait::kafka::{self, MskEvent, Payload};
+use strait::kafka::{self, KafkaRecord, MskEvent, Payload};
 use strait::log::{LogBatch, Tally};
 use strait::position::Position;
 
@@ -135,17 +136,20 @@ fn as_serde_json_sees_it(body: &str, value: &Value, event: &MskEvent<'_>) {
 fn logged(event: &MskEvent<'_>, filter: &TableFilter, batch: &LogBatch) {
     let Tally { records, loads, inserts, updates, deletes, controls, poison, dms_own, excluded, .. } = batch.tally;
     let in_log = loads + inserts + updates + deletes + controls + poison;
+    let of_debezium = batch.tally.debezium_own + batch.tally.debezium_tombstones;
     assert_eq!(records, u64::try_from(event.records.len()).unwrap());
-    assert_eq!(records, in_log + dms_own + excluded, "a record is not accounted for");
-    assert_eq!(in_log, u64::try_from(batch.rows.len()).unwrap());
+    assert_eq!(records, in_log + dms_own + of_debezium + excluded, "a record is not accounted for");
     let bytes: usize = batch.rows.iter().map(|row| row.bytes.len()).sum();
     assert_eq!(batch.tally.bytes_out, u64::try_from(bytes).unwrap());
 
     let mut rows = batch.rows.iter();
     let mut by_operation: BTreeMap<String, u64> = BTreeMap::new();
     for record in &event.records {
-        let Some(expected) = expected_row(&record.value, filter) else {
-            continue;
+        let expected = match expected_of(record, filter) {
+            Expected::Nothing => continue,
+            // Which rows one has, the target for Debezium's records looks at.
+            Expected::Captured => return,
+            expected => expected,
         };
         let row = rows.next().expect("a record is missing in the log");
         assert_eq!((&*row.item.group, row.item.offset), (&*record.group, record.offset));
@@ -164,9 +168,11 @@ fn logged(event: &MskEvent<'_>, filter: &TableFilter, batch: &LogBatch) {
                 assert_eq!(fields.text(5), text.as_deref());
             }
             Expected::Message { text } => same_as_the_message(&fields, &text, record.offset),
+            Expected::Nothing | Expected::Captured => unreachable!("has no row here"),
         }
     }
     assert!(rows.next().is_none(), "a row is in the log that no record asked for");
+    assert_eq!(in_log, u64::try_from(batch.rows.len()).unwrap());
     let counted = |word: &str| by_operation.get(word).copied().unwrap_or(0);
     assert_eq!(
         [loads, inserts, updates, deletes, poison],
@@ -175,36 +181,54 @@ fn logged(event: &MskEvent<'_>, filter: &TableFilter, batch: &LogBatch) {
 }
 
 enum Expected {
-    Poison { text: Option<String> },
-    Message { text: String },
+    /// It stays out of the log.
+    Nothing,
+    Poison {
+        text: Option<String>,
+    },
+    Message {
+        text: String,
+    },
+    /// It is a change that Debezium captured.
+    Captured,
 }
 
-/// What a value has to become; None for a record that stays out of the log.
-fn expected_row(value: &Payload<'_>, filter: &TableFilter) -> Option<Expected> {
-    let Payload::Base64(base64) = value else {
-        return Some(Expected::Poison { text: None });
-    };
+/// What text is encoded so; None where it is not base64, or no text.
+fn decoded_text(base64: &str) -> Option<String> {
     let unpadded = base64.trim_end_matches('=');
-    let lenient = base64::engine::general_purpose::STANDARD_NO_PAD.decode(unpadded).ok().filter(|_| {
-        let padding = base64.len() - unpadded.len();
-        padding == 0 || (unpadded.len() + padding).is_multiple_of(4) && padding <= 2
-    });
-    let Some(bytes) = lenient else {
-        return Some(Expected::Poison { text: Some(base64.clone().into_owned()) });
+    let padding = base64.len() - unpadded.len();
+    let is_padded = padding == 0 || (unpadded.len() + padding).is_multiple_of(4) && padding <= 2;
+    let bytes = base64::engine::general_purpose::STANDARD_NO_PAD.decode(unpadded).ok().filter(|_| is_padded)?;
+    String::from_utf8(bytes).ok()
+}
+
+/// What a record has to become.
+fn expected_of(record: &KafkaRecord<'_>, filter: &TableFilter) -> Expected {
+    let base64 = match (&record.value, &record.key) {
+        (Payload::Base64(base64), _) => base64,
+        // Debezium's keys are objects, and DMS's are not.
+        (Payload::Absent, Payload::Base64(key))
+            if decoded_text(key).is_some_and(|key| key.trim_start().starts_with('{')) =>
+        {
+            return Expected::Nothing;
+        }
+        _ => return Expected::Poison { text: None },
     };
-    let Ok(text) = String::from_utf8(bytes) else {
-        return Some(Expected::Poison { text: Some(base64.clone().into_owned()) });
+    let Some(text) = decoded_text(base64) else {
+        return Expected::Poison { text: Some(base64.clone().into_owned()) };
     };
-    let (table, is_message) = match dms::decode_message(&text) {
-        Ok(message) => ((message.metadata.schema.into_owned(), message.metadata.table.into_owned()), true),
+    let (table, is_message) = match dms::decode(&text) {
+        Ok(Record::Debezium(Event::Own | Event::Tombstone)) => return Expected::Nothing,
+        Ok(Record::Debezium(_)) => return Expected::Captured,
+        Ok(Record::Dms(message)) => ((message.metadata.schema.into_owned(), message.metadata.table.into_owned()), true),
         Err(error) => (error.table.map_or_else(Default::default, |table| (table.schema, table.table)), false),
     };
     let (schema, table) = table;
     let is_left_out = table.starts_with("awsdms_") || !table.is_empty() && !filter.matches(&schema, &table);
     match (is_left_out, is_message) {
-        (true, _) => None,
-        (false, true) => Some(Expected::Message { text }),
-        (false, false) => Some(Expected::Poison { text: Some(text) }),
+        (true, _) => Expected::Nothing,
+        (false, true) => Expected::Message { text },
+        (false, false) => Expected::Poison { text: Some(text) },
     }
 }
 
