@@ -136,6 +136,7 @@ class PostgreSql:
         self.run("CREATE DATABASE shop")
         self.database = "shop"
         self.run("CREATE EXTENSION IF NOT EXISTS hstore; CREATE EXTENSION IF NOT EXISTS citext", check=False)
+        self.run("".join(f"CREATE TYPE {own};" for own in ask.POSTGRESQL_OWN))
 
     def command(self, program, *arguments):
         command = [str(self.bin / program), *map(str, arguments)]

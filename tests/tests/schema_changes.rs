@@ -55,6 +55,61 @@ fn a_column_type_that_was_fixed_and_a_merge_again_heal_what_was_quarantined() {
     });
 }
 
+/// What is said while an earlier command is at work, or after it failed, is done as well: each is about rows that the other does not reach.
+#[test]
+fn two_commands_in_sequence_both_take_effect() {
+    run(async {
+        let orders = Table::orders();
+        let hour_ago = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(1);
+        let newer = json!({"tables": ["shop.*"], "from": hour_ago.to_string()}).to_string();
+        for (is_killed, first, second) in
+            [(true, newer.as_str(), AGAIN), (false, newer.as_str(), AGAIN), (false, AGAIN, newer.as_str())]
+        {
+            let mut pipeline = Pipeline::start().await;
+            pipeline
+                .send(&[orders.create(), orders.insert(row(1, "a")).at(10), orders.insert(row(2, "b")).at(11)])
+                .await;
+            pipeline.merge().await;
+            let spoil = format!("UPDATE `{}` SET v = 'by hand' WHERE TRUE", pipeline.final_table(&orders));
+            pipeline.query(&spoil).await;
+            // The first row came long before the second.
+            let sooner = format!(
+                "UPDATE `{}` SET ingested_at = TIMESTAMP_SUB(ingested_at, INTERVAL 3 HOUR) WHERE JSON_VALUE(data, '$.id') = '1'",
+                pipeline.log()
+            );
+            pipeline.query(&sooner).await;
+            let merge = json!({"api": "jobs.insert", "body_regex": format!("MERGE[^;]*{}_replica", pipeline.prefix())});
+            let denied = json!({"error": {"code": 400, "message": "no", "errors": [{"reason": "invalidQuery", "message": "no"}]}});
+            let action = match is_killed {
+                true => json!({"kind": "after_effect", "seconds": 600}),
+                false => json!({"kind": "status", "http": 400, "body": denied.to_string()}),
+            };
+            pipeline.fault(json!({"side": "rest", "match": merge, "action": action})).await;
+            if is_killed {
+                let invocation = pipeline.invoke_merge(first.to_owned());
+                let under_way = async {
+                    while !pipeline.faults_are_used_up().await {
+                        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                    }
+                };
+                tokio::select! {
+                    outcome = invocation => panic!("{outcome:?}"),
+                    () = under_way => pipeline.merge.kill().await,
+                }
+            } else {
+                let (kind, message) = failure(&pipeline.invoke_merge(first.to_owned()).await);
+                assert_eq!(kind, "TablesFailed", "{message}");
+            }
+            // Whatever the first has come to.
+            pipeline.query(&spoil).await;
+            pipeline.merge_with(second.to_owned()).await;
+            pipeline.merge().await;
+            pipeline.assert_rows(&orders, &[&["1", "a"], &["2", "b"]]).await;
+            assert_eq!(pipeline.merge().await.len(), 0, "nothing is left of either");
+        }
+    });
+}
+
 fn with_extra() -> Table {
     Table::new("shop", "orders").column("id", "INT64").column("v", "WSTRING").column("extra", "INT32").key(&["id"])
 }

@@ -153,6 +153,7 @@ async fn every_type(engine: Engine, name: &str) {
         }
         Engine::PostgreSql => {
             "SET client_min_messages = error; CREATE EXTENSION hstore; CREATE EXTENSION citext; CREATE SCHEMA types;\n\
+                               CREATE TYPE mood AS ENUM ('froh', 'größer als 😀', ''); CREATE TYPE pair AS (n integer, t text);\n\
                                SET TimeZone = 'UTC';\n"
                 .to_owned()
         }

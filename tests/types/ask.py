@@ -37,6 +37,8 @@ MYSQL = [
     # The embedded BIGNUMERIC has 20 digits before the point and 18 after it; Google's evaluator is asked about the others.
     ("DECIMAL(38,18)", ("NUMERIC", 38, 18), "BIGNUMERIC(38, 18)", "c", [
         ("99999999999999999999.999999999999999999", None), ("-0.000000000000000001", None)]),
+    ("DECIMAL(65,30)", ("NUMERIC", 65, 30), "BIGNUMERIC(65, 30)", "c", [
+        ("12345678901234567890.123456789012345678", None), ("-0.000000000000000001", None), ("0", "0.000000000000000000000000000000")]),
     ("DECIMAL(65,0)", ("NUMERIC", 65, 0), "STRING", "c", [("9" * 65, None), ("-" + "9" * 65, None)]),
     ("FLOAT", "FLOAT", "FLOAT64", "c", [("2.2", "2.20000005"), ("-3.40282e38", "-3.40281993e+38"), ("0", "0")]),
     ("DOUBLE", "DOUBLE", "FLOAT64", "c", [
@@ -88,6 +90,8 @@ MYSQL = [
         ("ST_GeomFromText('POINT(1 2)')", '"0x000000000101000000000000000000F03F0000000000000040"')]),
 ]
 
+# Types that a database makes for itself.
+POSTGRESQL_OWN = ["mood AS ENUM ('froh', 'größer als 😀', '')", "pair AS (n integer, t text)"]
 POSTGRESQL = [
     ("smallint", "INT16", "INT64", "c", [("-32768", -32768), ("32767", 32767)]),
     ("integer", "INT32", "INT64", "c", [("-2147483648", -2147483648), ("2147483647", 2147483647), ("0", 0)]),
@@ -140,6 +144,9 @@ POSTGRESQL = [
         ("'{\"b\": 1e400, \"a\":  12345678901234567890123, \"a\": null}'", '"{\\"b\\": 1e400, \\"a\\":  12345678901234567890123, \\"a\\": null}"')]),
     ("hstore", "NCLOB", "STRING", "c", [
         ("'a=>1, \"b ü\"=>NULL'", '"\\"a\\"=>\\"1\\", \\"b ü\\"=>NULL"'), ("''", '""')]),
+    ("mood", "WSTRING", "STRING", "c", [("'froh'", '"froh"'), ("'größer als 😀'", '"größer als 😀"'), ("''", '""')]),
+    ("mood[]", "NCLOB", "STRING", "c", [("'{froh,NULL,\"größer als 😀\"}'", '"{froh,NULL,\\"größer als 😀\\"}"')]),
+    ("pair", "NCLOB", "STRING", "c", [("ROW(1, 'a \"b\", ü')", '"(1,\\"a \\"\\"b\\"\\", ü\\")"'), ("ROW(NULL, NULL)", '"(,)"'), ("ROW(0, '')", '"(0,\\"\\")"')]),
     ("citext", "WSTRING", "STRING", "c", [("'ÄbC'", '"ÄbC"')]),
     ("cidr", "STRING", "STRING", "c", [("'192.168.0.0/16'", '"192.168.0.0/16"')]),
     ("macaddr", "STRING", "STRING", "c", [("'08:00:2B:01:02:03'", '"08:00:2b:01:02:03"')]),
@@ -171,6 +178,7 @@ def ask(client: list[str], statements: str) -> str:
 def printed(engine: str, client: list[str], kind: str, show: str, literal: str) -> str:
     if engine == "postgresql":
         settings = "SET client_min_messages = error; CREATE EXTENSION IF NOT EXISTS hstore; CREATE EXTENSION IF NOT EXISTS citext;\n"
+        settings += "".join(f"CREATE TYPE pg_temp.{own};\n" for own in POSTGRESQL_OWN) + "SET search_path = pg_temp, public;\n"
         settings += "SET TimeZone = 'UTC'; SET bytea_output = 'hex'; SET client_encoding = 'UTF8'; SET lc_monetary = 'C';\n"
         return ask([*client, "-XAtq"], f"{settings}SELECT {show} FROM (SELECT ({literal})::{kind} AS c) AS t;")
     column = f"c {kind}"

@@ -73,6 +73,8 @@ pub struct Shop {
     pub pipeline: Pipeline,
     pub relay: Relay,
     pub table: Table,
+    /// The name of the column of the rows' values.
+    value: &'static str,
     rows: BTreeMap<u32, String>,
     position: u32,
     next_row: u32,
@@ -91,7 +93,16 @@ impl Shop {
             .merge_timeout(merge_timeout)
             .start()
             .await;
-        Self { pipeline, relay, table: table(0), rows: BTreeMap::new(), position: 100, next_row: 1, tables: 0 }
+        Self {
+            pipeline,
+            relay,
+            table: table(0, "v"),
+            value: "v",
+            rows: BTreeMap::new(),
+            position: 100,
+            next_row: 1,
+            tables: 0,
+        }
     }
 
     /// With five rows in the final table.
@@ -137,7 +148,7 @@ impl Shop {
     }
 
     fn image(&self, id: u32) -> String {
-        json!({"id": id, "v": self.rows[&id]}).to_string()
+        json!({"id": id, self.value: self.rows[&id]}).to_string()
     }
 
     fn at(&mut self) -> u32 {
@@ -155,7 +166,8 @@ impl Shop {
     /// A table that BigQuery has not seen, with five rows.
     pub fn new_table(&mut self) -> Vec<Message> {
         self.tables += 1;
-        self.table = table(self.tables);
+        self.value = "v";
+        self.table = table(self.tables, self.value);
         self.rows.clear();
         let mut messages = vec![self.table.create()];
         messages.extend((0..5).map(|_| self.new_row()));
@@ -177,6 +189,13 @@ impl Shop {
         let image = self.write(to);
         let key_change = self.table.key_change(json!({"id": moved}), image).at(self.position);
         vec![update, delete, key_change, self.new_row()]
+    }
+
+    /// Renames the column of the values, there or back.
+    pub fn rename(&mut self) -> Message {
+        self.value = if self.value == "v" { "w" } else { "v" };
+        let before = std::mem::replace(&mut self.table, table(self.tables, self.value));
+        self.table.altered("rename-column", &before)
     }
 
     /// Deletes the two rows that are newest, and inserts two more: what was just merged is gone again.
@@ -225,13 +244,14 @@ impl Shop {
     pub async fn check(&self) -> Result<(), String> {
         // One statement, because each takes the embedded BigQuery some 100 ms.
         let sql = format!(
-            "SELECT (SELECT STRING_AGG(CONCAT(CAST(`id` AS STRING), '=', `v`), ' ' ORDER BY `id`, `v`) FROM `{}`), \
+            "SELECT (SELECT STRING_AGG(CONCAT(CAST(`id` AS STRING), '=', `{value}`), ' ' ORDER BY `id`, `{value}`) FROM `{}`), \
              (SELECT STRING_AGG(DISTINCT `outcome`, ' ') FROM (SELECT `outcome` FROM `{}` WHERE TRUE QUALIFY ROW_NUMBER() \
              OVER (PARTITION BY `source_schema`, `source_table` ORDER BY `recorded_at` DESC) = 1)), \
              (SELECT COUNT(*) FROM `{}`)",
             self.pipeline.final_table(&self.table),
             self.pipeline.merges(),
-            self.pipeline.quarantine()
+            self.pipeline.quarantine(),
+            value = self.value
         );
         let rows: Vec<String> = self.rows.iter().map(|(id, value)| format!("{id}={value}")).collect();
         let expected = format!("{}|merged|0", rows.join(" "));
@@ -244,7 +264,7 @@ impl Shop {
 
     /// That the final table equals the rows, whatever else is under way.
     pub async fn rows_are_right(&self) -> Result<(), String> {
-        let sql = format!("SELECT `id`, `v` FROM `{}`", self.pipeline.final_table(&self.table));
+        let sql = format!("SELECT `id`, `{}` FROM `{}`", self.value, self.pipeline.final_table(&self.table));
         let mut found = self.pipeline.texts(&sql).await;
         let mut expected: Vec<String> = self.rows.iter().map(|(id, value)| format!("{id}|{value}")).collect();
         found.sort();
@@ -296,6 +316,6 @@ pub fn in_short(outcome: &InvocationOutcome) -> (String, String) {
     }
 }
 
-fn table(number: u32) -> Table {
-    Table::new("shop", &format!("t{number}")).column("id", "INT64").column("v", "WSTRING").key(&["id"])
+fn table(number: u32, value: &str) -> Table {
+    Table::new("shop", &format!("t{number}")).column("id", "INT64").column(value, "WSTRING").key(&["id"])
 }

@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use strait_cli::runtime_api::{Function, InvocationOutcome};
+use strait_tests::history::Message;
 use strait_tests::run;
 
 use crate::relay::{Fault, Relay, Rule};
@@ -40,10 +41,31 @@ fn two_merges_at_once_double_nothing_and_bring_nothing_back() {
     });
 }
 
-/// One run is held at a call, the other one goes through with changes that came meanwhile, then the first goes on. Whether the first
+/// What a run finds: changes; or first that a column was renamed, and what comes while it is held says that it was renamed back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum News {
+    Changes,
+    Renamed,
+}
+
+impl News {
+    fn of(self, shop: &mut Shop, changes: fn(&mut Shop) -> Vec<Message>) -> Vec<Message> {
+        let mut messages: Vec<Message> = (self == Self::Renamed).then(|| shop.rename()).into_iter().collect();
+        messages.extend(changes(shop));
+        messages
+    }
+}
+
+/// One run is held at a call, the other one goes through with what came meanwhile, then the first goes on. Whether the first
 /// was still at work then.
-async fn held(shop: &mut Shop, first: &Function, relay: &Relay, step: usize, fault: Fault) -> Result<bool, String> {
-    let messages = shop.changes();
+async fn held(
+    shop: &mut Shop,
+    first: &Function,
+    relay: &Relay,
+    news: News,
+    (step, fault): (usize, Fault),
+) -> Result<bool, String> {
+    let messages = news.of(shop, Shop::changes);
     shop.send(&messages).await?;
     relay.arm(Rule { method: None, what: None, step, fault });
     let fired = relay.fired();
@@ -54,7 +76,7 @@ async fn held(shop: &mut Shop, first: &Function, relay: &Relay, step: usize, fau
         () = relay.until_fired(fired) => true,
     };
     relay.disarm();
-    let messages = shop.take_back();
+    let messages = news.of(shop, Shop::take_back);
     shop.send(&messages).await?;
     shop.merge().await?;
     shop.check().await.map_err(|problem| format!("while the first is held: {problem}"))?;
@@ -75,13 +97,22 @@ async fn held(shop: &mut Shop, first: &Function, relay: &Relay, step: usize, fau
 
 #[test]
 fn a_merge_that_another_overtakes_brings_nothing_back() {
+    overtaken(News::Changes);
+}
+
+#[test]
+fn a_merge_that_another_overtakes_does_not_rename_a_column_that_was_renamed_back() {
+    overtaken(News::Renamed);
+}
+
+fn overtaken(news: News) {
     run(async {
         let (started, seed) = (Instant::now(), seed());
         let mut random = Random(seed);
         let mut shop = Shop::working(LONG, LONG).await.unwrap();
         let (mut first, mut relay) = shop.another("merge", LONG).await;
         // The calls of one run, here and now.
-        let messages = shop.changes();
+        let messages = news.of(&mut shop, Shop::changes);
         shop.send(&messages).await.unwrap();
         merge_with(&first).await.unwrap();
         let calls = relay.take_calls();
@@ -98,7 +129,7 @@ fn a_merge_that_another_overtakes_brings_nothing_back() {
             if !all() && held_at > 0 && Instant::now() > end {
                 break;
             }
-            match held(&mut shop, &first, &relay, step, fault).await {
+            match held(&mut shop, &first, &relay, news, (step, fault)).await {
                 Ok(was_held) => held_at += usize::from(was_held),
                 Err(problem) => {
                     problems.push(format!("{fault:?} at call {step}, {:?} (seed {seed}): {problem}", calls[step]));
@@ -108,7 +139,7 @@ fn a_merge_that_another_overtakes_brings_nothing_back() {
             }
         }
         println!(
-            "overtaken merges (seed {seed}): held at {held_at} calls of {}, in {} s",
+            "overtaken merges, {news:?} (seed {seed}): held at {held_at} calls of {}, in {} s",
             calls.len(),
             started.elapsed().as_secs()
         );

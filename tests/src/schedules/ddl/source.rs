@@ -281,6 +281,8 @@ pub struct Source<'h> {
     has_unsent: bool,
     /// Records of alterations were lost since the last load: what went and what came cannot be told in every case, and a person is asked.
     has_untold: bool,
+    /// One of them was that of a drop.
+    has_untold_drop: bool,
     pub played: Played,
 }
 
@@ -313,6 +315,7 @@ impl<'h> Source<'h> {
             resent: Vec::new(),
             has_unsent: false,
             has_untold: false,
+            has_untold_drop: false,
             played: Played::default(),
         };
         source.defined();
@@ -592,7 +595,10 @@ impl<'h> Source<'h> {
                 return Some(());
             }
             Action::Rekey(from, to) => {
-                if from == to || self.rows.contains_key(&to) {
+                // As far as anything tells, the image lacks the column of which nobody said that it went: under `unchanged` it is
+                // quarantined, until the table is loaded again.
+                let is_quarantined = self.history.is_partial && self.has_untold_drop;
+                if from == to || self.rows.contains_key(&to) || is_quarantined && !is_loaded_again {
                     return None;
                 }
                 let row = self.rows.remove(&from)?;
@@ -684,6 +690,7 @@ impl<'h> Source<'h> {
         self.played.by_hand.push(ByHand { op: place, window: op.person, sql: by_hand });
         let is_told = self.history.has_details && !op.is_lost;
         self.has_untold |= op.is_lost;
+        self.has_untold_drop |= op.is_lost && matches!(op.action, Action::Drop(_));
         self.played.is_end_unknown = !is_told || self.has_untold;
         if is_told {
             let message = self.table().altered(operation, &before);
@@ -743,7 +750,7 @@ impl<'h> Source<'h> {
             }
         }
         self.stale.clear();
-        self.has_untold = false;
+        (self.has_untold, self.has_untold_drop) = (false, false);
         self.played.is_end_unknown = !self.history.has_details;
     }
 
