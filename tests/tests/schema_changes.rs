@@ -97,7 +97,8 @@ fn two_commands_in_sequence_both_take_effect() {
                     () = under_way => pipeline.merge.kill().await,
                 }
             } else {
-                let (kind, message) = failure(&pipeline.invoke_merge(first.to_owned()).await);
+                let outcome = pipeline.invoke_merge(first.to_owned()).await;
+                let (kind, message) = failure(&outcome);
                 assert_eq!(kind, "TablesFailed", "{message}");
             }
             // Whatever the first has come to.
