@@ -106,7 +106,12 @@ fn two_commands_in_sequence_both_take_effect() {
             pipeline.merge_with(second.to_owned()).await;
             pipeline.merge().await;
             pipeline.assert_rows(&orders, &[&["1", "a"], &["2", "b"]]).await;
-            assert_eq!(pipeline.merge().await.len(), 0, "nothing is left of either");
+            // A run that was killed leaves a definition to look at.
+            pipeline.merge().await;
+            assert_eq!(pipeline.merge().await.len(), 0, "{is_killed} {first}: nothing is left of either");
+            // What was merged before does not wait, however old it is.
+            let said = format!("SELECT reason FROM `{}` WHERE reason LIKE '%waited%'", pipeline.merges());
+            assert_eq!(pipeline.texts(&said).await, [""; 0], "{is_killed} {first}");
         }
     });
 }

@@ -635,7 +635,10 @@ pub(super) fn concerned(plan: &Plan, state: &LedgerState, asked: &Asked) -> BTre
 /// held back by an entry that says so; another has only its news.
 fn waits_since(behind: Option<&TableState>, news: Option<&News>) -> Option<i64> {
     match behind {
-        Some(state) => state.window_from_us.or(state.coverage.to_us).or(news.map(|news| news.from_us)),
+        Some(state) => {
+            let oldest = state.window_from_us.or(state.coverage.to_us).or(news.map(|news| news.from_us));
+            state.unfilled.waits_since(oldest)
+        }
         None => news.map(|news| news.from_us),
     }
 }

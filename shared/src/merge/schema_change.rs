@@ -1078,6 +1078,8 @@ pub struct Unfilled {
     again_from: Option<i64>,
     /// The same, said since that was begun: what was begun does not do it.
     then_again_from: Option<i64>,
+    /// Up to where the table was merged before it was taken back to be merged again: what came until then does not wait for its first time.
+    merged_to: Option<i64>,
     /// Whether merging again from [`Self::again_from`] on was begun and is not finished. The work that a ledger entry holds says so.
     #[serde(skip)]
     is_begun: bool,
@@ -1129,6 +1131,21 @@ impl Unfilled {
             *from = Some(from_us);
         }
         is_news
+    }
+
+    /// Notes that the table is taken back from where it was merged to.
+    pub fn taken_back(&mut self, from_us: i64) {
+        self.merged_to.get_or_insert(from_us);
+    }
+
+    /// Notes that it is merged up to where it stands.
+    pub fn merged_to_the_end(&mut self) {
+        self.merged_to = None;
+    }
+
+    /// Since when records wait that were never merged, of a table whose oldest to be merged is of this time.
+    pub fn waits_since(&self, oldest_us: Option<i64>) -> Option<i64> {
+        self.merged_to.map_or(oldest_us, |merged_to| oldest_us.map(|oldest| oldest.max(merged_to)))
     }
 
     /// From when on records are to be merged again.

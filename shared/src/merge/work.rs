@@ -181,6 +181,7 @@ impl Standing {
     fn reopen(&mut self, before: &Epochs) {
         let from = self.epochs.reopened_from(before).into_iter().chain(self.unfilled.again_from()).min();
         if let (Some(to), Some(from)) = (self.coverage.to_us, from) {
+            self.unfilled.taken_back(to);
             self.coverage = Coverage { to_us: Some(to.min(from)), ranges: Vec::new() };
         }
     }
@@ -434,7 +435,14 @@ impl Run<'_> {
                     self.record_nothing_new(work, standing).await?;
                 }
             }
-            Own::Nothing => answer.outcome = "idle",
+            Own::Nothing => {
+                answer.outcome = "idle";
+                // Or every run would look at the table again.
+                let was_due = self.state.tables.get(&work.source).is_some_and(|own| own.unfilled.is_definition_due());
+                if was_due && !standing.unfilled.is_definition_due() {
+                    self.record_nothing_new(work, standing).await?;
+                }
+            }
         }
         if let Some(since_us) = standing.epochs.load_without_start(now_us()) {
             let reason = loaded_without_start(&work.source, since_us);
@@ -621,6 +629,7 @@ impl Run<'_> {
 
     async fn record_nothing_new(&self, work: &Work, standing: &mut Standing) -> Result<(), TableError> {
         let coverage = Coverage::after(self.window_to_us, now_us(), self.plan.seen.clone());
+        standing.unfilled.merged_to_the_end();
         standing.unfilled.merged_again();
         let entry = Entry {
             final_table: Some(work.table.name.to_string()),
@@ -668,6 +677,7 @@ impl Run<'_> {
         };
         standing.coverage = Coverage::after(begun.window_to_us, now_us(), begun.seen.clone());
         standing.highest_position = merged.highest_position;
+        standing.unfilled.merged_to_the_end();
         if begun.is_again {
             standing.unfilled.merged_again();
         }
@@ -1015,10 +1025,11 @@ fn in_words(us: i64) -> String {
 impl Work {
     /// `ingested_at` of the oldest record that is not merged, as far as it is known.
     fn waits_since(&self) -> Option<i64> {
-        match &self.own {
+        let oldest = match &self.own {
             Own::Begun(begun, _) => begun.window_from_us,
             _ => self.standing.coverage.to_us,
-        }
+        };
+        self.standing.unfilled.waits_since(oldest)
     }
 }
 
