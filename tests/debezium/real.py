@@ -155,7 +155,7 @@ class PostgreSql:
         self.run(";\n".join(statements) + ";")
 
     def cells(self, expressions, table, where):
-        parts = ", ".join(f"CASE WHEN ({one}) IS NULL THEN 'N' ELSE 'V' || encode(convert_to(({one})::text, 'UTF8'), 'hex') END" for one in expressions)
+        parts = ", ".join(f"CASE WHEN ({one}) IS NOT DISTINCT FROM NULL THEN 'N' ELSE 'V' || encode(convert_to(({one})::text, 'UTF8'), 'hex') END" for one in expressions)
         return [None if cell == "N" else bytes.fromhex(cell[1:]).decode() for cell in self.run(f"SELECT {parts} FROM {table} WHERE {where};").split("\t")]
 
     def properties(self):

@@ -70,11 +70,13 @@ pub async fn mariadb(schema: &str) -> Result<Server, ServerError> {
     let install = installed("mariadb-install-db").ok_or_else(missing)?;
     let folder = folder()?;
     let data = folder.path().join("data");
+    // A server that starts removes temporary tables of others in the folder for them.
+    let temporary = format!("--tmpdir={}", folder.path().display());
     // As root it wants to hear that it is meant to be.
     let user = is_root(folder.path())?.then_some("--user=root");
     let mut made = Command::new(install);
     made.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"]);
-    made.args(user).arg(format!("--datadir={}", data.display()));
+    made.args(user).arg(format!("--datadir={}", data.display())).arg(&temporary);
     succeed(PROGRAM, made).await?;
 
     let port = free_port().await?;
@@ -83,6 +85,7 @@ pub async fn mariadb(schema: &str) -> Result<Server, ServerError> {
         .arg("--no-defaults")
         .args(user)
         .arg(format!("--datadir={}", data.display()))
+        .arg(&temporary)
         .arg(format!("--socket={}", folder.path().join("socket").display()))
         .arg(format!("--pid-file={}", folder.path().join("pid").display()))
         .args(["--bind-address=127.0.0.1", &format!("--port={port}"), "--skip-name-resolve"])

@@ -266,7 +266,8 @@ impl Canonical {
             (Form::Truth, SourceKind::Bool) => as_text,
             (Form::Truth, _) => format!("CASE {column} WHEN 1 THEN 'true' WHEN 0 THEN 'false' ELSE {as_text} END"),
             (Form::Text | Form::Json, SourceKind::Printed) => {
-                format!("CASE WHEN {column} IS NOT NULL THEN concat({column}) END")
+                // Of a composite value IS NULL and IS NOT NULL ask its fields.
+                format!("CASE WHEN {column} IS DISTINCT FROM NULL THEN concat({column}) END")
             }
             (Form::Hexadecimal, _) => format!("encode({column}, 'hex')"),
             (Form::Clock, SourceKind::Date) => format!("{column}::timestamp::text"),

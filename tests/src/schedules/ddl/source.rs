@@ -619,7 +619,10 @@ impl<'h> Source<'h> {
             Action::Add { name, kind } => {
                 let name = NAMES[name];
                 // An add that was sent before, after a drop of which no record came, is taken for one that is sent again.
-                if self.is_used(name) || self.has_untold && self.was_named(name) {
+                // In a person's table a column's former names stay its own.
+                let is_formers = self.history.made_by == MadeBy::Person
+                    && self.columns.iter().any(|column| self.named.contains(&(column.id, name)));
+                if self.is_used(name) || self.has_untold && self.was_named(name) || is_formers {
                     return None;
                 }
                 self.take_name(place, name);
@@ -642,8 +645,7 @@ impl<'h> Source<'h> {
             Action::Rename { column, name } => {
                 let (at, name) = (at?, NAMES[name]);
                 let is_of_another = self.history.made_by == MadeBy::Person
-                    && self.dropped_names.contains(name)
-                    && self.kinds.get(name) != Some(&self.columns[at].kind);
+                    && self.named.iter().any(|(of, named)| *of != column && *named == name);
                 // What the name was before may have been in lost records alone.
                 let may_be_unknown = self.has_untold && self.was_named(name);
                 if self.is_used(name) || is_of_another || may_be_unknown || self.would_swap(column, name) {
@@ -654,7 +656,9 @@ impl<'h> Source<'h> {
                 if op.is_lost {
                     self.dropped_names.insert(old);
                 }
-                let sql = vec![format!("ALTER TABLE {{table}} RENAME COLUMN `{old}` TO `{name}`")];
+                // Both are what the merge's answer says that a person has to run.
+                let rename = format!("ALTER TABLE {{table}} RENAME COLUMN `{old}` TO `{name}`");
+                let sql = std::iter::once(rename).chain(self.described_by_hand(column, name)).collect();
                 ("rename-column", format!("rename {old} to {name}"), sql)
             }
             Action::Retype { column, kind } => {
@@ -682,7 +686,8 @@ impl<'h> Source<'h> {
                 self.columns[at].kind = kind;
                 self.columns[at].was = was.into_iter().chain([kind]).collect();
                 let told = format!("make {name} {kind:?}");
-                ("column-type-change", told, retype_by_hand(name, is, kind))
+                let by_hand = retype_by_hand(name, is, kind).into_iter().chain(self.described_by_hand(column, name));
+                ("column-type-change", told, by_hand.collect())
             }
         };
         self.defined();
@@ -697,6 +702,15 @@ impl<'h> Source<'h> {
             self.push(place, op, message, true, true, told);
         }
         Some(())
+    }
+
+    /// The statement by which a column's records of an older shape are read, if it had other names.
+    fn described_by_hand(&self, column: usize, name: &str) -> Option<String> {
+        let former: Vec<&str> =
+            self.named.iter().filter(|(of, named)| *of == column && *named != name).map(|(_, named)| *named).collect();
+        let description = format!("Source column: \"{name}\", formerly {former:?}");
+        let sql = format!("ALTER TABLE {{table}} ALTER COLUMN `{name}` SET OPTIONS (description = '{description}')");
+        (!former.is_empty()).then_some(sql)
     }
 
     /// Whether the docs say that the table follows, however many of the column's changes one run finds.
