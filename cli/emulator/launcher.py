@@ -1032,6 +1032,21 @@ def look_for_temporary_tables_in_sessions_only():
     query.execute = execute_job
 
 
+def end_interrupted_jobs():
+    """A job that ran when the process was killed would be RUNNING for ever, and whoever waits for it would wait as long. BigQuery's
+    end, at the latest with an error of its own."""
+    from local_bigquery.engine.database import fetch
+    from local_bigquery.errors import BigQueryError
+    from local_bigquery.jobs import runner, store
+    from local_bigquery.models import JobStatistics
+
+    for project_id, job_id in fetch("SELECT project_id, job_id FROM emulator.jobs WHERE state <> 'DONE'"):
+        job = store.load(project_id, job_id)
+        kind = next(kind for kind, attribute in runner.JOB_TYPES.items() if getattr(job.configuration, attribute, None))
+        statistics = JobStatistics.model_validate({kind: {}})
+        store.save(runner._done(job, statistics, BigQueryError("backendError", "The embedded BigQuery was killed while the job ran")))
+
+
 def count_jobs():
     from local_bigquery.jobs import runner
 
@@ -1135,6 +1150,7 @@ def main():
     # Opens the database now: an error here ends the start instead of failing the first call. Statements run side by side, each on the
     # thread that asks; to share the small tables of a test among threads costs each statement a third more.
     database.execute("SET threads = 1")
+    end_interrupted_jobs()
 
     listener = socket.create_server((arguments.host, arguments.port), backlog=1024)
     rest_port = listener.getsockname()[1]

@@ -32,6 +32,7 @@ async fn an_embedded_bigquery_from_start_to_stop() {
     cells_compare_as_canonical_text(&bigquery).await;
     a_refusal_carries_bigquerys_message(&bigquery).await;
     a_fault_spoils_one_call(&bigquery).await;
+    a_job_that_was_killed_has_ended_and_what_was_written_is_there(&bigquery).await;
     it_leaves_nothing_behind(bigquery).await;
 }
 
@@ -95,6 +96,32 @@ async fn a_fault_spoils_one_call(bigquery: &EmbeddedBigQuery) {
     bigquery.faults(&fault).await.unwrap();
     bigquery.clear_faults().await.unwrap();
     assert!(bigquery.query("SELECT 1").await.is_ok());
+}
+
+async fn a_job_that_was_killed_has_ended_and_what_was_written_is_there(bigquery: &EmbeddedBigQuery) {
+    bigquery.query("CREATE SCHEMA kept").await.unwrap();
+    bigquery.query("CREATE TABLE kept.t AS SELECT 7 AS n").await.unwrap();
+    let client = reqwest::Client::new();
+    let jobs = format!("{}/projects/local/jobs", bigquery.rest_url);
+    let long = "SELECT COUNT(*) FROM UNNEST(GENERATE_ARRAY(1, 1000000)) AS a, UNNEST(GENERATE_ARRAY(1, 1000000)) AS b WHERE a * b = 1";
+    let job = json!({"jobReference": {"projectId": "local", "jobId": "long"}, "configuration": {"query": {"query": long, "useLegacySql": false}}});
+    client.post(&jobs).json(&job).send().await.unwrap().error_for_status().unwrap();
+    let status = async || {
+        let job = client.get(format!("{jobs}/long")).send().await.unwrap().json::<serde_json::Value>().await.unwrap();
+        job["status"].clone()
+    };
+    while status().await["state"] != "RUNNING" {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    bigquery.kill_and_restart().await.unwrap();
+    let status = status().await;
+    assert_eq!(
+        (&status["state"], &status["errorResult"]["reason"]),
+        (&json!("DONE"), &json!("backendError")),
+        "{status}"
+    );
+    let rows = bigquery.query("SELECT n FROM kept.t").await.unwrap().rows;
+    assert_eq!(rows, [[Some("7".to_owned())]]);
 }
 
 async fn it_leaves_nothing_behind(bigquery: EmbeddedBigQuery) {
