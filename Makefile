@@ -24,7 +24,7 @@ demo-full: ## Real MariaDB and PostgreSQL, a real broker, the built functions, e
 	$(CARGO) build --profile $(PROFILE) --workspace --bins
 	$(BIN)/demo-full --changes $(CHANGES) --rate $(RATE) $(addprefix --settings ,$(SETTINGS)) $(addprefix --kill-poller ,$(KILLS)) $(DEMO_FULL)
 
-endurance: ## The same for MINUTES=60, while pollers, functions, DMS tasks and the broker are killed at random.
+endurance: ## The same for MINUTES=60, while pollers, functions, DMS tasks, the embedded BigQuery and the broker are killed at random.
 	$(CARGO) build --profile $(PROFILE) --workspace --bins
 	$(BIN)/demo-full --endurance $(or $(MINUTES),60) --rate $(RATE) $(addprefix --settings ,$(SETTINGS)) $(DEMO_FULL)
 

@@ -144,7 +144,8 @@ fn chaos(arguments: &Arguments) -> anyhow::Result<Chaos> {
         let mut victims: Vec<Victim> = arguments.kill.iter().map(find).collect::<anyhow::Result<_>>()?;
         if victims.is_empty() {
             // What costs most to come back from is killed least.
-            victims = vec![Poller, Poller, Poller, Poller, Ingest, Ingest, Ingest, Merge, Merge, Task, Task, Broker];
+            victims = [Poller; 4].into_iter().chain([Ingest; 3]).chain([Merge, Merge, Task, Task]).collect();
+            victims.extend([BigQuery, BigQuery, Broker]);
         }
         return Ok(Chaos { victims, kills: None, every: Duration::from_secs(15) });
     }
