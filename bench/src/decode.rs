@@ -3,10 +3,13 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::hint::black_box;
+use std::io::Write;
 
 use anyhow::{Context, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use serde_json::value::RawValue;
 use sonic_rs::{LazyValue, to_object_iter};
 use strait::config::TableFilter;
@@ -18,6 +21,8 @@ use crate::inputs::Input;
 use crate::report::{Report, Samples};
 
 const RECORDS: usize = 5000;
+/// Levels of gzip that rows might be sent with.
+const LEVELS: [u32; 6] = [1, 2, 3, 4, 5, 6];
 
 /// All stages in turn, each round.
 pub fn measure(short: bool, report: &mut Report) -> anyhow::Result<()> {
@@ -29,6 +34,9 @@ pub fn measure(short: bool, report: &mut Report) -> anyhow::Result<()> {
         let kafka::Payload::Base64(text) = &record.value else { anyhow::bail!("a record without a value") };
         messages.push(String::from_utf8(STANDARD.decode(text.as_ref())?)?);
     }
+    let batch = LogBatch::from_event(&event, &filter, 1_772_442_000_000_000);
+    let rows: Vec<u8> = batch.rows.iter().flat_map(|row| row.bytes.iter().copied()).collect();
+    let mut levels = LEVELS.map(|level| (level, Samples::default(), 0));
     let [mut whole, mut outer, mut envelope, mut members, mut sonic] = [(); 5].map(|()| Samples::default());
     for _ in 0..if short { 5 } else { 60 } {
         whole.push(per_record(|| {
@@ -56,6 +64,14 @@ pub fn measure(short: bool, report: &mut Report) -> anyhow::Result<()> {
             }
             Ok(())
         })?);
+        for (level, time, bytes) in &mut levels {
+            time.push(per_record(|| {
+                let mut compressed = GzEncoder::new(Vec::with_capacity(rows.len() / 2), Compression::new(*level));
+                compressed.write_all(&rows)?;
+                *bytes = black_box(compressed.finish()?).len();
+                Ok(())
+            })?);
+        }
         sonic.push(per_record(|| {
             for message in &messages {
                 let envelope = sonic_members(message)?;
@@ -81,6 +97,11 @@ pub fn measure(short: bool, report: &mut Report) -> anyhow::Result<()> {
         "ns/record",
         whole.median() - outer.median() - envelope.median(),
     );
+    for (level, time, bytes) in &levels {
+        let bytes = *bytes as f64 / RECORDS as f64;
+        let name = format!("gzip_{level}_ns");
+        report.samples(&name, &format!("gzip of the rows, level {level}: {bytes:.0} B/record"), "ns/record", time);
+    }
     Ok(())
 }
 
