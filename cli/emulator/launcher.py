@@ -987,6 +987,43 @@ def find_by_name():
     tables.columns = tabledata.columns = columns
 
 
+def ask_once_per_statement():
+    """While a statement is translated its tables are looked up again by each rule and for each place where they stand. Nothing is written
+    meanwhile, so the first answer serves them all."""
+    from local_bigquery.catalog import metadata, row_access
+    from local_bigquery.engine import database
+    from local_bigquery.sql import translate as translation
+
+    answers = contextvars.ContextVar("answers", default=None)
+
+    def once(ask):
+        def answer(*question):
+            known = answers.get()
+            if known is None:
+                return ask(*question)
+            key = ask, repr(question)
+            if key not in known:
+                known[key] = ask(*question)
+            return list(known[key])
+
+        return answer
+
+    original = translation.translate
+
+    def translate(tree, context):
+        token = answers.set({})
+        try:
+            return original(tree, context)
+        finally:
+            answers.reset(token)
+
+    metadata.fetch, row_access.fetch = once(metadata.fetch), once(row_access.fetch)
+    database.fetch, database.objects = once(database.fetch), once(database.objects)
+    for module in list(sys.modules.values()):
+        if getattr(module, "translate", None) is original:
+            module.translate = translate
+
+
 class WithoutTemporaryTables:
     """A cursor that was made for one job and has no temporary tables yet: it answers the search for them, which is a scan over all
     tables, by itself."""
@@ -1146,6 +1183,7 @@ def main():
     keep_number_text()
     count_jobs()
     find_by_name()
+    ask_once_per_statement()
     look_for_temporary_tables_in_sessions_only()
     # Opens the database now: an error here ends the start instead of failing the first call. Statements run side by side, each on the
     # thread that asks; to share the small tables of a test among threads costs each statement a third more.
