@@ -1846,6 +1846,22 @@ mod tests {
     }
 
     #[test]
+    fn what_was_merged_before_a_table_was_taken_back_does_not_wait() {
+        let mut unfilled = Unfilled::default();
+        assert_eq!(unfilled.waits_since(Some(5)), Some(5));
+        unfilled.merge_again(1);
+        unfilled.taken_back(100);
+        // By a run that failed and the next one, from where it stands by then.
+        unfilled.taken_back(1);
+        let mut read_back = Unfilled::from_entry(unfilled.to_entry().as_deref());
+        assert_eq!(read_back.waits_since(Some(1)), Some(100));
+        assert_eq!(read_back.waits_since(Some(200)), Some(200));
+        assert_eq!(read_back.waits_since(None), None);
+        read_back.merged_to_the_end();
+        assert_eq!(read_back.waits_since(Some(5)), Some(5));
+    }
+
+    #[test]
     fn what_is_said_while_merging_again_is_under_way_is_done_after_it() {
         let mut unfilled = Unfilled::default();
         unfilled.merge_again(9);
