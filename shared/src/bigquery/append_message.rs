@@ -26,7 +26,7 @@ const SERIALIZED_ROWS: u32 = 1;
 const FRAME_HEADER: usize = 5;
 /// Change records shrink to about an eighth.
 const EXPECTED_RATIO: usize = 6;
-/// zlib-rs' first level has one fixed code for all data, its second one that fits them: 86 B a record instead of 109, for a third more of the
+/// zlib-rs' first level has one fixed code for all data, its second one that fits them: 86 B a record instead of 109, for two thirds more of the
 /// compressor's time. Every further one costs more than the second and saves less (`make bench`: "gzip of the rows"). A gigabyte that leaves
 /// AWS costs as much as nearly four hours of Lambda at 512 MB (docs/cost.md).
 const LEVEL: u32 = 2;
