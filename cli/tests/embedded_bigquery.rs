@@ -101,7 +101,7 @@ async fn a_fault_spoils_one_call(bigquery: &EmbeddedBigQuery) {
 async fn a_job_that_was_killed_has_ended_and_what_was_written_is_there(bigquery: &EmbeddedBigQuery) {
     bigquery.query("CREATE SCHEMA kept").await.unwrap();
     bigquery.query("CREATE TABLE kept.t AS SELECT 7 AS n").await.unwrap();
-    let client = reqwest::Client::new();
+    let client = reqwest::Client::builder().timeout(std::time::Duration::from_secs(60)).build().unwrap();
     let jobs = format!("{}/projects/local/jobs", bigquery.rest_url);
     let long = "SELECT COUNT(*) FROM UNNEST(GENERATE_ARRAY(1, 1000000)) AS a, UNNEST(GENERATE_ARRAY(1, 1000000)) AS b WHERE a * b = 1";
     let job = json!({"jobReference": {"projectId": "local", "jobId": "long"}, "configuration": {"query": {"query": long, "useLegacySql": false}}});
