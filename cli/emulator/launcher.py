@@ -1071,7 +1071,7 @@ def look_for_temporary_tables_in_sessions_only():
 
 def end_interrupted_jobs():
     """A job that ran when the process was killed would be RUNNING for ever, and whoever waits for it would wait as long. BigQuery's
-    end, at the latest with an error of its own."""
+    jobs end, at the latest with an error of its own."""
     from local_bigquery.engine.database import fetch
     from local_bigquery.errors import BigQueryError
     from local_bigquery.jobs import runner, store
@@ -1079,8 +1079,7 @@ def end_interrupted_jobs():
 
     for project_id, job_id in fetch("SELECT project_id, job_id FROM emulator.jobs WHERE state <> 'DONE'"):
         job = store.load(project_id, job_id)
-        kind = next(kind for kind, attribute in runner.JOB_TYPES.items() if getattr(job.configuration, attribute, None))
-        statistics = JobStatistics.model_validate({kind: {}})
+        statistics = JobStatistics.model_validate({job.configuration.jobType.lower(): {}})
         store.save(runner._done(job, statistics, BigQueryError("backendError", "The embedded BigQuery was killed while the job ran")))
 
 

@@ -110,7 +110,12 @@ async fn a_job_that_was_killed_has_ended_and_what_was_written_is_there(bigquery:
         let job = client.get(format!("{jobs}/long")).send().await.unwrap().json::<serde_json::Value>().await.unwrap();
         job["status"].clone()
     };
-    while status().await["state"] != "RUNNING" {
+    loop {
+        let status = status().await;
+        assert_ne!(status["state"], "DONE", "{status}");
+        if status["state"] == "RUNNING" {
+            break;
+        }
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     bigquery.kill_and_restart().await.unwrap();

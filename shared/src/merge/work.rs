@@ -178,6 +178,12 @@ impl Standing {
         begins
     }
 
+    /// Takes in that the table is merged up to there.
+    fn merged_up_to(&mut self, coverage: Coverage) {
+        self.coverage = coverage;
+        self.unfilled.merged_to_the_end();
+    }
+
     fn reopen(&mut self, before: &Epochs) {
         let from = self.epochs.reopened_from(before).into_iter().chain(self.unfilled.again_from()).min();
         if let (Some(to), Some(from)) = (self.coverage.to_us, from) {
@@ -628,19 +634,16 @@ impl Run<'_> {
     }
 
     async fn record_nothing_new(&self, work: &Work, standing: &mut Standing) -> Result<(), TableError> {
-        let coverage = Coverage::after(self.window_to_us, now_us(), self.plan.seen.clone());
-        standing.unfilled.merged_to_the_end();
+        standing.merged_up_to(Coverage::after(self.window_to_us, now_us(), self.plan.seen.clone()));
         standing.unfilled.merged_again();
         let entry = Entry {
             final_table: Some(work.table.name.to_string()),
             highest_position: standing.highest_position.clone(),
             epochs: standing.epochs.to_entry(),
             unfilled: standing.unfilled.to_entry(),
-            ..Entry::new(&self.id, self.next_recorded_at(), &work.source, Outcome::Merged, &coverage)
+            ..Entry::new(&self.id, self.next_recorded_at(), &work.source, Outcome::Merged, &standing.coverage)
         };
-        self.record(vec![entry]).await?;
-        standing.coverage = coverage;
-        Ok(())
+        self.record(vec![entry]).await
     }
 
     /// Does a piece of work and records it. With `goes_on`, more follows: the table must not look merged in between.
@@ -675,9 +678,8 @@ impl Run<'_> {
             }
             other => other?,
         };
-        standing.coverage = Coverage::after(begun.window_to_us, now_us(), begun.seen.clone());
+        standing.merged_up_to(Coverage::after(begun.window_to_us, now_us(), begun.seen.clone()));
         standing.highest_position = merged.highest_position;
-        standing.unfilled.merged_to_the_end();
         if begun.is_again {
             standing.unfilled.merged_again();
         }
