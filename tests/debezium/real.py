@@ -59,17 +59,21 @@ class MariaDb:
             skip("mariadb-server is not installed")
         self.folder, self.port, self.socket = folder, free_port(), folder / "socket"
         user = "mysql" if os.geteuid() == 0 else os.environ.get("USER", "")
-        data = folder / "data"
-        subprocess.run(
-            [install, f"--datadir={data}", "--auth-root-authentication-method=normal", f"--user={user}", "--skip-test-db", "--no-defaults"],
-            check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )
+        data, temporary = folder / "data", folder / "tmp"
+        temporary.mkdir()
         if os.geteuid() == 0:
             shutil.chown(folder, "mysql")
+            shutil.chown(temporary, "mysql")
+        # A server that starts removes temporary tables of others in the folder for them.
+        own = [f"--datadir={data}", f"--tmpdir={temporary}", f"--user={user}"]
+        subprocess.run(
+            [install, "--no-defaults", *own, "--auth-root-authentication-method=normal", "--skip-test-db"],
+            check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )
         self.process = subprocess.Popen(
             [
-                server, "--no-defaults", f"--datadir={data}", f"--socket={self.socket}", f"--port={self.port}", "--bind-address=127.0.0.1",
-                f"--user={user}", "--server-id=1", "--log-bin=mysql-bin-changelog", "--binlog-format=ROW", "--binlog-row-image=FULL",
+                server, "--no-defaults", *own, f"--socket={self.socket}", f"--port={self.port}", "--bind-address=127.0.0.1",
+                "--server-id=1", "--log-bin=mysql-bin-changelog", "--binlog-format=ROW", "--binlog-row-image=FULL",
                 "--binlog-row-metadata=FULL", "--version=5.7.19-log", "--character-set-server=utf8mb4", "--default-time-zone=+00:00",
                 "--sql-mode=NO_ENGINE_SUBSTITUTION", f"--pid-file={folder / 'pid'}",
             ],
@@ -136,7 +140,7 @@ class PostgreSql:
         self.run("CREATE DATABASE shop")
         self.database = "shop"
         self.run("CREATE EXTENSION IF NOT EXISTS hstore; CREATE EXTENSION IF NOT EXISTS citext", check=False)
-        self.run("".join(f"CREATE TYPE {own};" for own in ask.POSTGRESQL_OWN))
+        self.run("".join(f"CREATE TYPE {own} AS {what};" for own, what in ask.POSTGRESQL_OWN.items()))
 
     def command(self, program, *arguments):
         command = [str(self.bin / program), *map(str, arguments)]

@@ -114,6 +114,8 @@ fn change(database: &Database, sql: &str, message: Message) -> Message {
 
 struct Column {
     kind: String,
+    /// The statement that makes the type, where it is a database's own.
+    create: Option<String>,
     dms: (String, Option<u32>, Option<u32>),
     /// Literals at the source, and what DMS sends.
     values: Vec<(String, String)>,
@@ -126,6 +128,7 @@ fn columns(name: &str) -> Vec<Column> {
     let digits = |value: &Value| value.as_u64().map(|digits| u32::try_from(digits).unwrap());
     let column = |given: &Value| Column {
         kind: text(&given["type"]),
+        create: given["create"].as_str().map(str::to_owned),
         dms: (text(&given["dms"]["type"]), digits(&given["dms"]["precision"]), digits(&given["dms"]["scale"])),
         values: given["values"]
             .as_array()
@@ -153,11 +156,13 @@ async fn every_type(engine: Engine, name: &str) {
         }
         Engine::PostgreSql => {
             "SET client_min_messages = error; CREATE EXTENSION hstore; CREATE EXTENSION citext; CREATE SCHEMA types;\n\
-                               CREATE TYPE mood AS ENUM ('froh', 'größer als 😀', ''); CREATE TYPE pair AS (n integer, t text);\n\
                                SET TimeZone = 'UTC';\n"
                 .to_owned()
         }
     };
+    for create in columns.iter().filter_map(|column| column.create.as_ref()) {
+        writeln!(sql, "{create};").unwrap();
+    }
     let defined: Vec<String> = columns
         .iter()
         .enumerate()

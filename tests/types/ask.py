@@ -91,7 +91,7 @@ MYSQL = [
 ]
 
 # Types that a database makes for itself.
-POSTGRESQL_OWN = ["mood AS ENUM ('froh', 'größer als 😀', '')", "pair AS (n integer, t text)"]
+POSTGRESQL_OWN = {"mood": "ENUM ('froh', 'größer als 😀', '')", "pair": "(n integer, t text)"}
 POSTGRESQL = [
     ("smallint", "INT16", "INT64", "c", [("-32768", -32768), ("32767", 32767)]),
     ("integer", "INT32", "INT64", "c", [("-2147483648", -2147483648), ("2147483647", 2147483647), ("0", 0)]),
@@ -178,7 +178,7 @@ def ask(client: list[str], statements: str) -> str:
 def printed(engine: str, client: list[str], kind: str, show: str, literal: str) -> str:
     if engine == "postgresql":
         settings = "SET client_min_messages = error; CREATE EXTENSION IF NOT EXISTS hstore; CREATE EXTENSION IF NOT EXISTS citext;\n"
-        settings += "".join(f"CREATE TYPE pg_temp.{own};\n" for own in POSTGRESQL_OWN) + "SET search_path = pg_temp, public;\n"
+        settings += "".join(f"CREATE TYPE pg_temp.{own} AS {what};\n" for own, what in POSTGRESQL_OWN.items()) + "SET search_path = pg_temp, public;\n"
         settings += "SET TimeZone = 'UTC'; SET bytea_output = 'hex'; SET client_encoding = 'UTF8'; SET lc_monetary = 'C';\n"
         return ask([*client, "-XAtq"], f"{settings}SELECT {show} FROM (SELECT ({literal})::{kind} AS c) AS t;")
     column = f"c {kind}"
@@ -200,7 +200,8 @@ def main():
             answers.append(
                     {"literal": literal, "sent": str(literal if sent is None else sent), "printed": printed(engine, client, kind, show, literal)}
                 )
-        columns.append({"type": kind, "dms": definition, "bigquery": bigquery, "values": answers})
+        own = {"create": f"CREATE TYPE {kind} AS {POSTGRESQL_OWN[kind]}"} if kind in POSTGRESQL_OWN else {}
+        columns.append({"type": kind, **own, "dms": definition, "bigquery": bigquery, "values": answers})
     json.dump(columns, sys.stdout, ensure_ascii=False, indent=1)
     print()
 

@@ -651,7 +651,6 @@ impl<'h> Source<'h> {
                 if self.is_used(name) || is_of_another || may_be_unknown || self.would_swap(column, name) {
                     return None;
                 }
-                self.take_name(column, name);
                 let old = std::mem::replace(&mut self.columns[at].name, name);
                 if op.is_lost {
                     self.dropped_names.insert(old);
