@@ -1024,6 +1024,67 @@ def ask_once_per_statement():
             module.translate = translate
 
 
+def copy_trees_quickly():
+    """A statement's tree is copied for translation, for its types and again for its text. The last copy is of a tree that nobody needs any more,
+    and of all of them a node's type, which nothing writes to, took most: each is a tree of its own."""
+    from copy import deepcopy
+
+    from local_bigquery.sql import translate as translation
+    from local_bigquery.sql.dialect import DuckDBDialect
+    from sqlglot import exp
+
+    def blank(kind, parent=None, arg_key=None, index=None):
+        node = kind.__new__(kind)
+        node.args, node.parent, node.arg_key, node.index = {}, parent, arg_key, index
+        node.comments = node._type = node._meta = node._hash = None
+        return node
+
+    def copy(self):
+        root = blank(self.__class__)
+        stack = [(self, root)]
+        while stack:
+            node, twin = stack.pop()
+            if node.comments is not None:
+                twin.comments = list(node.comments)
+            if node._type is not None:
+                twin._type = node._type
+            if node._meta:
+                twin._meta = deepcopy(node._meta)
+            args = twin.args
+            for key, value in node.args.items():
+                if isinstance(value, exp.Expr):
+                    args[key] = child = blank(value.__class__, twin, key)
+                    stack.append((value, child))
+                elif type(value) is list:
+                    args[key] = children = []
+                    for place, item in enumerate(value):
+                        if isinstance(item, exp.Expr):
+                            child = blank(item.__class__, twin, key, place)
+                            children.append(child)
+                            stack.append((item, child))
+                        else:
+                            children.append(item)
+                else:
+                    args[key] = value
+        return root
+
+    exp.Expression.copy = copy
+    exp.Expression.__deepcopy__ = lambda self, memo: copy(self)
+
+    def translate(tree, context):
+        context.used.clear()
+        tree = tree.copy()
+        for rule in translation.STATEMENT_RULES:
+            tree = rule(tree, context)
+        tree = translation._rewrite(tree, context)
+        return tree.sql(dialect=DuckDBDialect, copy=False), {name: context.values[name] for name in context.used}
+
+    original = translation.translate
+    for module in list(sys.modules.values()):
+        if getattr(module, "translate", None) is original:
+            module.translate = translate
+
+
 class WithoutTemporaryTables:
     """A cursor that was made for one job and has no temporary tables yet: it answers the search for them, which is a scan over all
     tables, by itself."""
@@ -1182,6 +1243,7 @@ def main():
     keep_number_text()
     count_jobs()
     find_by_name()
+    copy_trees_quickly()
     ask_once_per_statement()
     look_for_temporary_tables_in_sessions_only()
     # Opens the database now: an error here ends the start instead of failing the first call. Statements run side by side, each on the
@@ -1196,6 +1258,8 @@ def main():
     # What is there now stays: the garbage of syntax trees is collected without a look at it, a tenth less of the work.
     gc.collect()
     gc.freeze()
+    # A statement makes tens of thousands of syntax nodes, nearly all of which go without the collector's help.
+    gc.set_threshold(100_000, 20, 20)
 
     config = uvicorn.Config(
         StraitRoutes(app, DISCOVERY, rest_port), log_level="warning", access_log=False, lifespan="off", ws="none"
