@@ -159,7 +159,9 @@ pub async fn perform(play: &Play, level: Level) -> (Vec<Wrong>, usize) {
             if let Some(what) = made_of_its_own(played, seen, modes) {
                 note(table, format!("after merge {}: {what}", window + 1));
             }
-            let arrived = |sent: &super::source::Sent| sent.window <= window;
+            // What is delivered again may come before what was late.
+            let arrived =
+                |sent: &super::source::Sent| sent.window <= window || sent.again.is_some_and(|again| again <= window);
             let whole = played.sent.iter().take_while(|sent| arrived(sent)).count();
             let is_prefix = !played.sent[whole..].iter().any(arrived);
             let last = played.sent[..whole].last();
