@@ -17,6 +17,7 @@ pub const WORDS: &[&str] = &[
     "DELETES=",
     "ABSENT_COLUMNS=",
     "DROPPED_COLUMNS=",
+    "DEBEZIUM_WITHOUT_SCHEMA=",
     "LOG_RETENTION_DAYS=",
     "MASK=",
     "MAX_BYTES_BILLED=",

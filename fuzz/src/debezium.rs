@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
-use strait::config::TableFilter;
+use strait::config::{TableFilter, WithoutSchema};
 use strait::debezium::schema::TableSchema;
-use strait::debezium::{self, Event, Schemas, normalise};
+use strait::debezium::{self, Event, NormalisedImage, Schemas, normalise, normalise_without_schema};
 use strait::dms::{self, Record};
-use strait::json_text;
+use strait::json_text::{self, EditError};
 use strait::kafka;
 use strait::log::LogBatch;
 
@@ -65,11 +65,13 @@ pub fn check(input: &[u8]) {
             assert!(!matches!(read(input), Reading::Not), "what is no JSON was taken");
             assert!(!change.source.table.is_empty());
             assert!([change.before, change.after].into_iter().flatten().all(json_text::is_within_depth));
-            let Some(schema) = change.schema.and_then(TableSchema::of_event) else {
-                return;
-            };
+            let schema = change.schema.and_then(TableSchema::of_event);
             for image in [change.before, change.after].into_iter().flatten() {
-                normalised(image, &schema, change.source.may_be_partial);
+                let may_be_partial = change.source.may_be_partial;
+                is_normalised(image, normalise_without_schema(image, may_be_partial));
+                if let Some(schema) = &schema {
+                    is_normalised(image, normalise(image, schema, may_be_partial));
+                }
             }
         }
         Ok(Record::Debezium(Event::Tables { tables, .. })) => {
@@ -85,8 +87,8 @@ pub fn check(input: &[u8]) {
 }
 
 /// Every member that the image has is in what it becomes, once and in its place, unless its value was not sent.
-fn normalised(image: &str, schema: &TableSchema, may_be_partial: bool) {
-    let Ok(normalised) = normalise(image, schema, may_be_partial) else {
+fn is_normalised(image: &str, normalised: Result<NormalisedImage<'_>, EditError>) {
+    let Ok(normalised) = normalised else {
         return;
     };
     let (before, after) = (member_names(image), member_names(&normalised.text));
@@ -121,8 +123,14 @@ fn is_accounted_for(input: &[u8]) {
     let records = [record(0, "null"), record(1, &format!("\"{encoded}\"")), record(2, "\"eyJpZCI6MX0=\"")];
     let body = format!(r#"{{"eventSource":"aws:kafka","records":{{"t-0":[{}]}}}}"#, records.join(","));
     let event = kafka::decode_event(body.as_bytes()).unwrap();
-    let mut schemas = Schemas::default();
-    let batch = LogBatch::masked(&event, &TableFilter::parse("*,!x.y").unwrap(), None, &mut schemas, 0);
+    for without in [WithoutSchema::Quarantine, WithoutSchema::SelfDescribing] {
+        let mut schemas = Schemas::new(without);
+        let batch = LogBatch::masked(&event, &TableFilter::parse("*,!x.y").unwrap(), None, &mut schemas, 0);
+        is_each_accounted_for(&batch);
+    }
+}
+
+fn is_each_accounted_for(batch: &LogBatch) {
     let tally = &batch.tally;
     let kept_out = tally.dms_own + tally.debezium_own + tally.debezium_tombstones + tally.excluded;
     let rows = tally.loads + tally.inserts + tally.updates + tally.deletes + tally.controls + tally.poison;

@@ -79,6 +79,11 @@ const DROPPED_COLUMNS: Variable = Variable {
     default: DefaultValue::Text("keep"),
     meaning: "what a dropped source column does to the final table's: `keep` (nullable) or `drop`",
 };
+const DEBEZIUM_WITHOUT_SCHEMA: Variable = Variable {
+    name: "STRAIT_DEBEZIUM_WITHOUT_SCHEMA",
+    default: DefaultValue::Text("quarantine"),
+    meaning: "changes of Debezium's without a schema: `quarantine`, or `self-describing` where its connector is set up for that",
+};
 const LOG_RETENTION_DAYS: Variable = Variable {
     name: "STRAIT_LOG_RETENTION_DAYS",
     default: DefaultValue::Text("30"),
@@ -129,6 +134,7 @@ pub const VARIABLES: &[Variable] = &[
     DELETES,
     ABSENT_COLUMNS,
     DROPPED_COLUMNS,
+    DEBEZIUM_WITHOUT_SCHEMA,
     LOG_RETENTION_DAYS,
     MASK,
     MAX_BYTES_BILLED,
@@ -171,6 +177,16 @@ pub enum DroppedColumns {
     Keep,
     /// It is dropped as well, where Strait made the table.
     Drop,
+}
+
+/// What becomes of Debezium's changes that come without a schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WithoutSchema {
+    /// They are logged and not applied.
+    #[default]
+    Quarantine,
+    /// They are applied: an operator says that the connector writes every value so that it says itself what it is.
+    SelfDescribing,
 }
 
 /// Where the Google credential comes from.
@@ -420,6 +436,8 @@ pub struct Config {
     pub absent_columns: AbsentColumns,
     /// What a dropped source column does to the final table's.
     pub dropped_columns: DroppedColumns,
+    /// What becomes of Debezium's changes that come without a schema.
+    pub debezium_without_schema: WithoutSchema,
     /// Partition expiry of the log, in days.
     pub log_retention_days: u32,
     /// Columns masked before anything leaves AWS.
@@ -449,6 +467,7 @@ impl fmt::Debug for Config {
             .field("deletes", &self.deletes)
             .field("absent_columns", &self.absent_columns)
             .field("dropped_columns", &self.dropped_columns)
+            .field("debezium_without_schema", &self.debezium_without_schema)
             .field("log_retention_days", &self.log_retention_days)
             .field("mask", &self.mask)
             .field("mask_key_secret", &self.mask_key_secret.as_ref().map(|_| ".."))
@@ -529,6 +548,10 @@ impl Config {
         let dropped_columns = reader.required(&DROPPED_COLUMNS, |text| {
             word(text, &[("keep", DroppedColumns::Keep), ("drop", DroppedColumns::Drop)])
         });
+        let debezium_without_schema = reader.required(&DEBEZIUM_WITHOUT_SCHEMA, |text| {
+            let words = [("quarantine", WithoutSchema::Quarantine), ("self-describing", WithoutSchema::SelfDescribing)];
+            word(text, &words)
+        });
         let log_retention_days = reader.required(&LOG_RETENTION_DAYS, retention_days);
         let mask = reader.optional(&MASK, MaskRules::parse).unwrap_or_default();
         let max_bytes_billed = reader.optional(&MAX_BYTES_BILLED, max_bytes_billed);
@@ -561,6 +584,7 @@ impl Config {
                 deletes: deletes?,
                 absent_columns: absent_columns?,
                 dropped_columns: dropped_columns?,
+                debezium_without_schema: debezium_without_schema?,
                 log_retention_days: log_retention_days?,
                 mask,
                 mask_key_secret,

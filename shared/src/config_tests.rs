@@ -38,6 +38,7 @@ fn defaults_are_the_documented_ones() {
     assert_eq!(config.deletes, Deletes::Hard);
     assert_eq!(config.absent_columns, AbsentColumns::Null);
     assert_eq!(config.dropped_columns, DroppedColumns::Keep);
+    assert_eq!(config.debezium_without_schema, WithoutSchema::Quarantine);
     assert_eq!(config.log_retention_days, 30);
     assert_eq!(config.max_bytes_billed, None);
     assert_eq!(config.rest_url, "https://bigquery.googleapis.com/bigquery/v2");

@@ -146,7 +146,7 @@ impl IngestHandler {
             retention_days: config.log_retention_days,
             filter: config.tables.clone(),
             masker,
-            schemas: Mutex::default(),
+            schemas: Mutex::new(Schemas::new(config.debezium_without_schema)),
             appends: connections.appends,
             tables: connections.rest,
             creating: tokio::sync::Mutex::new(()),

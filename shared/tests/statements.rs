@@ -14,8 +14,8 @@ use strait::log::{KEPT_OUT, LOG, kept_out_table};
 use strait::merge::coverage::{Coverage, OffsetRange};
 use strait::merge::definition::SourceDefinition;
 use strait::merge::delta::{Delta, Reading, Share};
-use strait::merge::epoch::Epochs;
-use strait::merge::final_table::{FinalTable, NewColumn, new_table};
+use strait::merge::epoch::{Epochs, Gone};
+use strait::merge::final_table::{FinalTable, NewColumn, SelfDescribing, new_table};
 use strait::merge::fold::{self, FoldRequest, LookBack};
 use strait::merge::ledger::{LedgerState, MERGES};
 use strait::merge::proposal::create_table::{Proposal, ProposedColumn};
@@ -327,7 +327,9 @@ fn statements() -> BTreeMap<String, String> {
             let request = MergeRequest { is_again: true, ..request };
             add(format!("merge_{mode}_again"), statement::merge(&request).unwrap());
             if absent == AbsentColumns::Null {
-                let sql = reload::sweep(PROJECT, &final_table, 1_767_322_000_000_000, deletes, &in_turn).unwrap();
+                let sql =
+                    reload::sweep(PROJECT, &final_table, &Gone::not_loaded(1_767_322_000_000_000), deletes, &in_turn)
+                        .unwrap();
                 add(format!("sweep_{deletes_name}"), sql);
             }
             if mode == "hard_null" {
@@ -348,6 +350,17 @@ fn statements() -> BTreeMap<String, String> {
             FinalTable {
                 has_partial_images: true,
                 unsigned_members: vec!["id".to_owned()],
+                ..every_type(Deletes::Hard)
+            },
+            None,
+        ),
+        (
+            "without_schema",
+            FinalTable {
+                self_describing: Some(SelfDescribing {
+                    bit_members: vec!["flags".to_owned()],
+                    time_members: vec!["name".to_owned()],
+                }),
                 ..every_type(Deletes::Hard)
             },
             None,
@@ -399,7 +412,9 @@ fn statements() -> BTreeMap<String, String> {
             add(format!("quarantine_{name}"), sql);
             add(format!("survey_{name}"), fold::survey(PROJECT, &fold_name, &final_table).unwrap());
             add(format!("highest_position_{name}"), statement::highest_position(PROJECT, &final_table).unwrap());
-            let sql = reload::sweep(PROJECT, &final_table, 1_767_322_000_000_000, Deletes::Hard, "TRUE").unwrap();
+            let sql =
+                reload::sweep(PROJECT, &final_table, &Gone::not_loaded(1_767_322_000_000_000), Deletes::Hard, "TRUE")
+                    .unwrap();
             add(format!("sweep_{name}"), sql);
         }
     }
@@ -453,6 +468,7 @@ fn tables() -> serde_json::Value {
         ("partitioned", &partitioned, false),
         ("names_reused", &reused, false),
         ("partial_images", &hard, true),
+        ("without_schema", &hard, false),
     ]
     .into_iter()
     .chain(beside.iter().map(|(name, final_table, _)| (*name, final_table, false)))

@@ -274,6 +274,10 @@ VARIANTS = {
     "connect": (("mysql", "postgresql"), {"time.precision.mode": "connect", "decimal.handling.mode": "string"}),
     "iso": (("postgresql", "mysql"), {"time.precision.mode": "isostring", "provide.transaction.metadata": "true"}),
     "noschema": (("mysql", "postgresql"), {"converter.schemas.enable": "false"}),
+    # So that values say what they are.
+    "selfdescribing": (("mysql", "postgresql"), {
+        "converter.schemas.enable": "false", "time.precision.mode": "isostring", "converter.decimal.format": "NUMERIC", "binary.handling.mode": "hex",
+    }),
 }
 
 

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use crate::json_text::{self, Edit, EditError};
 
 use super::schema::TableSchema;
-use super::value::{Decoded, ValueFault};
+use super::value::{Decoded, ValueFault, decode_without_schema};
 
 /// An image whose values are in DMS's text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,23 +37,36 @@ pub fn normalise<'a>(
     schema: &TableSchema,
     may_be_partial: bool,
 ) -> Result<NormalisedImage<'a>, EditError> {
-    let (mut place, mut is_partial, mut first_fault) = (0, false, None);
-    let text = json_text::edit_members(image, |name, value| {
-        let decoded = match schema.encoding(name, &mut place) {
-            Some(encoding) => encoding.decode(value, may_be_partial),
-            None => Err(ValueFault::NotOfForm("of a column that the record's schema has")),
-        };
-        match decoded {
-            Ok(Decoded::AsReceived) => Edit::Keep,
-            Ok(Decoded::Text(text)) => Edit::Replace(text),
-            Ok(Decoded::Unavailable) => {
-                is_partial = true;
-                Edit::Remove
-            }
-            Err(fault) => {
-                first_fault.get_or_insert_with(|| ImageFault { column: name.to_owned(), fault });
-                Edit::Keep
-            }
+    let mut place = 0;
+    normalise_by(image, |name, value| match schema.encoding(name, &mut place) {
+        Some(encoding) => encoding.decode(value, may_be_partial),
+        None => Err(ValueFault::NotOfForm("of a column that the record's schema has")),
+    })
+}
+
+/// The same without a schema, for values that say what they are: decimals as numbers, times and bytes as the text that they stand for.
+///
+/// # Errors
+/// As [`normalise`].
+pub fn normalise_without_schema(image: &str, may_be_partial: bool) -> Result<NormalisedImage<'_>, EditError> {
+    normalise_by(image, |_, value| decode_without_schema(value, may_be_partial))
+}
+
+fn normalise_by(
+    image: &str,
+    mut decode: impl FnMut(&str, &str) -> Result<Decoded, ValueFault>,
+) -> Result<NormalisedImage<'_>, EditError> {
+    let (mut is_partial, mut first_fault) = (false, None);
+    let text = json_text::edit_members(image, |name, value| match decode(name, value) {
+        Ok(Decoded::AsReceived) => Edit::Keep,
+        Ok(Decoded::Text(text)) => Edit::Replace(text),
+        Ok(Decoded::Unavailable) => {
+            is_partial = true;
+            Edit::Remove
+        }
+        Err(fault) => {
+            first_fault.get_or_insert_with(|| ImageFault { column: name.to_owned(), fault });
+            Edit::Keep
         }
     })?;
     Ok(NormalisedImage { text, is_partial, fault: first_fault })

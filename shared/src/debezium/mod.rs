@@ -13,7 +13,7 @@ mod schemas;
 mod table_change;
 pub mod value;
 
-pub use image::{ImageFault, NormalisedImage, changed_members, normalise};
+pub use image::{ImageFault, NormalisedImage, changed_members, normalise, normalise_without_schema};
 pub use schemas::{Definition, Described, Schemas, is_in_key, key_payload};
 pub use table_change::TableChange;
 
@@ -27,13 +27,29 @@ use crate::names::SourceTable;
 
 /// What the log says of a change whose values cannot be told from the record alone.
 pub const WITHOUT_SCHEMA: &str = "the record has no schema, so that dates, times, decimals and bytes cannot be told from numbers and text: set \
-                                  value.converter.schemas.enable to true in Debezium's connector";
+                                  value.converter.schemas.enable to true in Debezium's connector, or set it up so that its values say what they \
+                                  are, and STRAIT_DEBEZIUM_WITHOUT_SCHEMA to self-describing";
+/// What [`WITHOUT_SCHEMA`] begins with in every version of Strait.
+pub const WITHOUT_SCHEMA_BEGINS: &str = "the record has no schema, so that ";
+/// What the log says of a change without a schema whose values say what they are, by an operator's word.
+pub const SELF_DESCRIBING: &str =
+    "the record has no schema; its values are taken for what they say (STRAIT_DEBEZIUM_WITHOUT_SCHEMA)";
+/// The same of one that is [`UNAVAILABLE`] as well.
+pub const SELF_DESCRIBING_UNAVAILABLE: &str = "the record has no schema; its values are taken for what they say \
+                                               (STRAIT_DEBEZIUM_WITHOUT_SCHEMA), and values that did not change were not sent \
+                                               (unavailable.value.placeholder)";
 /// What the log says of a change that leaves out values that did not change (PostgreSQL's TOAST); they are absent in `data`.
 pub const UNAVAILABLE: &str = "values that did not change were not sent (unavailable.value.placeholder)";
 
 /// What the log says of such a change that makes a row: what is left out is in another row, under its former key.
 pub const INCOMPLETE: &str = "values that did not change were not sent with a row's new key (unavailable.value.placeholder), so the row cannot be \
                               completed: set the table's REPLICA IDENTITY to FULL and let the row be sent again";
+
+/// Whether what the log says of a change is no fault, but how it is to be read.
+#[must_use]
+pub fn is_no_fault(error: &str) -> bool {
+    matches!(error, UNAVAILABLE | SELF_DESCRIBING | SELF_DESCRIBING_UNAVAILABLE)
+}
 
 /// One record.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::config::WithoutSchema;
 use crate::json_text;
 
 use super::schema::TableSchema;
@@ -20,6 +21,8 @@ const TABLES_AT_MOST: usize = 10_000;
 pub struct Schemas {
     /// By schema and table.
     tables: HashMap<String, HashMap<String, Known>>,
+    /// What becomes of changes that come without one.
+    without: WithoutSchema,
 }
 
 #[derive(Debug)]
@@ -67,6 +70,18 @@ pub struct Described {
 }
 
 impl Schemas {
+    /// None yet; changes without a schema are treated as configured.
+    #[must_use]
+    pub fn new(without: WithoutSchema) -> Self {
+        Self { tables: HashMap::new(), without }
+    }
+
+    /// What becomes of a change without a schema.
+    #[must_use]
+    pub fn without(&self) -> WithoutSchema {
+        self.without
+    }
+
     /// What a record's schema says of its table; None when it is none of a change event's. `key` is the record's key, None where it has none.
     pub fn describe(
         &mut self,

@@ -168,7 +168,8 @@ impl Column {
             "FLOAT" | "FLOAT4" => plain("FLOAT"),
             "DOUBLE" | "REAL" | "FLOAT8" => plain("DOUBLE"),
             "BIT" if self.length.unwrap_or(1) <= 1 => plain("BOOL"),
-            "BIT" => plain("BYTES"),
+            // How many bits tells it from other bytes, whose encoding a setting of the connector changes.
+            "BIT" => ("BYTES", self.length, None),
             "BINARY" | "VARBINARY" | "TINYBLOB" => plain("BYTES"),
             "BLOB" | "MEDIUMBLOB" | "LONGBLOB" | "GEOMETRY" | "POINT" | "LINESTRING" | "POLYGON" | "MULTIPOINT"
             | "MULTILINESTRING" | "MULTIPOLYGON" | "GEOMETRYCOLLECTION" | "GEOMCOLLECTION" => plain("BLOB"),

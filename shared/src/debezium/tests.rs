@@ -478,7 +478,7 @@ fn the_schema_change_topic_is_read_in_dmss_words() {
                 "id": {"type": "UINT64", "nullable": false},
                 "price": {"type": "NUMERIC", "precision": 10, "scale": 2, "nullable": true},
                 "flag": {"type": "BOOL", "nullable": true},
-                "bits": {"type": "BYTES", "nullable": true},
+                "bits": {"type": "BYTES", "precision": 9, "scale": 0, "nullable": true},
                 "at": {"type": "DATETIME", "nullable": true},
                 "note": {"type": "STRING", "nullable": true},
                 "odd": {"type": "STRING", "nullable": true},

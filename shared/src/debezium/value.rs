@@ -245,6 +245,46 @@ impl Encoding {
     }
 }
 
+/// Decodes a value whose column has no schema, by its form alone: what Kafka Connect makes a struct of, and the placeholder. All else is as
+/// received.
+///
+/// # Errors
+/// When a struct's bytes cannot be read.
+pub(super) fn decode_without_schema(value: &str, may_be_unavailable: bool) -> Result<Decoded, ValueFault> {
+    if may_be_unavailable && is_any_placeholder(value) {
+        return Ok(Decoded::Unavailable);
+    }
+    if !value.starts_with('{') {
+        return Ok(Decoded::AsReceived);
+    }
+    let mut names = Vec::new();
+    // What is no object of names is no struct; the whole image is valid JSON.
+    let read = json_text::edit_members(value, |name, _| {
+        names.push(name.to_owned());
+        json_text::Edit::Keep
+    });
+    names.sort_unstable();
+    match names.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["scale", "value"] if read.is_ok() => Encoding::VariableScale.decode(value, false),
+        ["srid", "wkb"] | ["srid", "wkb", "x", "y"] if read.is_ok() => Encoding::Geometry.decode(value, false),
+        _ => Ok(Decoded::AsReceived),
+    }
+}
+
+/// Whether a value is the placeholder in any of the forms that a connector gives it, bytes as base64 or as hexadecimal digits.
+fn is_any_placeholder(value: &str) -> bool {
+    let list = |items: Encoding| Encoding::List(Box::new(items));
+    let is_hexadecimal = || {
+        let digits = hexadecimal(PLACEHOLDER.as_bytes());
+        let digits = digits.trim_matches('"').trim_start_matches("0x");
+        unquoted(value).is_some_and(|text| text.eq_ignore_ascii_case(digits))
+    };
+    let forms = [Encoding::Json, Encoding::Bytes, list(Encoding::Plain), list(Encoding::Text)];
+    forms.iter().any(|form| form.is_placeholder(value))
+        || Encoding::Members(Vec::new(), None).is_placeholder(value)
+        || is_hexadecimal()
+}
+
 /// The placeholder of a list of UUIDs: the name-based UUID of the placeholder's bytes.
 const PLACEHOLDER_UUID: &str = "b68a35a7-17ad-35b3-af2a-ae46edb4545a";
 

@@ -13,10 +13,10 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-use crate::config::TableFilter;
+use crate::config::{TableFilter, WithoutSchema};
 use crate::debezium::{
-    self, ChangeEvent, Definition, Described, Event, INCOMPLETE, Schemas, Snapshot, Source, TableChange, UNAVAILABLE,
-    WITHOUT_SCHEMA,
+    self, ChangeEvent, Definition, Described, Event, INCOMPLETE, SELF_DESCRIBING, SELF_DESCRIBING_UNAVAILABLE, Schemas,
+    Snapshot, Source, TableChange, UNAVAILABLE, WITHOUT_SCHEMA,
 };
 use crate::dms::{self, Change, Control, DecodeError, Kind, Message, Metadata, Operation, Record};
 use crate::json_text::{self, EditError, Surrogates};
@@ -403,7 +403,11 @@ impl Builder<'_> {
             // When the snapshot was made, no commit.
             metadata.committed_at = None;
         }
-        let images = Images::of(event, operation, key, described.as_ref())?;
+        let read_by = match &described {
+            Some(described) => ReadBy::Schema(described),
+            None => ReadBy::Word(self.schemas.without()),
+        };
+        let images = Images::of(event, operation, key, &read_by)?;
         // Only a table without a key can have several changes of one row's identity at one place.
         let order = if key.is_some() { Some(0) } else { source.order };
         let position = match source.place {
@@ -475,8 +479,8 @@ impl Builder<'_> {
         let of_image = data.error.as_deref().or_else(|| before.as_ref()?.error.as_deref());
         // What keeps a change from being understood outweighs what keeps one value from being written; that values are left out does not.
         let error = match captured.error.as_deref() {
-            Some(error) if error != UNAVAILABLE => Some(error),
-            unavailable => of_image.or(unavailable),
+            Some(error) if !debezium::is_no_fault(error) => Some(error),
+            how_to_read_it => of_image.or(how_to_read_it),
         };
         self.row(
             record,
@@ -523,7 +527,7 @@ impl Builder<'_> {
     }
 
     fn row(&mut self, record: &KafkaRecord<'_>, metadata: &Metadata<'_>, content: Content<'_>) {
-        if content.error.is_some_and(|error| error != UNAVAILABLE) {
+        if content.error.is_some_and(|error| !debezium::is_no_fault(error)) {
             count(&mut self.batch.tally.flagged);
         }
         let mut digits = itoa::Buffer::new();
@@ -643,6 +647,14 @@ struct Captured<'a> {
     error: Option<String>,
 }
 
+/// By what a change's values are understood.
+enum ReadBy<'a> {
+    /// The record's schema.
+    Schema(&'a Described),
+    /// What an operator says of records without one.
+    Word(WithoutSchema),
+}
+
 /// The images of a change of Debezium's, in DMS's text.
 struct Images<'a> {
     data: Cow<'a, str>,
@@ -655,26 +667,36 @@ impl<'a> Images<'a> {
         event: &'a ChangeEvent<'_>,
         operation: Operation,
         key: Option<&'a str>,
-        described: Option<&Described>,
+        read_by: &ReadBy<'_>,
     ) -> Result<Self, String> {
         let mut error = None;
         let mut normalised = |image: &'a str| -> Result<Cow<'a, str>, String> {
-            let Some(described) = described else {
-                error.get_or_insert_with(|| WITHOUT_SCHEMA.to_owned());
-                return Ok(Cow::Borrowed(image));
+            let may_be_partial = event.source.may_be_partial;
+            let (image, unavailable) = match read_by {
+                ReadBy::Schema(described) => {
+                    (debezium::normalise(image, &described.schema, may_be_partial), UNAVAILABLE)
+                }
+                ReadBy::Word(WithoutSchema::SelfDescribing) => {
+                    error.get_or_insert_with(|| SELF_DESCRIBING.to_owned());
+                    (debezium::normalise_without_schema(image, may_be_partial), SELF_DESCRIBING_UNAVAILABLE)
+                }
+                ReadBy::Word(WithoutSchema::Quarantine) => {
+                    error.get_or_insert_with(|| WITHOUT_SCHEMA.to_owned());
+                    return Ok(Cow::Borrowed(image));
+                }
             };
-            let image = debezium::normalise(image, &described.schema, event.source.may_be_partial)
-                .map_err(|error| error.to_string())?;
+            let image = image.map_err(|error| error.to_string())?;
+            let is_read = error.as_deref().is_none_or(debezium::is_no_fault);
             if let Some(fault) = image.fault {
                 // Of a delete only the key is looked at in the merge, and with this one it would be another row's.
                 if operation == Operation::Delete && key.is_some_and(|key| debezium::is_in_key(&fault.column, key)) {
                     return Err(fault.to_string());
                 }
                 error = Some(fault.to_string());
-            } else if image.is_partial && operation == Operation::Update {
-                error.get_or_insert_with(|| UNAVAILABLE.to_owned());
-            } else if image.is_partial && operation != Operation::Delete {
-                error.get_or_insert_with(|| INCOMPLETE.to_owned());
+            } else if image.is_partial && operation == Operation::Update && is_read {
+                error = Some(unavailable.to_owned());
+            } else if image.is_partial && operation != Operation::Delete && is_read {
+                error = Some(INCOMPLETE.to_owned());
             }
             Ok(image.text)
         };

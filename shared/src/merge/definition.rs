@@ -274,10 +274,25 @@ impl Definitions {
     /// The columns that are a BIGINT UNSIGNED by Debezium's statements. Its changes may hold them as signed numbers
     /// (`bigint.unsigned.handling.mode`), and then what is from 2⁶³ on is negative.
     pub fn unsigned_columns(&self) -> Vec<String> {
+        self.of_newest_statement(|column| column.dms_type == "UINT64")
+    }
+
+    /// The columns that are a BIT of several bits by Debezium's statements, which alone of bytes have a precision: without a schema they come
+    /// in base64, whatever is set.
+    pub fn bit_columns(&self) -> Vec<String> {
+        self.of_newest_statement(|column| column.dms_type == "BYTES" && column.precision.is_some())
+    }
+
+    /// The columns that are a TIME by Debezium's statements.
+    pub fn time_columns(&self) -> Vec<String> {
+        self.of_newest_statement(|column| column.dms_type == "TIME")
+    }
+
+    fn of_newest_statement(&self, is_wanted: impl Fn(&SourceColumn) -> bool) -> Vec<String> {
         let newest = self.records.iter().rev().find(|record| record.read_from == Some(ReadFrom::Statement));
         let columns =
             newest.and_then(|record| record.definition.as_ref()).into_iter().flat_map(|definition| &definition.columns);
-        columns.filter(|column| column.dms_type == "UINT64").map(|column| column.name.clone()).collect()
+        columns.filter(|column| is_wanted(column)).map(|column| column.name.clone()).collect()
     }
 
     /// Whether changes of the table may leave out values that did not change.

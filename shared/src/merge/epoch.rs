@@ -46,6 +46,10 @@ pub struct Epochs {
     highest_emitted: Option<i64>,
     /// When the oldest insert, update or delete of the newest epoch was sent, as far as it is known.
     first_change: Option<i64>,
+    /// The highest position, with its epoch, at which the source emptied the table: what is older is gone.
+    emptied: Option<String>,
+    /// Whether rows from before that may still be in the final table.
+    is_emptying: bool,
     /// When a loaded row was sent that no load of the newest epoch can have brought, because changes had been sent before.
     load_without_start: Option<i64>,
 }
@@ -72,7 +76,24 @@ impl Epochs {
         self.first_change =
             [self.first_change, news.oldest_change_us].into_iter().flatten().filter(|sent| *sent >= newest).min();
         self.look_for_a_load_without_start();
+        for (sent_us, position) in &news.truncated {
+            let placed = self.placed(position, *sent_us);
+            if is_in_order(position) && self.emptied.as_ref().is_none_or(|emptied| *emptied < placed) {
+                self.emptied = Some(placed);
+                self.is_emptying = true;
+            }
+        }
         begins
+    }
+
+    /// The position below which rows are to be removed from the final table, because the source emptied the table there.
+    pub fn emptying(&self) -> Option<&str> {
+        self.emptied.as_deref().filter(|_| self.is_emptying)
+    }
+
+    /// Notes that no row from before this position is in the final table any more.
+    pub fn emptied(&mut self, position: &str) {
+        self.is_emptying &= self.emptied.as_deref() > Some(position);
     }
 
     /// DMS sends no change of a table before its load has ended, so a row that was loaded after a change is of another load, whose
@@ -217,14 +238,6 @@ impl Epochs {
         }
     }
 
-    /// A position of the log as the final table has it if it is of the newest epoch.
-    pub fn in_newest(&self, position: &str) -> String {
-        match (self.boundaries.last(), position.strip_prefix(NO_EPOCH)) {
-            (Some(newest), Some(rest)) => format!("{}{rest}", Self::prefix(*newest)),
-            _ => position.to_owned(),
-        }
-    }
-
     /// The position that the merge gives a log row, as [`Self::position_sql`] does: with the epoch of the time at which it was sent.
     pub fn placed(&self, position: &str, sent_us: i64) -> String {
         let boundary = self.boundaries.iter().rev().find(|boundary| **boundary <= sent_us);
@@ -294,10 +307,39 @@ impl Epochs {
         )
     }
 
-    /// The boundary below which a record is gone from the source, or loaded anew.
-    pub fn complete(&self) -> Option<i64> {
-        self.complete
+    /// Below which position a change is gone from the source, because a load that is complete did not bring its row or the source
+    /// emptied the table; `None`: neither ever happened.
+    pub fn gone(&self) -> Option<Gone> {
+        let not_loaded = self.complete.map(Gone::not_loaded);
+        let emptied = self.emptied.as_deref().map(Gone::emptied);
+        not_loaded.into_iter().chain(emptied).max_by(|one, other| one.below.cmp(&other.below))
     }
+}
+
+/// What is gone from the source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gone {
+    /// What stands below this position.
+    pub below: String,
+    /// The position at which it went: at or above all that is gone, at or below all that came since.
+    pub since: String,
+}
+
+impl Gone {
+    /// What a complete load did not bring.
+    pub fn not_loaded(boundary: i64) -> Self {
+        Self { below: Epochs::prefix(boundary), since: Epochs::swept_position(boundary) }
+    }
+
+    /// What the source emptied the table of.
+    pub fn emptied(position: &str) -> Self {
+        Self { below: position.to_owned(), since: position.to_owned() }
+    }
+}
+
+/// Whether a position is a place in the source's own log, by which what was there before can be told from what came after.
+pub(super) fn is_in_order(position: &str) -> bool {
+    position.strip_prefix(NO_EPOCH).is_some_and(|rest| rest.starts_with("-2-"))
 }
 
 /// When DMS sent a log row, by which it belongs to an epoch; what says no time is taken for as old as its arrival.
@@ -337,7 +379,7 @@ mod tests {
         epochs.completed(101);
         assert_eq!(epochs.open(), Some(200), "the older one's end says nothing of the newer");
         epochs.completed(200);
-        assert_eq!((epochs.open(), epochs.complete()), (None, Some(200)));
+        assert_eq!((epochs.open(), epochs.complete), (None, Some(200)));
         // A task that is resumed may name the table again, without loading it.
         assert!(!epochs.learn(&news(&[300], None), true));
         assert_eq!(Epochs::from_entry(epochs.to_entry().as_deref()), epochs);
@@ -391,6 +433,33 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_below_a_truncate_is_gone_until_a_later_epoch() {
+        let truncated = |sent, position: &str| News { truncated: vec![(sent, position.to_owned())], ..News::default() };
+        let mut epochs = Epochs::default();
+        epochs.learn(&truncated(50, "0000-1-t5"), true);
+        assert_eq!((epochs.gone(), epochs.emptying()), (None, None), "its place in the source's order is not known");
+        epochs.learn(&truncated(60, "0000-2-m2"), true);
+        epochs.learn(&truncated(70, "0000-2-m1"), true);
+        assert_eq!(epochs.gone(), Some(Gone::emptied("0000-2-m2")));
+        epochs.emptied("0000-2-m1");
+        assert_eq!(epochs.emptying(), Some("0000-2-m2"), "another one's rows went");
+        epochs.emptied("0000-2-m2");
+        assert_eq!(epochs.emptying(), None);
+        assert_eq!(Epochs::from_entry(epochs.to_entry().as_deref()), epochs);
+        // Read again, it says nothing new.
+        epochs.learn(&truncated(60, "0000-2-m2"), true);
+        assert_eq!(epochs.emptying(), None);
+        // The source's numbering begins anew.
+        epochs.begin(65);
+        epochs.learn(&truncated(80, "0000-2-m1"), true);
+        assert_eq!(epochs.emptying(), Some("0000000000000065-2-m1"));
+        // A load that is complete hides more.
+        epochs.begin(90);
+        epochs.completed(90);
+        assert_eq!(epochs.gone(), Some(Gone::not_loaded(90)));
+    }
+
+    #[test]
     fn an_operators_word_completes_a_load_that_brought_no_row() {
         let mut epochs = Epochs::default();
         assert!(!epochs.begin_without_load());
@@ -415,7 +484,7 @@ mod tests {
     fn a_first_load_hides_what_is_older_without_a_sweep() {
         let mut epochs = Epochs::default();
         epochs.learn(&news(&[1, 7], Some(8)), false);
-        assert_eq!((epochs.open(), epochs.complete()), (None, Some(7)));
+        assert_eq!((epochs.open(), epochs.complete), (None, Some(7)));
     }
 
     #[test]

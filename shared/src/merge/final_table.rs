@@ -48,12 +48,23 @@ pub struct FinalTable {
     pub has_partial_images: bool,
     /// Members that are never negative at the source, though their changes may be.
     pub unsigned_members: Vec<String>,
+    /// What has to be known of members to read changes that came without a schema; None where such changes are not applied.
+    pub self_describing: Option<SelfDescribing>,
     /// How it is partitioned, if it is.
     pub partitioning: Option<Partitioning>,
     /// Whether every statement has to limit the partitions that it reads.
     pub requires_partition_filter: bool,
     /// Columns that it lacks: Strait's own, and, where Strait made the table, those that the source has added.
     pub missing_columns: Vec<NewColumn>,
+}
+
+/// Members whose values do not say what they are where Debezium's change has no schema, as far as the source's statements tell.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SelfDescribing {
+    /// A BIT of several bits: base64, the lowest byte first.
+    pub bit_members: Vec<String>,
+    /// A TIME: with a Z at its end that means nothing.
+    pub time_members: Vec<String>,
 }
 
 /// A column that is to be added to a final table.
@@ -297,6 +308,7 @@ impl FinalTable {
             is_keyless,
             has_partial_images: false,
             unsigned_members: Vec::new(),
+            self_describing: None,
             partitioning: Partitioning::of(resource),
             requires_partition_filter: resource.require_partition_filter == Some(true),
             missing_columns,

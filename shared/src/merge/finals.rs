@@ -518,7 +518,10 @@ impl Run<'_> {
     fn is_only_lacking(&self, source: &SourceTable) -> bool {
         let own = self.state.tables.get(source);
         own.is_some_and(|own| {
-            own.outcome == Outcome::Merged && own.epochs.open().is_none() && !own.epochs.may_lack_a_start()
+            own.outcome == Outcome::Merged
+                && own.epochs.open().is_none()
+                && own.epochs.emptying().is_none()
+                && !own.epochs.may_lack_a_start()
         }) && !self.plan.tables.contains_key(source)
             && self.asked.word.is_none()
     }

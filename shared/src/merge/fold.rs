@@ -8,14 +8,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{AbsentColumns, Deletes};
-use crate::debezium::{UNAVAILABLE, WITHOUT_SCHEMA};
+use crate::debezium::{SELF_DESCRIBING, SELF_DESCRIBING_UNAVAILABLE, UNAVAILABLE, WITHOUT_SCHEMA_BEGINS};
 use crate::names::{NameError, NameHeld, SourceTable, TableName, fingerprint, member_path_literal, string_literal};
 use crate::position::NO_EPOCH;
 
 use super::coverage::{Coverage, OffsetRange, not_covered};
 use super::delta::Share;
 use super::epoch::{Epochs, SENT};
-use super::final_table::{FinalColumn, FinalTable};
+use super::final_table::{FinalColumn, FinalTable, SelfDescribing};
 use super::types::ColumnType;
 
 /// A run that dies leaves its fold and its delta behind; BigQuery removes them after this many hours.
@@ -222,12 +222,16 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
             "`unknown`, `unknown_too`".to_owned(),
         ),
     };
-    // Once a load is complete, what is older than it is gone from the source, unless the load brought it.
-    let (key_position, key_deleted) = match request.epochs.complete() {
+    // Once a load is complete, what is older than it is gone from the source, unless the load brought it; and what is older than a TRUNCATE.
+    let (key_position, key_deleted) = match request.epochs.gone() {
         None => ("`key_position`".to_owned(), key_is_deleted.to_owned()),
-        Some(boundary) => (
-            format!("GREATEST(`key_position`, {})", string_literal(&Epochs::swept_position(boundary))),
-            format!("({key_is_deleted} OR `key_position` < {})", string_literal(&Epochs::prefix(boundary))),
+        Some(gone) => (
+            match table.is_keyless {
+                // It is what tells the row from others.
+                true => "`key_position`".to_owned(),
+                false => format!("GREATEST(`key_position`, {})", string_literal(&gone.since)),
+            },
+            format!("({key_is_deleted} OR `key_position` < {})", string_literal(&gone.below)),
         ),
     };
     let position = if table.is_keyless { keyless_position(request.epochs) } else { request.epochs.position_sql() };
@@ -303,8 +307,8 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
         fold = request.fold.quoted(project)?,
         rows = request.share.map_or(log, |share| share.delta).quoted(project)?,
         partition = request.share.map_or_else(String::new, |share| format!("{} AND ", share.condition())),
-        data = readable("`data`", request.is_absent_unchanged()),
-        before = readable("`before`", request.is_absent_unchanged()),
+        data = readable("`data`", &is_no_fault(table, request.is_absent_unchanged())),
+        before = readable("`before`", &is_no_fault(table, request.is_absent_unchanged())),
         is_new = parts.is_new,
         bounds = parts.bounds,
         schema = string_literal(&source.schema),
@@ -410,10 +414,7 @@ impl Parts {
         let FoldRequest { table, deletes, .. } = *request;
         let absent = absent_of(request.absent, table);
         let (is_new, bounds) = window(request);
-        let cannot_be_applied = match absent {
-            AbsentColumns::Null => "`error` IS NOT NULL".to_owned(),
-            AbsentColumns::Unchanged => format!("COALESCE(`error`, {0}) <> {0}", string_literal(UNAVAILABLE)),
-        };
+        let cannot_be_applied = is_fault(table, absent == AbsentColumns::Unchanged);
         let mut parts = Self {
             is_new,
             bounds,
@@ -426,8 +427,8 @@ impl Parts {
             typed: Vec::new(),
             // Of a delete only the key counts, unless that cannot be told either.
             flaws: vec![format!(
-                "WHEN {cannot_be_applied} AND (`operation` <> 'delete' OR `error` = {}) THEN -1",
-                string_literal(WITHOUT_SCHEMA)
+                "WHEN {cannot_be_applied} AND (`operation` <> 'delete' OR STARTS_WITH(`error`, {})) THEN -1",
+                string_literal(WITHOUT_SCHEMA_BEGINS)
             )],
             keys: Vec::new(),
             carried: Vec::new(),
@@ -440,7 +441,7 @@ impl Parts {
         for (place, column) in table.columns.iter().enumerate() {
             let (member, column_type) = (column.member(), column.column_type);
             let (text, value) = (format!("`v{place}`"), value_column(place));
-            parts.texts.push(format!("{} AS {text}", column_text("`data`", column, "")));
+            parts.texts.push(format!("{} AS {text}", shown_text(table, column, "`data`", "")));
             parts.flaw_columns.push_str(&format!(" WHEN {place} THEN {}", string_literal(&column.name)));
             if table.unsigned_members.iter().any(|unsigned| unsigned == column.member()) {
                 parts.flaws.push(format!("WHEN STARTS_WITH({text}, '-') THEN {place}"));
@@ -449,17 +450,25 @@ impl Parts {
                      bigint.unsigned.handling.mode to precise in the connector of Debezium'"
                 ));
             }
+            if let Some(not_said) =
+                table.self_describing.as_ref().and_then(|known| what_is_not_said(known, column, &text))
+            {
+                parts.flaws.push(format!("WHEN {not_said} THEN {place}"));
+                parts
+                    .flaw_reasons
+                    .push_str(&format!(" WHEN `flaw` = {place} AND {not_said} THEN {}", string_literal(NOT_SAID)));
+            }
             if column.is_key {
                 let (before, key_text) = (format!("`b{place}`"), format!("`t{place}`"));
                 let beside = format!("{BEFORE_IMAGE_PREFIX}{member}");
-                let before_text = column_text("`before`", column, "");
+                let before_text = shown_text(table, column, "`before`", "");
                 // A source may have a column of that very name.
                 parts.texts.push(if table.columns.iter().any(|column| column.member() == beside) {
                     format!("{before_text} AS {before}")
                 } else {
                     format!(
                         "IF(`before` IS NULL, {}, {before_text}) AS {before}",
-                        column_text("`data`", column, BEFORE_IMAGE_PREFIX)
+                        shown_text(table, column, "`data`", BEFORE_IMAGE_PREFIX)
                     )
                 });
                 parts.key_texts.push(format!("IF(`is_old_key`, COALESCE({before}, {text}), {text}) AS {key_text}"));
@@ -490,7 +499,7 @@ impl Parts {
                         let is_known = match request.absent {
                             AbsentColumns::Unchanged => in_image,
                             AbsentColumns::Null => {
-                                format!("(COALESCE(`error`, '') <> {} OR {in_image})", string_literal(UNAVAILABLE))
+                                format!("(COALESCE(`error`, '') NOT IN ({}) OR {in_image})", literals(&PARTIAL))
                             }
                         };
                         parts.texts.push(format!("{is_known} AS {is_present}"));
@@ -578,12 +587,80 @@ pub(super) fn window(request: &FoldRequest<'_>) -> (String, String) {
 
 /// An image that can be read. One with an error holds half of a surrogate pair, which the embedded BigQuery refuses and
 /// BigQuery replaces; its members are needed only for its key, so every such escape is replaced beforehand. One that is only partial has none.
-fn readable(image: &str, may_be_partial: bool) -> String {
-    let is_whole = match may_be_partial {
-        false => "`error` IS NULL".to_owned(),
-        true => format!("COALESCE(`error`, {0}) = {0}", string_literal(UNAVAILABLE)),
+fn readable(image: &str, is_no_fault: &str) -> String {
+    format!(r"IF({is_no_fault}, {image}, REGEXP_REPLACE({image}, r'\\u[dD][89a-fA-F][0-9a-fA-F]{{2}}', r'\\uFFFD'))")
+}
+
+/// What the log says of changes that leave out values.
+const PARTIAL: [&str; 2] = [UNAVAILABLE, SELF_DESCRIBING_UNAVAILABLE];
+/// What it says of changes without a schema that are to be applied.
+const WITHOUT_A_SCHEMA: [&str; 2] = [SELF_DESCRIBING, SELF_DESCRIBING_UNAVAILABLE];
+/// Why a value of such a change cannot be applied.
+const NOT_SAID: &str = "the change has no schema, and this value does not say what it is: numbers have to come as JSON numbers \
+                        (value.converter.decimal.format=NUMERIC, decimal.handling.mode=precise), and a BIT of several bits needs a schema";
+
+fn literals(texts: &[&str]) -> String {
+    texts.iter().map(|text| string_literal(text)).collect::<Vec<_>>().join(", ")
+}
+
+/// What `error` may say of a change that is applied: how it is to be read.
+fn taken(table: &FinalTable, may_be_partial: bool) -> &'static [&'static str] {
+    match (may_be_partial, table.self_describing.is_some()) {
+        (false, false) => &[],
+        (true, false) => &[UNAVAILABLE],
+        (false, true) => &[SELF_DESCRIBING],
+        (true, true) => &[UNAVAILABLE, SELF_DESCRIBING, SELF_DESCRIBING_UNAVAILABLE],
+    }
+}
+
+/// Whether nothing keeps a change of the table from being applied.
+fn is_no_fault(table: &FinalTable, may_be_partial: bool) -> String {
+    match taken(table, may_be_partial) {
+        [] => "`error` IS NULL".to_owned(),
+        [only] => format!("COALESCE(`error`, {0}) = {0}", string_literal(only)),
+        all => format!("(`error` IS NULL OR `error` IN ({}))", literals(all)),
+    }
+}
+
+/// The opposite of [`is_no_fault`].
+fn is_fault(table: &FinalTable, may_be_partial: bool) -> String {
+    match taken(table, may_be_partial) {
+        [] => "`error` IS NOT NULL".to_owned(),
+        [only] => format!("COALESCE(`error`, {0}) <> {0}", string_literal(only)),
+        all => format!("`error` IS NOT NULL AND `error` NOT IN ({})", literals(all)),
+    }
+}
+
+/// Whether a change has no schema, and its value of this column does not say what it is. `text` is the value's.
+fn what_is_not_said(known: &SelfDescribing, column: &FinalColumn, text: &str) -> Option<String> {
+    use ColumnType::{BigNumeric, Bool, Float64, Int64, Numeric};
+    let is_not_said = match column.column_type {
+        _ if known.bit_members.iter().any(|bits| bits == column.member()) => format!("{text} IS NOT NULL"),
+        Int64 | Numeric { .. } | BigNumeric { .. } | Float64 | Bool => {
+            let member = |held: &NameHeld| {
+                format!("STARTS_WITH(CONCAT(JSON_QUERY(`data`, {}), ''), '\"')", member_path_literal(&held.name))
+            };
+            let is_text = column.names.newest_first().map(member).collect::<Vec<_>>().join(" OR ");
+            // JSON has no number for these.
+            format!("({is_text}) AND LOWER({text}) NOT IN ('nan', 'infinity', '-infinity')")
+        }
+        _ => return None,
     };
-    format!(r"IF({is_whole}, {image}, REGEXP_REPLACE({image}, r'\\u[dD][89a-fA-F][0-9a-fA-F]{{2}}', r'\\uFFFD'))")
+    let of_delete = if column.is_key { "" } else { " AND `operation` <> 'delete'" };
+    Some(format!("COALESCE(`error`, '') IN ({}) AND {is_not_said}{of_delete}", literals(&WITHOUT_A_SCHEMA)))
+}
+
+/// The text of a column's member, without what a change that has no schema adds to it.
+fn shown_text(table: &FinalTable, column: &FinalColumn, image: &str, prefix: &str) -> String {
+    let text = column_text(image, column, prefix);
+    let is_time = table
+        .self_describing
+        .as_ref()
+        .is_some_and(|known| known.time_members.iter().any(|time| time == column.member()));
+    match is_time {
+        true => format!("IF(COALESCE(`error`, '') IN ({}), RTRIM({text}, 'Z'), {text})", literals(&WITHOUT_A_SCHEMA)),
+        false => text,
+    }
 }
 
 /// The text of one member of an image: a scalar's own, a nested value's JSON; NULL where it is null or absent.

@@ -46,8 +46,8 @@ pub struct News {
     pub oldest_commit_us: Option<i64>,
     /// The newest commit time among the changes.
     pub newest_commit_us: Option<i64>,
-    /// The highest position at which the table was emptied (Debezium's `truncate`).
-    pub truncated: Option<String>,
+    /// When each record of a table that was emptied was sent, and its position.
+    pub truncated: Vec<(i64, String)>,
 }
 
 /// Control records that define a table or add to it (AWS DMS user guide, "Control records"); the last is what Debezium's records say of
@@ -58,6 +58,9 @@ pub(super) const STARTS: [&str; 2] = ["create-table", "drop-table"];
 /// Control records that alter what is there (same page).
 pub(super) const ALTERATIONS: [&str; 5] =
     ["drop-column", "rename-column", "column-type-change", "change-columns", "rename-table"];
+
+/// Records of a table that was emptied: Debezium's, and what DMS would call it.
+const TRUNCATES: [&str; 2] = [TRUNCATE, "truncate-table"];
 
 /// A plan row that is not of the form that the query yields.
 #[derive(Debug, thiserror::Error)]
@@ -122,7 +125,7 @@ pub fn query(
          UNIX_MICROS(MIN(IF({is_change}, LEAST(COALESCE(`committed_at`, `emitted_at`), COALESCE(`emitted_at`, `committed_at`)), NULL))) AS `oldest_us`, \
          COUNTIF({is_change} AND `committed_at` IS NULL AND `emitted_at` IS NULL) AS `timeless`, \
          UNIX_MICROS(MAX(IF({is_change}, `committed_at`, NULL))) AS `newest_commit_us`, \
-         MAX(IF(`is_new` AND `operation` = {truncate}, `position`, NULL)) AS `truncated`, \
+         STRING_AGG(IF(`is_new` AND `operation` IN ({truncates}), CONCAT(CAST(UNIX_MICROS({SENT}) AS STRING), ' ', `position`), NULL), ',') AS `truncated`, \
          UNIX_MICROS(MAX(`ingested_at`)) AS `newest_us`\n\
          FROM `recent`\n\
          GROUP BY GROUPING SETS ((`source_schema`, `source_table`), (`kafka_topic`, `kafka_partition`, `island`))",
@@ -130,7 +133,7 @@ pub fn query(
         definitions = DEFINITIONS.map(string_literal).join(", "),
         alterations = ALTERATIONS.map(string_literal).join(", "),
         starts = STARTS.map(string_literal).join(", "),
-        truncate = string_literal(TRUNCATE),
+        truncates = TRUNCATES.map(string_literal).join(", "),
         log = log.quoted(project)?,
     ))
 }
@@ -213,7 +216,18 @@ impl Plan {
             let (Some(schema), Some(table)) = (schema, table) else {
                 return Err(PlanRowError { what: "source table" });
             };
-            if changes == 0 && definitions == 0 && alterations == 0 && starts.is_empty() && truncated.is_none() {
+            let truncated = truncated
+                .as_deref()
+                .unwrap_or_default()
+                .split(',')
+                .filter(|truncated| !truncated.is_empty())
+                .map(|truncated| {
+                    let (sent, position) = truncated.split_once(' ')?;
+                    Some((sent.parse().ok()?, position.to_owned()))
+                })
+                .collect::<Option<Vec<(i64, String)>>>()
+                .ok_or(PlanRowError { what: "truncated" })?;
+            if changes == 0 && definitions == 0 && alterations == 0 && starts.is_empty() && truncated.is_empty() {
                 continue;
             }
             let source = SourceTable { schema: schema.clone(), table: table.clone() };
@@ -230,7 +244,7 @@ impl Plan {
                 lowest_position: lowest_position.clone(),
                 oldest_commit_us: if is_timeless { None } else { number(oldest_us, "oldest_us")? },
                 newest_commit_us: number(newest_commit_us, "newest_commit_us")?,
-                truncated: truncated.clone(),
+                truncated,
             };
             plan.tables.insert(source, news);
         }
@@ -253,8 +267,26 @@ mod tests {
     fn rows_of_both_kinds_are_told_apart() {
         let plan = Plan::from_rows(&[
             row([
-                "shop", "orders", "-", "-", "0", "9", "4", "1", "0", "9,12", "14", "8", "9", "100", "p1", "50", "0",
-                "60", "-", "120",
+                "shop",
+                "orders",
+                "-",
+                "-",
+                "0",
+                "9",
+                "4",
+                "1",
+                "0",
+                "9,12",
+                "14",
+                "8",
+                "9",
+                "100",
+                "p1",
+                "50",
+                "0",
+                "60",
+                "9 0000-2-p1,12 0000-2-p2",
+                "120",
             ]),
             row([
                 "shop", "idle", "-", "-", "0", "9", "0", "0", "0", "-", "-", "-", "-", "-", "-", "-", "0", "-", "-",
@@ -271,7 +303,9 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(plan.tables.len(), 1);
-        assert_eq!(plan.tables.values().next().unwrap().starts, [9, 12]);
+        let news = plan.tables.values().next().unwrap();
+        assert_eq!(news.starts, [9, 12]);
+        assert_eq!(news.truncated, [(9, "0000-2-p1".to_owned()), (12, "0000-2-p2".to_owned())]);
         assert_eq!(plan.window_to_us, Some(120));
         assert_eq!(plan.seen.iter().map(|range| range.partition).collect::<Vec<_>>(), [0, 1]);
     }

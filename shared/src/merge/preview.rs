@@ -12,12 +12,14 @@ use crate::names::{SourceTable, TableName};
 
 use super::answer::Asked;
 use super::delta::{Delta, Share};
+use super::epoch::Gone;
 use super::final_table::{FinalTable, is_made_by_strait, is_self_describing};
 use super::finals::{Found, held_definition, no_definition};
 use super::fold::{self, FoldRequest, LookBack};
 use super::ledger::LedgerState;
 use super::partitions;
 use super::plan::{self, News, Plan};
+use super::reload;
 use super::run::{
     LEFT_OUT, MergeHandler, Run, TABLES_AT_ONCE, TableError, concerned, describe, into_invocation_error, is_missing,
     now_us,
@@ -358,9 +360,28 @@ impl Run<'_> {
         let Own::Begun(begun, _) = &work.own else {
             return Ok(());
         };
-        if begun.changes() == 0 {
-            return Ok(());
+        let of_table = final_bytes.map_or_else(unknown_size, Reads::AtMost);
+        if begun.changes() > 0 {
+            self.preview_merge(work, begun, share, of_table.clone(), shown).await?;
         }
+        if let Some(position) = work.standing.epochs.emptying() {
+            let config = &self.handler.config;
+            let deletes = work.table.deletes.unwrap_or(config.deletes);
+            let in_turn = self.in_turn(&work.source)?;
+            let sql = reload::sweep(&config.project, &work.table, &Gone::emptied(position), deletes, &in_turn)?;
+            shown.statements.push(Planned { what: "removal of what the source emptied", sql, reads: of_table });
+        }
+        Ok(())
+    }
+
+    async fn preview_merge(
+        &self,
+        work: &Work,
+        begun: &Begun,
+        share: Option<Share<'_>>,
+        of_table: Reads,
+        shown: &mut TablePreview,
+    ) -> Result<(), TableError> {
         let config = &self.handler.config;
         let fold_name = fold::fold_table(&config.log_table, begun.key());
         let request = self.fold_request(&work.source, &work.table, &work.standing, begun, &fold_name);
@@ -372,7 +393,6 @@ impl Run<'_> {
         shown.statements.push(Planned { what: "fold", sql, reads });
         let sql = fold::survey(&config.project, &fold_name, &work.table)?;
         shown.statements.push(Planned { what: "survey of the fold", sql, reads: Reads::Fold });
-        let of_table = final_bytes.map_or_else(unknown_size, Reads::AtMost);
         if let Some(sql) = partitions::query(&config.project, &fold_name, &work.table)? {
             shown.statements.push(Planned { what: "partitions of its rows", sql, reads: of_table.clone() });
         }
@@ -419,6 +439,9 @@ fn in_words(begun: &Begun, news: &News, standing: &Standing) -> Vec<String> {
     }
     if standing.epochs.open().is_some() {
         why.push("a load is under way: what it does not bring is removed once it is known to be complete".to_owned());
+    }
+    if standing.epochs.emptying().is_some() {
+        why.push("the source emptied the table (TRUNCATE): what is older than that is removed".to_owned());
     }
     why
 }

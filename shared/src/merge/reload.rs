@@ -18,7 +18,7 @@ use crate::names::{
 use crate::position::NO_EPOCH;
 
 use super::coverage::REACH_BACK_US;
-use super::epoch::{Epochs, SENT};
+use super::epoch::{Epochs, Gone, SENT};
 use super::final_table::FinalTable;
 use super::fold::timestamp_literal;
 
@@ -262,30 +262,35 @@ impl PartitionProgress {
     }
 }
 
-/// The statement that removes (or, under soft deletes, marks) what a complete load did not bring: every row whose position is of an
-/// earlier epoch, and rows that Strait never wrote.
+/// The statement that removes (or, under soft deletes, marks) what is gone from the source, because a complete load did not bring it or
+/// the source emptied the table: every row whose position is below, and rows that Strait never wrote.
 ///
 /// `in_turn` is the condition that no other run has taken the table up meanwhile.
 pub fn sweep(
     project: &str,
     table: &FinalTable,
-    boundary: i64,
+    gone: &Gone,
     deletes: Deletes,
     in_turn: &str,
 ) -> Result<String, NameError> {
     let position = quote_column(POSITION_COLUMN)?;
     let filter = table.partition_filter(None)?.map_or_else(String::new, |filter| format!(" AND {filter}"));
-    let is_older =
-        format!("COALESCE({position}, '') < {}{filter} AND {in_turn}", string_literal(&Epochs::prefix(boundary)));
+    let is_older = format!("COALESCE({position}, '') < {}{filter} AND {in_turn}", string_literal(&gone.below));
     let target = table.name.quoted(project)?;
     Ok(match deletes {
         Deletes::Hard => format!("DELETE FROM {target}\nWHERE {is_older}"),
-        Deletes::Soft => format!(
-            "UPDATE {target}\nSET {} = TRUE, {position} = {}, {} = CURRENT_TIMESTAMP()\nWHERE {is_older}",
-            quote_column(DELETED_COLUMN)?,
-            string_literal(&Epochs::swept_position(boundary)),
-            quote_column(MERGED_AT_COLUMN)?,
-        ),
+        Deletes::Soft => {
+            let since = match table.is_keyless {
+                // The position is what tells the row from others.
+                true => String::new(),
+                false => format!("{position} = {}, ", string_literal(&gone.since)),
+            };
+            format!(
+                "UPDATE {target}\nSET {deleted} = TRUE, {since}{} = CURRENT_TIMESTAMP()\nWHERE {is_older} AND {deleted} IS NOT TRUE",
+                quote_column(MERGED_AT_COLUMN)?,
+                deleted = quote_column(DELETED_COLUMN)?,
+            )
+        }
     })
 }
 

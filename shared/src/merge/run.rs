@@ -17,7 +17,7 @@ use crate::bigquery::job::{JobRequest, QueryAnswer};
 use crate::bigquery::rest::BigQuery;
 use crate::bigquery::retry::Backoff;
 use crate::bigquery::{Error, ErrorKind};
-use crate::config::{Config, DAY_US, HOUR_US};
+use crate::config::{Config, DAY_US, HOUR_US, WithoutSchema};
 use crate::lambda::{Invocation, InvocationError};
 use crate::log::{KEPT_OUT, LOG, kept_out_table};
 use crate::names::{NameError, POSITION_COLUMN, SourceTable, fingerprint};
@@ -27,7 +27,7 @@ use super::answer::{Answer, Asked, TableAnswer, Word};
 use super::coverage::Coverage;
 use super::definition::Definitions;
 use super::epoch::Epochs;
-use super::final_table::{FinalTable, FinalTableProblem};
+use super::final_table::{FinalTable, FinalTableProblem, SelfDescribing};
 use super::finals::{Found, no_definition};
 use super::ledger::{Entry, LedgerState, MERGES, Outcome, TableState};
 use super::metrics::{self, Seen};
@@ -149,6 +149,13 @@ impl Run<'_> {
         let table = FinalTable {
             has_partial_images: definitions.as_ref().is_some_and(Definitions::have_partial_images),
             unsigned_members: definitions.as_ref().map(Definitions::unsigned_columns).unwrap_or_default(),
+            self_describing: match self.handler.config.debezium_without_schema {
+                WithoutSchema::Quarantine => None,
+                WithoutSchema::SelfDescribing => Some(SelfDescribing {
+                    bit_members: definitions.as_ref().map(Definitions::bit_columns).unwrap_or_default(),
+                    time_members: definitions.as_ref().map(Definitions::time_columns).unwrap_or_default(),
+                }),
+            },
             ..found.table.clone()
         };
         standing.unfilled.set_definition_due(found.is_definition_due);
@@ -623,6 +630,7 @@ pub(super) fn concerned(plan: &Plan, state: &LedgerState, asked: &Asked) -> BTre
     let is_concerned = |source: &SourceTable, table: &TableState| {
         table.outcome != Outcome::Merged
             || table.epochs.open().is_some()
+            || table.epochs.emptying().is_some()
             || table.epochs.may_lack_a_start()
             || table.unfilled.is_lacking()
             || asked.word.is_some() && asked.includes(source)

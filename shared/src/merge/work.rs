@@ -3,6 +3,7 @@
 //! pieces of work on one table must never overlap, or an older MERGE could bring back what a newer one removed.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -10,12 +11,12 @@ use tokio::time::Instant;
 
 use crate::bigquery::job::{JobRequest, JobStats, QueryAnswer};
 use crate::log::kept_out_table;
-use crate::names::{SourceTable, TableName, fingerprint, string_literal};
+use crate::names::{SourceTable, TableName, fingerprint};
 
 use super::answer::{TableAnswer, Word};
 use super::coverage::{Coverage, OffsetRange};
 use super::delta::{Delta, Reading};
-use super::epoch::Epochs;
+use super::epoch::{Epochs, Gone, is_in_order};
 use super::final_table::FinalTable;
 use super::fold::{self, FoldRequest, LookBack};
 use super::ledger::{Entry, OVERTAKEN, Outcome, TableState};
@@ -191,6 +192,14 @@ impl Standing {
             self.coverage = Coverage { to_us: Some(to.min(from)), ranges: Vec::new() };
         }
     }
+}
+
+/// What a sweep removed or marked, and what that cost.
+struct Swept {
+    gone: i64,
+    stats: JobStats,
+    job_id: String,
+    duration: Duration,
 }
 
 /// A piece of work that is done.
@@ -455,6 +464,7 @@ impl Run<'_> {
             tracing::error!(table = %work.source, reason, "a table needs a person");
             answer.explain([reason]);
         }
+        self.empty(work, standing, answer).await?;
         self.reload(work, word, standing, answer).await
     }
 
@@ -491,7 +501,8 @@ impl Run<'_> {
     ) {
         let mut reasons: Vec<String> = what_was_not_applied(work, news).into_iter().collect();
         reasons.extend(work.for_a_person.iter().cloned());
-        reasons.extend(news.truncated.as_deref().map(|position| truncated(work, standing, position)));
+        let is_out_of_order = news.truncated.iter().any(|(_, position)| !is_in_order(position));
+        reasons.extend(is_out_of_order.then(|| truncated_somewhere(work)));
         reasons.extend(work.waited_since_us.map(waited_too_long));
         if survey.anew > 0 {
             reasons.push(numbering_began_anew(&work.source, survey));
@@ -544,16 +555,48 @@ impl Run<'_> {
         let Some(boundary) = boundary else {
             return Ok(());
         };
+        let swept = self.sweep(work, &Gone::not_loaded(boundary)).await?;
+        standing.epochs.completed(boundary);
+        let reason = "a load is complete; what it did not bring is gone";
+        tracing::info!(table = %work.source, deleted = swept.gone, "a load is complete");
+        self.record_swept(work, standing, answer, swept, reason).await
+    }
+
+    /// Removes what the source emptied the table of. A change from before that arrives later counts as deleted in the fold.
+    async fn empty(&self, work: &Work, standing: &mut Standing, answer: &mut TableAnswer) -> Result<(), TableError> {
+        let Some(position) = standing.epochs.emptying().map(str::to_owned) else {
+            return Ok(());
+        };
+        let swept = self.sweep(work, &Gone::emptied(&position)).await?;
+        standing.epochs.emptied(&position);
+        let reason = "the source emptied the table (TRUNCATE); its rows from before are gone";
+        tracing::info!(table = %work.source, deleted = swept.gone, "the source emptied the table");
+        answer.explain([reason.to_owned()]);
+        self.record_swept(work, standing, answer, swept, reason).await
+    }
+
+    async fn sweep(&self, work: &Work, gone: &Gone) -> Result<Swept, TableError> {
         let started = Instant::now();
         let config = &self.handler.config;
         let deletes = work.table.deletes.unwrap_or(config.deletes);
         let in_turn = self.in_turn(&work.source)?;
-        let sql = reload::sweep(&config.project, &work.table, boundary, deletes, &in_turn)?;
+        let sql = reload::sweep(&config.project, &work.table, gone, deletes, &in_turn)?;
         let key = fingerprint(&format!("{}\0{sql}", self.id), WORK_KEY_DIGITS);
         let mut stats = JobStats::default();
         let swept = self.write(&sql, "sweep", &key, &mut stats).await?;
         let gone = swept.stats.deleted.saturating_add(swept.stats.updated);
-        standing.epochs.completed(boundary);
+        Ok(Swept { gone, stats, job_id: swept.job_id, duration: started.elapsed() })
+    }
+
+    async fn record_swept(
+        &self,
+        work: &Work,
+        standing: &Standing,
+        answer: &mut TableAnswer,
+        swept: Swept,
+        reason: &str,
+    ) -> Result<(), TableError> {
+        let Swept { gone, stats, job_id, duration } = swept;
         let entry = Entry {
             final_table: Some(work.table.name.to_string()),
             highest_position: standing.highest_position.clone(),
@@ -565,15 +608,14 @@ impl Run<'_> {
             late: Some(0),
             bytes_billed: Some(stats.bytes_billed),
             slot_ms: Some(stats.slot_ms),
-            job_id: Some(swept.job_id),
-            duration_ms: i64::try_from(started.elapsed().as_millis()).ok(),
+            job_id: Some(job_id),
+            duration_ms: i64::try_from(duration.as_millis()).ok(),
             epochs: standing.epochs.to_entry(),
             unfilled: standing.unfilled.to_entry(),
-            reason: Some("a load is complete; what it did not bring is gone".to_owned()),
+            reason: Some(reason.to_owned()),
             ..Entry::new(&self.id, self.next_recorded_at(), &work.source, Outcome::Merged, &standing.coverage)
         };
         self.record(vec![entry]).await?;
-        tracing::info!(table = %work.source, deleted = gone, "a load is complete");
         answer.outcome = Outcome::Merged.as_str();
         answer.deleted = answer.deleted.saturating_add(gone);
         answer.bytes_billed = answer.bytes_billed.saturating_add(stats.bytes_billed);
@@ -982,14 +1024,12 @@ fn dropped(source: &SourceTable) -> String {
     )
 }
 
-/// A statement that a person has to run: a change from before may still be on its way, and nobody knows when none is any more.
-fn truncated(work: &Work, standing: &Standing, position: &str) -> String {
+/// Nothing is removed then, for what was changed before it cannot be told from what was changed after it.
+fn truncated_somewhere(work: &Work) -> String {
     format!(
-        "the source emptied {} (TRUNCATE), and Strait does not remove rows on that word: once every change from before it is merged, run DELETE FROM `{}` \
-         WHERE _strait_position < {}",
-        work.source,
-        work.table.name,
-        string_literal(&standing.epochs.in_newest(position))
+        "the source emptied {} (TRUNCATE), and the record does not say where in the source's log: its rows stay. Read the table again \
+         (a snapshot, or a reload in DMS), which removes what is gone",
+        work.source
     )
 }
 

@@ -19,12 +19,12 @@ FROM `text`, UNNEST(IF(`operation` = 'update' AND (FALSE), [FALSE, TRUE], [FALSE
 ),
 `typed` AS (
 SELECT *,
-IF(REGEXP_CONTAINS(`v0`, r'^([1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])-[0-9]{2}-[0-9]{2}([T ]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6}0*)?Z?)?$'), SAFE_CAST(REGEXP_EXTRACT(`v0`, r'^[^.Z]+(?:\.[0-9]{1,6})?') AS DATETIME), NULL) AS `c0`,
+IF(REGEXP_CONTAINS(`v0`, r'^([1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])-[0-9]{2}-[0-9]{2}([T ]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6}0*)?Z?|Z)?$'), SAFE_CAST(REGEXP_EXTRACT(`v0`, r'^[^.Z]+(?:\.[0-9]{1,6})?') AS DATETIME), NULL) AS `c0`,
 `v1` AS `c1`
 FROM `split`
 ),
 `checked` AS (
-SELECT *, CASE WHEN `operation` IN ('update', 'delete') THEN -3 WHEN `error` IS NOT NULL AND (`operation` <> 'delete' OR `error` = 'the record has no schema, so that dates, times, decimals and bytes cannot be told from numbers and text: set value.converter.schemas.enable to true in Debezium\'s connector') THEN -1 WHEN `v0` IS NOT NULL AND `c0` IS NULL AND `operation` <> 'delete' THEN 0 END AS `flaw`
+SELECT *, CASE WHEN `operation` IN ('update', 'delete') THEN -3 WHEN `error` IS NOT NULL AND (`operation` <> 'delete' OR STARTS_WITH(`error`, 'the record has no schema, so that ')) THEN -1 WHEN `v0` IS NOT NULL AND `c0` IS NULL AND `operation` <> 'delete' THEN 0 END AS `flaw`
 FROM `typed`
 ),
 `sent_in_turn` AS (

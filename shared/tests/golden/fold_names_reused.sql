@@ -20,12 +20,12 @@ FROM `text`, UNNEST(IF(`operation` = 'update' AND (COALESCE(`b0` <> `v0`, FALSE)
 `typed` AS (
 SELECT *,
 CASE WHEN REGEXP_CONTAINS(`t0`, r'^-?[0-9]+(\.0*)?$') THEN SAFE_CAST(REGEXP_EXTRACT(`t0`, r'^[^.]+') AS INT64) WHEN REGEXP_CONTAINS(`t0`, r'^-?[0-9](\.[0-9]{1,14})?[eE][+]?[0-9]{1,2}$') AND MOD(SAFE_CAST(`t0` AS NUMERIC), 1) = 0 AND ABS(SAFE_CAST(`t0` AS NUMERIC)) < 1000000000000000 THEN SAFE_CAST(SAFE_CAST(`t0` AS NUMERIC) AS INT64) WHEN `t0` IN ('true', 't') THEN 1 WHEN `t0` IN ('false', 'f') THEN 0 END AS `c0`,
-IF(REGEXP_CONTAINS(`v1`, r'^([1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])-[0-9]{2}-[0-9]{2}([T ]00:00:00(\.0+)?Z?)?$'), SAFE_CAST(SUBSTR(`v1`, 1, 10) AS DATE), NULL) AS `c1`,
+IF(REGEXP_CONTAINS(`v1`, r'^([1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])-[0-9]{2}-[0-9]{2}([T ]00:00:00(\.0+)?)?Z?$'), SAFE_CAST(SUBSTR(`v1`, 1, 10) AS DATE), NULL) AS `c1`,
 `v2` AS `c2`
 FROM `split`
 ),
 `checked` AS (
-SELECT *, CASE WHEN `error` IS NOT NULL AND (`operation` <> 'delete' OR `error` = 'the record has no schema, so that dates, times, decimals and bytes cannot be told from numbers and text: set value.converter.schemas.enable to true in Debezium\'s connector') THEN -1 WHEN `c0` IS NULL OR `is_old_key` AND (CASE WHEN REGEXP_CONTAINS(`v0`, r'^-?[0-9]+(\.0*)?$') THEN SAFE_CAST(REGEXP_EXTRACT(`v0`, r'^[^.]+') AS INT64) WHEN REGEXP_CONTAINS(`v0`, r'^-?[0-9](\.[0-9]{1,14})?[eE][+]?[0-9]{1,2}$') AND MOD(SAFE_CAST(`v0` AS NUMERIC), 1) = 0 AND ABS(SAFE_CAST(`v0` AS NUMERIC)) < 1000000000000000 THEN SAFE_CAST(SAFE_CAST(`v0` AS NUMERIC) AS INT64) WHEN `v0` IN ('true', 't') THEN 1 WHEN `v0` IN ('false', 'f') THEN 0 END) IS NULL THEN 0 WHEN `v1` IS NOT NULL AND `c1` IS NULL AND `operation` <> 'delete' THEN 1 END AS `flaw`
+SELECT *, CASE WHEN `error` IS NOT NULL AND (`operation` <> 'delete' OR STARTS_WITH(`error`, 'the record has no schema, so that ')) THEN -1 WHEN `c0` IS NULL OR `is_old_key` AND (CASE WHEN REGEXP_CONTAINS(`v0`, r'^-?[0-9]+(\.0*)?$') THEN SAFE_CAST(REGEXP_EXTRACT(`v0`, r'^[^.]+') AS INT64) WHEN REGEXP_CONTAINS(`v0`, r'^-?[0-9](\.[0-9]{1,14})?[eE][+]?[0-9]{1,2}$') AND MOD(SAFE_CAST(`v0` AS NUMERIC), 1) = 0 AND ABS(SAFE_CAST(`v0` AS NUMERIC)) < 1000000000000000 THEN SAFE_CAST(SAFE_CAST(`v0` AS NUMERIC) AS INT64) WHEN `v0` IN ('true', 't') THEN 1 WHEN `v0` IN ('false', 'f') THEN 0 END) IS NULL THEN 0 WHEN `v1` IS NOT NULL AND `c1` IS NULL AND `operation` <> 'delete' THEN 1 END AS `flaw`
 FROM `typed`
 ),
 `sent_in_turn` AS (

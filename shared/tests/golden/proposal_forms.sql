@@ -13,11 +13,11 @@ COUNTIF(`value` IS NOT NULL AND `text` IN ('0', '1')) AS `is_ZeroOrOne`,
 COUNTIF(`value` IS NOT NULL AND `head` = '"' AND REGEXP_CONTAINS(`text`, r'^-?(0|[1-9][0-9]*)(\.[0-9]+)?$')) AS `is_NumberText`,
 COUNTIF(`value` IS NOT NULL AND LOWER(`text`) IN ('nan', 'inf', '-inf', 'infinity', '-infinity')) AS `is_NotFinite`,
 COUNTIF(`value` IS NOT NULL AND `head` = '"' AND `text` IN ('t', 'f', 'true', 'false')) AS `is_TrueFalseText`,
-COUNTIF(`value` IS NOT NULL AND REGEXP_CONTAINS(`text`, r'^[0-9]{4}-[0-9]{2}-[0-9]{2}$')) AS `is_Day`,
+COUNTIF(`value` IS NOT NULL AND REGEXP_CONTAINS(`text`, r'^[0-9]{4}-[0-9]{2}-[0-9]{2}Z?$')) AS `is_Day`,
 COUNTIF(`value` IS NOT NULL AND REGEXP_CONTAINS(`text`, r'^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}')) AS `is_DayAndTime`,
 COUNTIF(`value` IS NOT NULL AND REGEXP_CONTAINS(`text`, r'^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ].*Z$')) AS `is_Zulu`,
 COUNTIF(`value` IS NOT NULL AND REGEXP_CONTAINS(`text`, r'^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ].*[+-][0-9:]+$')) AS `is_Offset`,
-COUNTIF(`value` IS NOT NULL AND REGEXP_CONTAINS(`text`, r'^[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?$')) AS `is_TimeOfDay`,
+COUNTIF(`value` IS NOT NULL AND REGEXP_CONTAINS(`text`, r'^[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?Z?$')) AS `is_TimeOfDay`,
 COUNTIF(`value` IS NOT NULL AND REGEXP_CONTAINS(`text`, r'^0x([0-9A-Fa-f]{2})*$')) AS `is_PrefixedHex`,
 COUNTIF(`value` IS NOT NULL AND REGEXP_CONTAINS(`text`, r'^([0-9A-Fa-f]{2})+$')) AS `is_BareHex`,
 COUNTIF(`value` IS NOT NULL AND REGEXP_CONTAINS(`text`, r'^\s*[\[{]')) AS `is_JsonText`,
@@ -28,10 +28,10 @@ COUNTIF(`value` IS NOT NULL AND (CASE WHEN REGEXP_CONTAINS(`value`, r'^-?0*[0-9]
 COUNTIF(`value` IS NOT NULL AND (CASE WHEN LOWER(`value`) IN ('nan', 'inf', '-inf', 'infinity', '-infinity') THEN SAFE_CAST(`value` AS FLOAT64) WHEN NOT REGEXP_CONTAINS(`value`, r'^-?[0-9]*\.?[0-9]+([eE][+-]?[0-9]+)?$') OR IS_INF(SAFE_CAST(`value` AS FLOAT64)) THEN NULL WHEN REGEXP_CONTAINS(`value`, r'^-?[0-9]{16,}$') THEN IF(SAFE_CAST(SAFE_CAST(`value` AS FLOAT64) AS BIGNUMERIC) = SAFE_CAST(`value` AS BIGNUMERIC), SAFE_CAST(`value` AS FLOAT64), NULL) WHEN LENGTH(REGEXP_REPLACE(`value`, r'^-?[0.]*|\.|[0.]*([eE].*)?$', '')) <= 17 THEN SAFE_CAST(`value` AS FLOAT64) END) IS NULL) AS `not_FLOAT64`,
 COUNTIF(`value` IS NOT NULL AND (CASE WHEN LOWER(`value`) IN ('t', 'true', '1', '0x01', '01') THEN TRUE WHEN LOWER(`value`) IN ('f', 'false', '0', '0x00', '00') THEN FALSE END) IS NULL) AS `not_BOOL`,
 COUNTIF(`value` IS NOT NULL AND (IF(REGEXP_CONTAINS(`value`, r'^(0x)?([0-9A-Fa-f][0-9A-Fa-f])*$'), SAFE.FROM_HEX(REGEXP_REPLACE(`value`, r'^0x', '')), NULL)) IS NULL) AS `not_BYTES`,
-COUNTIF(`value` IS NOT NULL AND (IF(REGEXP_CONTAINS(`value`, r'^([1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])-[0-9]{2}-[0-9]{2}([T ]00:00:00(\.0+)?Z?)?$'), SAFE_CAST(SUBSTR(`value`, 1, 10) AS DATE), NULL)) IS NULL) AS `not_DATE`,
-COUNTIF(`value` IS NOT NULL AND (IF(REGEXP_CONTAINS(`value`, r'^([1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])-[0-9]{2}-[0-9]{2}([T ]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6}0*)?Z?)?$'), SAFE_CAST(REGEXP_EXTRACT(`value`, r'^[^.Z]+(?:\.[0-9]{1,6})?') AS DATETIME), NULL)) IS NULL) AS `not_DATETIME`,
+COUNTIF(`value` IS NOT NULL AND (IF(REGEXP_CONTAINS(`value`, r'^([1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])-[0-9]{2}-[0-9]{2}([T ]00:00:00(\.0+)?)?Z?$'), SAFE_CAST(SUBSTR(`value`, 1, 10) AS DATE), NULL)) IS NULL) AS `not_DATE`,
+COUNTIF(`value` IS NOT NULL AND (IF(REGEXP_CONTAINS(`value`, r'^([1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])-[0-9]{2}-[0-9]{2}([T ]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6}0*)?Z?|Z)?$'), SAFE_CAST(REGEXP_EXTRACT(`value`, r'^[^.Z]+(?:\.[0-9]{1,6})?') AS DATETIME), NULL)) IS NULL) AS `not_DATETIME`,
 COUNTIF(`value` IS NOT NULL AND (IF(REGEXP_CONTAINS(`value`, r'^([1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])-[0-9]{2}-[0-9]{2}[T ]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6}0*)?(Z|[+-][0-9]{2}(:[0-9]{2})?)?$'), SAFE_CAST(REGEXP_REPLACE(`value`, r'(\.[0-9]{6})0+', r'\1') AS TIMESTAMP), NULL)) IS NULL) AS `not_TIMESTAMP`,
-COUNTIF(`value` IS NOT NULL AND (IF(REGEXP_CONTAINS(`value`, r'^([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6}0*)?$'), SAFE_CAST(REGEXP_EXTRACT(`value`, r'^[^.]+(?:\.[0-9]{1,6})?') AS TIME), NULL)) IS NULL) AS `not_TIME`,
+COUNTIF(`value` IS NOT NULL AND (IF(REGEXP_CONTAINS(`value`, r'^([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6}0*)?Z?$'), SAFE_CAST(REGEXP_EXTRACT(`value`, r'^[^.Z]+(?:\.[0-9]{1,6})?') AS TIME), NULL)) IS NULL) AS `not_TIME`,
 COUNTIF(`value` IS NOT NULL AND (SAFE.PARSE_JSON(`value`)) IS NULL) AS `not_JSON`
 FROM (
 SELECT `operation`, `cell`.`place`, `cell`.`text`, `cell`.`head`, `cell`.`before`, IF(`operation` = 'delete', NULL, `cell`.`text`) AS `value`
@@ -39,7 +39,7 @@ FROM (SELECT `operation`, [STRUCT(0 AS `place`, COALESCE(JSON_VALUE(`data`, '$."
 STRUCT(1 AS `place`, COALESCE(JSON_VALUE(`data`, '$."a.b"'), NULLIF(CONCAT(JSON_QUERY(`data`, '$."a.b"'), ''), 'null')) AS `text`, SUBSTR(CONCAT(JSON_QUERY(`data`, '$."a.b"'), ''), 1, 1) AS `head`, IF(`before` IS NULL, COALESCE(JSON_VALUE(`data`, '$."BI_a.b"'), NULLIF(CONCAT(JSON_QUERY(`data`, '$."BI_a.b"'), ''), 'null')), COALESCE(JSON_VALUE(`before`, '$."a.b"'), NULLIF(CONCAT(JSON_QUERY(`before`, '$."a.b"'), ''), 'null'))) AS `before`),
 STRUCT(2 AS `place`, COALESCE(JSON_VALUE(`data`, '$."quote\\"d"'), NULLIF(CONCAT(JSON_QUERY(`data`, '$."quote\\"d"'), ''), 'null')) AS `text`, SUBSTR(CONCAT(JSON_QUERY(`data`, '$."quote\\"d"'), ''), 1, 1) AS `head`, IF(`before` IS NULL, COALESCE(JSON_VALUE(`data`, '$."BI_quote\\"d"'), NULLIF(CONCAT(JSON_QUERY(`data`, '$."BI_quote\\"d"'), ''), 'null')), COALESCE(JSON_VALUE(`before`, '$."quote\\"d"'), NULLIF(CONCAT(JSON_QUERY(`before`, '$."quote\\"d"'), ''), 'null'))) AS `before`),
 STRUCT(3 AS `place`, COALESCE(JSON_VALUE(`data`, '$."it\'s"'), NULLIF(CONCAT(JSON_QUERY(`data`, '$."it\'s"'), ''), 'null')) AS `text`, SUBSTR(CONCAT(JSON_QUERY(`data`, '$."it\'s"'), ''), 1, 1) AS `head`, IF(`before` IS NULL, COALESCE(JSON_VALUE(`data`, '$."BI_it\'s"'), NULLIF(CONCAT(JSON_QUERY(`data`, '$."BI_it\'s"'), ''), 'null')), COALESCE(JSON_VALUE(`before`, '$."it\'s"'), NULLIF(CONCAT(JSON_QUERY(`before`, '$."it\'s"'), ''), 'null'))) AS `before`)] AS `cells` FROM (SELECT `operation`, `data`, `before` FROM `project`.`cdc`.`log` AS `_strait_log`
-WHERE `source_schema` = 'shop' AND `source_table` = 'order' AND `operation` IN ('load', 'insert', 'update', 'delete') AND `error` IS NULL
+WHERE `source_schema` = 'shop' AND `source_table` = 'order' AND `operation` IN ('load', 'insert', 'update', 'delete') AND COALESCE(`error`, 'the record has no schema; its values are taken for what they say (STRAIT_DEBEZIUM_WITHOUT_SCHEMA)') = 'the record has no schema; its values are taken for what they say (STRAIT_DEBEZIUM_WITHOUT_SCHEMA)'
 QUALIFY ROW_NUMBER() OVER (PARTITION BY `kafka_topic`, `kafka_partition`, `_strait_log`.`kafka_offset`, `_strait_log`.`position` ORDER BY `ingested_at`) = 1)), UNNEST(`cells`) AS `cell`
 )
 GROUP BY `place`

@@ -1,4 +1,4 @@
-SELECT `operation`, COUNT(*) AS `records`, COUNTIF(`error` IS NOT NULL) AS `unreadable`, COUNTIF(STARTS_WITH(`position`, '0000-2-p')) AS `postgresql`, COUNTIF(STARTS_WITH(`position`, '0000-2-m')) AS `mysql`
+SELECT `operation`, COUNT(*) AS `records`, COUNTIF(NOT (COALESCE(`error`, 'the record has no schema; its values are taken for what they say (STRAIT_DEBEZIUM_WITHOUT_SCHEMA)') = 'the record has no schema; its values are taken for what they say (STRAIT_DEBEZIUM_WITHOUT_SCHEMA)')) AS `unreadable`, COUNTIF(STARTS_WITH(`position`, '0000-2-p')) AS `postgresql`, COUNTIF(STARTS_WITH(`position`, '0000-2-m')) AS `mysql`
 FROM (SELECT `operation`, `position`, `error` FROM `project`.`cdc`.`log` AS `_strait_log`
 WHERE `source_schema` = 'shop' AND `source_table` = 'order' AND TRUE
 QUALIFY ROW_NUMBER() OVER (PARTITION BY `kafka_topic`, `kafka_partition`, `_strait_log`.`kafka_offset`, `_strait_log`.`position` ORDER BY `ingested_at`) = 1)

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::bigquery::job::QueryAnswer;
+use crate::debezium::SELF_DESCRIBING;
 use crate::merge::fold::{member_text, timestamp_literal};
 use crate::merge::types::ColumnType;
 use crate::names::{NameError, SourceTable, TableName, member_path_literal, string_literal};
@@ -134,7 +135,7 @@ pub enum Form {
     NotFinite,
     /// A text t, f, true or false.
     TrueFalseText,
-    /// A text YYYY-MM-DD.
+    /// A text YYYY-MM-DD, which Debezium may end with a Z.
     Day,
     /// A text of day and time.
     DayAndTime,
@@ -142,7 +143,7 @@ pub enum Form {
     Zulu,
     /// One of them with an offset.
     Offset,
-    /// A text hh:mm:ss.
+    /// A text hh:mm:ss, likewise.
     TimeOfDay,
     /// A text 0x… of hexadecimal digits.
     PrefixedHex,
@@ -166,11 +167,11 @@ const FORMS: [(Form, &str); 19] = [
     (Form::NumberText, r#"`head` = '"' AND REGEXP_CONTAINS(`text`, r'^-?(0|[1-9][0-9]*)(\.[0-9]+)?$')"#),
     (Form::NotFinite, "LOWER(`text`) IN ('nan', 'inf', '-inf', 'infinity', '-infinity')"),
     (Form::TrueFalseText, r#"`head` = '"' AND `text` IN ('t', 'f', 'true', 'false')"#),
-    (Form::Day, r"REGEXP_CONTAINS(`text`, r'^[0-9]{4}-[0-9]{2}-[0-9]{2}$')"),
+    (Form::Day, r"REGEXP_CONTAINS(`text`, r'^[0-9]{4}-[0-9]{2}-[0-9]{2}Z?$')"),
     (Form::DayAndTime, r"REGEXP_CONTAINS(`text`, r'^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}')"),
     (Form::Zulu, r"REGEXP_CONTAINS(`text`, r'^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ].*Z$')"),
     (Form::Offset, r"REGEXP_CONTAINS(`text`, r'^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ].*[+-][0-9:]+$')"),
-    (Form::TimeOfDay, r"REGEXP_CONTAINS(`text`, r'^[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?$')"),
+    (Form::TimeOfDay, r"REGEXP_CONTAINS(`text`, r'^[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?Z?$')"),
     (Form::PrefixedHex, r"REGEXP_CONTAINS(`text`, r'^0x([0-9A-Fa-f]{2})*$')"),
     (Form::BareHex, r"REGEXP_CONTAINS(`text`, r'^([0-9A-Fa-f]{2})+$')"),
     (Form::JsonText, r"REGEXP_CONTAINS(`text`, r'^\s*[\[{]')"),
@@ -240,10 +241,11 @@ impl LoggedTable<'_> {
     /// Counts the table's records by operation. No row image is read.
     pub fn survey(&self) -> Result<String, NameError> {
         Ok(format!(
-            "SELECT `operation`, COUNT(*) AS `records`, COUNTIF(`error` IS NOT NULL) AS `unreadable`, \
+            "SELECT `operation`, COUNT(*) AS `records`, COUNTIF(NOT ({})) AS `unreadable`, \
              COUNTIF(STARTS_WITH(`position`, '0000-2-p')) AS `postgresql`, COUNTIF(STARTS_WITH(`position`, '0000-2-m')) AS `mysql`\n\
              FROM ({})\n\
              GROUP BY `operation`",
+            is_readable(),
             self.records("`operation`, `position`, `error`", "TRUE")?
         ))
     }
@@ -269,7 +271,7 @@ impl LoggedTable<'_> {
              FROM ({}), UNNEST(REGEXP_EXTRACT_ALL(`data`, r'\"((?:[^\"\\\\]|\\\\.)*)\"\\s*:\\s*(?:\"(?:[^\"\\\\]|\\\\.)*\"|[^\"])')) AS `name` \
              WITH OFFSET AS `place`\n\
              GROUP BY `name` ORDER BY `place`, `name`",
-            self.records("`operation`, `data`", READABLE)?
+            self.records("`operation`, `data`", &readable())?
         ))
     }
 
@@ -313,7 +315,7 @@ impl LoggedTable<'_> {
              GROUP BY `place`",
             counts = counts.join(",\n"),
             cells = cells.join(",\n"),
-            records = self.records("`operation`, `data`, `before`", READABLE)?,
+            records = self.records("`operation`, `data`, `before`", &readable())?,
         ))
     }
 
@@ -386,7 +388,7 @@ impl LoggedTable<'_> {
              GROUP BY `candidate`",
             records = self.records(
                 &format!("`operation`, `position`, `data`, `before`, `committed_at`, `kafka_offset`, {SENT}"),
-                READABLE
+                &readable()
             )?,
             texts = texts.join(", "),
             tuples = tuples.join(", "),
@@ -409,7 +411,13 @@ impl LoggedTable<'_> {
 /// When DMS sent a record; what has no such time is taken by when it came in.
 const SENT: &str = "COALESCE(`emitted_at`, `ingested_at`) AS `sent`";
 /// The changes whose images can be read.
-const READABLE: &str = "`operation` IN ('load', 'insert', 'update', 'delete') AND `error` IS NULL";
+fn readable() -> String {
+    format!("`operation` IN ('load', 'insert', 'update', 'delete') AND {}", is_readable())
+}
+
+fn is_readable() -> String {
+    format!("COALESCE(`error`, {0}) = {0}", string_literal(SELF_DESCRIBING))
+}
 
 fn alias(form: Form) -> String {
     format!("is_{form:?}")

@@ -47,9 +47,9 @@ impl ColumnType {
                 &format!(" AND LENGTH({text}) - IF(STARTS_WITH({text}, '0x'), 2, 0) <= {}", most.saturating_mul(2)),
                 text,
             ),
-            // Of a time, what is at midnight.
+            // Of a time, what is at midnight. Debezium's ISO 8601 has a Z that means nothing.
             Self::Date => format!(
-                "IF(REGEXP_CONTAINS({text}, r'^{DAY}([T ]00:00:00(\\.0+)?Z?)?$'), SAFE_CAST(SUBSTR({text}, 1, 10) AS DATE), NULL)"
+                "IF(REGEXP_CONTAINS({text}, r'^{DAY}([T ]00:00:00(\\.0+)?)?Z?$'), SAFE_CAST(SUBSTR({text}, 1, 10) AS DATE), NULL)"
             ),
             Self::DateTime => datetime_value(text),
             Self::Timestamp => format!(
@@ -58,8 +58,8 @@ impl ColumnType {
             ),
             Self::TimestampIn(zone) => moment_in(&zone, text),
             Self::Time => format!(
-                "IF(REGEXP_CONTAINS({text}, r'^{TIME_OF_DAY}$'), \
-                 SAFE_CAST(REGEXP_EXTRACT({text}, r'^[^.]+(?:\\.[0-9]{{1,6}})?') AS TIME), NULL)"
+                "IF(REGEXP_CONTAINS({text}, r'^{TIME_OF_DAY}Z?$'), \
+                 SAFE_CAST(REGEXP_EXTRACT({text}, r'^[^.Z]+(?:\\.[0-9]{{1,6}})?') AS TIME), NULL)"
             ),
             Self::Json => format!("SAFE.PARSE_JSON({text})"),
         }
@@ -69,7 +69,7 @@ impl ColumnType {
 /// DMS writes a zoneless DATETIME with a Z that means nothing (a 'false Z'). A day alone is its midnight.
 fn datetime_value(text: &str) -> String {
     format!(
-        "IF(REGEXP_CONTAINS({text}, r'^{DAY}([T ]{TIME_OF_DAY}Z?)?$'), \
+        "IF(REGEXP_CONTAINS({text}, r'^{DAY}([T ]{TIME_OF_DAY}Z?|Z)?$'), \
          SAFE_CAST(REGEXP_EXTRACT({text}, r'^[^.Z]+(?:\\.[0-9]{{1,6}})?') AS DATETIME), NULL)"
     )
 }
