@@ -13,7 +13,7 @@ mod databases;
 use std::fmt::Write as _;
 use std::process::{Output, Stdio};
 
-use databases::Database;
+use databases::{Certificate, Database};
 use serde_json::{Value, json};
 use strait::merge::types::map::Engine;
 use strait_tests::history::{Message, Table};
@@ -413,6 +413,64 @@ fn what_moves_in_the_meantime_is_no_difference_and_what_does_not_is_one() {
         assert!(rounds > 3, "{}", verified.said);
         verified.assert_different(&["different: id 39: note"]);
     });
+}
+
+/// With TLS and a password it is compared as without; what is wrong with one of them is said, and neither password nor key is.
+async fn over_tls(engine: Engine) {
+    const PASSWORD: &str = "hush-0815";
+    let (own, other) = (Certificate::new(), Certificate::new());
+    let Some(database) = Database::start_with_tls(engine, &own, PASSWORD).await else { return };
+    let mut pipeline = Pipeline::start().await;
+    shop(&database, &mut pipeline, 3).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let (right, wrong) = (file("right", &format!("{PASSWORD}\n")), file("wrong", "hush-4711"));
+    let (authority, stranger) = (own.authority.display().to_string(), other.authority.display().to_string());
+    let url = database.url_of_reader();
+    let variable = match engine {
+        Engine::MySql => "MYSQL_PWD",
+        Engine::PostgreSql => "PGPASSWORD",
+    };
+    let verified = async |arguments: &[&str], password: &str| {
+        let mut command = pipeline.strait("verify");
+        command.args(["--source", &url, "shop.orders", "--settle", "0"]).args(arguments).env_remove(variable);
+        if !password.is_empty() {
+            command.env(variable, password);
+        }
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let verified = Verified::of(command.output().await.unwrap());
+        assert!(!verified.said.contains("hush-"), "{}", verified.said);
+        verified
+    };
+    verified(&["--ca", &authority, "--password-file", &right], "").await.assert_equal();
+    verified(&["--ca", &authority], PASSWORD).await.assert_equal();
+    let of_password = ["1045", "28P01", "28000"];
+    for (arguments, password, words) in [
+        (vec!["--ca", &authority, "--password-file", &wrong], "", &of_password[..]),
+        (vec!["--ca", &authority], "", &["1045", "28", "password"][..]),
+        // Another authority's, none that the world knows, and none at all.
+        (vec!["--ca", &stranger], PASSWORD, &["certificate", "UnknownIssuer"][..]),
+        (vec![], PASSWORD, &["certificate", "UnknownIssuer"][..]),
+        (vec!["--plaintext"], PASSWORD, &of_password[..]),
+    ] {
+        let refused = verified(&arguments, password).await;
+        assert_eq!(refused.status, Some(2), "{arguments:?}: {}", refused.said);
+        assert!(words.iter().any(|word| refused.said.contains(word)), "{arguments:?}: {}", refused.said);
+    }
+}
+
+#[test]
+fn mariadb_is_reached_over_tls_with_a_password() {
+    run(over_tls(Engine::MySql));
+}
+
+#[test]
+fn postgresql_is_reached_over_tls_with_a_password() {
+    run(over_tls(Engine::PostgreSql));
 }
 
 #[test]

@@ -64,6 +64,14 @@ impl Server {
 /// # Errors
 /// [`ServerError`]; its text says what is missing.
 pub async fn mariadb(schema: &str) -> Result<Server, ServerError> {
+    mariadb_with(schema, &[]).await
+}
+
+/// The same with further options.
+///
+/// # Errors
+/// As [`mariadb`].
+pub async fn mariadb_with(schema: &str, options: &[String]) -> Result<Server, ServerError> {
     const PROGRAM: &str = "mariadbd";
     let missing = || ServerError::NotInstalled { program: PROGRAM, package: "mariadb-server" };
     let server = installed(PROGRAM).ok_or_else(missing)?;
@@ -98,6 +106,7 @@ pub async fn mariadb(schema: &str) -> Result<Server, ServerError> {
             "--innodb-buffer-pool-size=256M",
             "--default-time-zone=+00:00",
         ])
+        .args(options)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(std::fs::File::create(&log)?)
