@@ -1,4 +1,4 @@
-//! The programs that are measured beside each other, and what each is given: the built `ingest`, the obvious function in Rust, and two
+//! The programs that are measured beside each other, and what each is given: the built `ingest`, the same without compression, the obvious function in Rust, and two
 //! in Python. All of them run under the same Runtime API and write to the same sink.
 
 use std::collections::BTreeMap;
@@ -24,6 +24,8 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 pub enum Contestant {
     /// `ingest` as deployed: TLS, gzip.
     Strait,
+    /// The same, uncompressed.
+    StraitWithoutGzip,
     /// `ingest` to the sink's port without TLS, where it does not compress.
     StraitPlain,
     /// gcp-bigquery-client's `insert_all` as documented.
@@ -39,7 +41,7 @@ pub enum Contestant {
 impl Contestant {
     /// Whether a row image reaches the log as it was received; the others parse it and render it anew.
     pub fn keeps_the_text(self) -> bool {
-        matches!(self, Self::Strait | Self::StraitPlain)
+        matches!(self, Self::Strait | Self::StraitWithoutGzip | Self::StraitPlain)
     }
 }
 
@@ -76,8 +78,11 @@ impl Field {
         let root = root_certificate.display().to_string();
         let rest = format!("{tls_url}/bigquery/v2");
         let (binary, environment) = match contestant {
-            Contestant::Strait => (
-                self.functions.join("ingest"),
+            Contestant::Strait | Contestant::StraitWithoutGzip => (
+                match contestant {
+                    Contestant::Strait => self.functions.join("ingest"),
+                    _ => self.alternatives.join("ingest-without-gzip"),
+                },
                 vec![
                     ("STRAIT_PROJECT", "bench".to_owned()),
                     ("STRAIT_BIGQUERY_GRPC_URL", tls_url.clone()),

@@ -54,6 +54,14 @@ pub async fn measure(field: &Field, short: bool, report: &mut Report) -> anyhow:
             Some(("wire_bytes_100", "its bytes on the wire")),
         ),
         (
+            Contestant::StraitWithoutGzip,
+            &large,
+            1,
+            "invocation_tls_plain_ns",
+            "ingest, 5,000 records, TLS without gzip",
+            Some(("wire_bytes_tls_plain", "its bytes on the wire")),
+        ),
+        (
             Contestant::StraitPlain,
             &large,
             1,

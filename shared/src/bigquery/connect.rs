@@ -25,9 +25,17 @@ pub struct Connections {
 /// # Errors
 /// When the credential cannot be fetched or read, or a URL is none.
 pub async fn connect(config: &Config) -> Result<Connections, InvocationError> {
+    connect_with(config, AppendSettings::default()).await
+}
+
+/// The same with other settings for rows, but for their root certificate, which is that of the environment.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_with(config: &Config, settings: AppendSettings) -> Result<Connections, InvocationError> {
     let tokens = token_source(config).await?;
     let further_roots = further_roots()?;
-    let settings = AppendSettings { root_certificate: further_roots.clone(), ..AppendSettings::default() };
+    let settings = AppendSettings { root_certificate: further_roots.clone(), ..settings };
     let appends = AppendClient::with_settings(&config.grpc_url, Arc::clone(&tokens), settings)?;
     let rest =
         BigQuery::with_roots(&config.rest_url, &config.project, &config.location, tokens, further_roots.as_deref())
