@@ -226,7 +226,9 @@ class Workload:
             "DELETE FROM changes WHERE region = 'us' AND id = 1",
             "INSERT INTO changes VALUES ('us', 1, 'again', 0, '')",
             "INSERT INTO changes VALUES ('us', 2, '😀', 0.01, '__debezium_unavailable_value_not')",
-            "INSERT INTO keyless VALUES (3, 'y'), (3, 'y'), (4, 'z')",
+            "INSERT INTO keyless VALUES (9, 'gone')",
+            "TRUNCATE TABLE keyless",
+            "INSERT INTO keyless VALUES (3, 'y'), (3, 'y'), (4, 'z'), (5, NULL)",
             "ALTER TABLE changes ADD COLUMN added BIGINT",
             "UPDATE changes SET added = 7 WHERE region = 'us'",
             "INSERT INTO changes VALUES ('us', 3, NULL, NULL, NULL, 8)",
@@ -265,8 +267,8 @@ def ask_setup(engine):
 
 
 RECOMMENDED = {
-    "mysql": {"bigint.unsigned.handling.mode": "precise", "enable.time.adjuster": "false", "converter.replace.null.with.default": "false"},
-    "postgresql": {"interval.handling.mode": "string", "converter.replace.null.with.default": "false"},
+    "mysql": {"bigint.unsigned.handling.mode": "precise", "enable.time.adjuster": "false", "converter.replace.null.with.default": "false", "skipped.operations": "none"},
+    "postgresql": {"interval.handling.mode": "string", "converter.replace.null.with.default": "false", "skipped.operations": "none"},
 }
 # By name: for which engines, and what beside the recommended settings.
 VARIANTS = {

@@ -304,7 +304,9 @@ async fn one(file: &Path, pipeline: &Pipeline, wrong: &mut Vec<String>) {
         assert_eq!(not_sent, expected, "{name} {table}");
     }
     eprintln!("{name}: {compared} values compared");
-    assert!(compared > 100, "{name}: only {compared} values compared");
+    if compared <= 100 {
+        wrong.push(format!("{name}: only {compared} values compared"));
+    }
 }
 
 /// Whether what is held is what the database prints, apart from notation.
@@ -356,12 +358,16 @@ fn is_same(variant: &str, kind: &str, column_type: &str, held: Option<&str>, pri
         }
         "STRING" if kind.to_lowercase().starts_with("time") => {
             // The end of a day is the beginning of the next.
-            if matches!(variant, "iso" | SELF_DESCRIBING) && (printed, held.as_str()) == ("24:00:00", "00:00:00") {
+            if matches!(variant, "iso" | SELF_DESCRIBING)
+                && (printed, held.trim_end_matches('Z')) == ("24:00:00", "00:00:00")
+            {
                 return true;
             }
+            // Where no statement says that it is a time, its Z stays.
+            let held = if variant == SELF_DESCRIBING { held.trim_end_matches('Z') } else { held.as_str() };
             let to = if variant == "connect" { 12 } else { usize::MAX };
             let cut = |text: &str| text.chars().take(to).collect::<String>();
-            alike(Some(&cut(&held)), Some(&cut(printed)))
+            alike(Some(&cut(held)), Some(&cut(printed)))
         }
         "STRING" if kind.to_lowercase().starts_with("numeric") || kind.starts_with("DECIMAL") || kind == "money" => {
             alike(Some(&held), Some(printed))

@@ -15,6 +15,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 const MYSQL_SOURCE: &str = r#"{"version":"3.6.3.Final","connector":"mysql","name":"dbz","ts_ms":1714557599000,"snapshot":"false","db":"shop","sequence":null,"ts_us":1714557599000123,"table":"orders","server_id":1,"gtid":"0-1-7","file":"mysql-bin-changelog.000004","pos":1792,"row":2,"thread":0,"query":null}"#;
 const POSTGRESQL_SOURCE: &str = r#"{"connector":"postgresql","ts_ms":1714557599000,"snapshot":"false","db":"shop","schema":"public","table":"orders","txId":744,"lsn":26908296}"#;
@@ -96,6 +97,24 @@ fn which_part_a_row_has_in_a_snapshot_is_told() {
         let source = POSTGRESQL_SOURCE.replace("\"snapshot\":\"false\"", &format!("\"snapshot\":{said}"));
         assert_eq!(change_of(&envelope("r", "null", "{}", &source)).source.snapshot, snapshot, "{said}");
     }
+}
+
+#[test]
+fn without_a_schema_only_what_says_what_it_is_is_read() {
+    let image = r#"{"a":1E-30,"b":-1.25e-7,"c":12.5E-1,"d":1.5E+300,"e":"1E-7","f":{"scale":2,"value":"fQ=="},
+        "g":{"wkb":"AQ==","srid":null},"h":{"wkb":"AQ==","other":1},"i":"__debezium_unavailable_value","j":0.5,"k":"AQ=="}"#;
+    let expected = r#"{"a":0.000000000000000000000000000001,"b":-0.000000125,"c":1.25,"d":1.5E+300,"e":"1E-7","f":1.25,
+        "g":"0x0000000001","h":{"wkb":"AQ==","other":1},"j":0.5,"k":"AQ=="}"#;
+    let read = normalise_without_schema(image, true).unwrap();
+    let members = |text: &str| -> BTreeMap<String, String> {
+        let members: BTreeMap<String, Box<RawValue>> = serde_json::from_str(text).unwrap();
+        members.into_iter().map(|(name, value)| (name, value.get().to_owned())).collect()
+    };
+    assert_eq!(members(&read.text), members(expected));
+    assert!(read.is_partial && read.fault.is_none(), "{read:?}");
+    assert!(!normalise_without_schema(image, false).unwrap().is_partial, "MySQL has no placeholder");
+    let broken = normalise_without_schema(r#"{"a":{"scale":2,"value":"?"}}"#, true).unwrap();
+    assert!(broken.fault.is_some());
 }
 
 #[test]

@@ -255,7 +255,7 @@ pub(super) fn decode_without_schema(value: &str, may_be_unavailable: bool) -> Re
         return Ok(Decoded::Unavailable);
     }
     if !value.starts_with('{') {
-        return Ok(Decoded::AsReceived);
+        return Ok(without_exponent(value).map_or(Decoded::AsReceived, Decoded::Text));
     }
     let mut names = Vec::new();
     // What is no object of names is no struct; the whole image is valid JSON.
@@ -269,6 +269,21 @@ pub(super) fn decode_without_schema(value: &str, may_be_unavailable: bool) -> Re
         ["srid", "wkb"] | ["srid", "wkb", "x", "y"] if read.is_ok() => Encoding::Geometry.decode(value, false),
         _ => Ok(Decoded::AsReceived),
     }
+}
+
+/// A number with an exponent below zero in digits alone. A small decimal has one (Java's `BigDecimal`), and is exact, while an exponent in
+/// what DMS sends says that a double was printed. None for all else.
+fn without_exponent(value: &str) -> Option<String> {
+    /// Below what a double can hold.
+    const SMALLEST: usize = 400;
+    let (number, exponent) = value.split_once(['e', 'E'])?;
+    let places: usize = exponent.strip_prefix('-')?.parse().ok().filter(|places| *places <= SMALLEST)?;
+    let (sign, digits) = number.strip_prefix('-').map_or(("", number), |digits| ("-", digits));
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let padded = format!("{whole:0>width$}", width = places.saturating_add(1));
+    let (left, right) = padded.split_at_checked(padded.len().checked_sub(places)?)?;
+    let is_of_digits = [whole, fraction].iter().all(|part| part.bytes().all(|byte| byte.is_ascii_digit()));
+    (is_of_digits && !whole.is_empty()).then(|| format!("{sign}{left}.{right}{fraction}"))
 }
 
 /// Whether a value is the placeholder in any of the forms that a connector gives it, bytes as base64 or as hexadecimal digits.
