@@ -49,6 +49,8 @@ fn a_missing_rule_is_found_and_shown_by_a_short_history() {
         ("order by position", Rules { by_position: false, ..all }, None),
         ("loads before changes", Rules { load_first: false, ..all }, None),
         ("forgetting", Rules { expiry: false, ..all }, None),
+        ("emptying", Rules { empties: false, ..all }, None),
+        ("what comes after it was emptied", Rules { emptied_hides: false, ..all }, None),
     ] {
         let found = (0..TRIES).find_map(|seed| {
             let is_right_beside = beside.is_none_or(|beside| play_on_model(seed, beside, false).is_ok());

@@ -41,11 +41,19 @@ pub struct Phase {
     pub windows: (usize, usize),
 }
 
+/// What a control record says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    Create,
+    Drop,
+    /// The table was emptied at the beginning of a transaction.
+    Truncate(u32),
+}
+
 /// A control record of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Control {
-    /// `create-table`, not `drop-table`.
-    pub is_create: bool,
+    pub told: Told,
     pub emission_us: u64,
     /// The window that it arrives in.
     pub window: usize,
@@ -63,6 +71,8 @@ pub struct Timeline {
     pub controls: Vec<Control>,
     /// Transactions of a history are below this.
     pub end: u32,
+    /// Nothing is there before the first transaction, so that nothing is loaded.
+    pub is_empty_at_first: bool,
 }
 
 impl Timeline {
@@ -113,14 +123,44 @@ impl Timeline {
                 window = if is_late { random.below(windows) } else { 0 };
             }
             let partition = random.below(PARTITIONS);
-            let control =
-                |is_create: bool, after| Control { is_create, emission_us: phase.begins_us + after, window, partition };
+            let control = |told: Told, after| Control { told, emission_us: phase.begins_us + after, window, partition };
             if place > 0 {
-                controls.push(control(false, 1));
+                controls.push(control(Told::Drop, 1));
             }
-            controls.push(control(true, 2));
+            controls.push(control(Told::Create, 2));
         }
-        Self { ordered, windows, phases, controls, end }
+        let mut timeline = Self { ordered, windows, phases, controls, end, is_empty_at_first: false };
+        if reloads == 0 && !ordered && random.one_in(2) {
+            timeline.empty(random);
+        }
+        timeline
+    }
+
+    /// The source empties the table once or twice. What DMS sends of that may come late, and again.
+    fn empty(&mut self, random: &mut Random) {
+        for _ in 0..1 + random.below(2) {
+            let transaction = 1 + random.below(self.end as usize - 1) as u32;
+            let nominal = transaction as usize * self.windows / self.end as usize;
+            let again = if random.one_in(3) { 2 } else { 1 };
+            for time in 0..again {
+                let is_late = random.one_in(3);
+                let window = if is_late { nominal + random.below(self.windows - nominal) } else { nominal };
+                self.controls.push(Control {
+                    told: Told::Truncate(transaction),
+                    emission_us: self.commit_us(transaction) + 3 + time * TRANSACTION_US * 5,
+                    window,
+                    partition: random.below(PARTITIONS),
+                });
+            }
+        }
+    }
+
+    /// The transactions that begin with emptying the table.
+    pub fn emptying(&self) -> impl Iterator<Item = u32> + '_ {
+        self.controls.iter().filter_map(|control| match control.told {
+            Told::Truncate(transaction) => Some(transaction),
+            Told::Create | Told::Drop => None,
+        })
     }
 
     /// Whether the table is reloaded.
@@ -218,12 +258,13 @@ impl History {
                     matches!(sending.origin, Origin::Load { key: of, phase, .. } if of == key && phase == place)
                         && self.is_sent(&truth, number)
                 });
+                let is_emptied = self.steps[begin..].iter().any(|step| step.action == Action::Empty);
                 let next = truth.changes[begin..].iter().flatten();
                 let mut next = next.filter(|change| change.key == key || change.old == Some(key));
                 let is_removed = next.next().is_some_and(|change| {
                     change.old == Some(key) || change.operation == super::source::Operation::Delete
                 });
-                is_loaded || is_removed
+                is_loaded || is_removed || is_emptied
             })
         })
     }
@@ -263,8 +304,10 @@ impl History {
                 // A load takes its time: each row is read as it is when its turn comes.
                 let mut read = first_step;
                 for key in keys {
-                    let may_be_late =
-                        self.steps.get(read).is_some_and(|step| step.transaction < phase.until.min(phase.from + 4));
+                    // Debezium, which tells of a table that is emptied, reads all rows as of one place in the source's log.
+                    let may_be_late = self.steps.get(read).is_some_and(|step| {
+                        step.transaction < phase.until.min(phase.from + 4) && step.action != Action::Empty
+                    });
                     if may_be_late && random.one_in(4) {
                         read += 1;
                     }
@@ -394,12 +437,16 @@ fn draw_steps(random: &mut Random, timeline: &Timeline, kind: Kind) -> Vec<Step>
     };
     let ordinary: Vec<Key> = (0..SENTINEL).collect();
     for key in &ordinary {
-        if random.one_in(4) {
+        if random.one_in(4) && !timeline.is_empty_at_first {
             push(random, &mut steps, &mut rows, 0, Action::Insert(*key));
         }
     }
     let busy = random.one_in(3);
     for transaction in 1..timeline.end {
+        if timeline.emptying().any(|emptied| emptied == transaction) {
+            rows = [None; KEYS];
+            steps.push(Step { on: true, transaction, action: Action::Empty, value: 0, nulls: 0, bare: 0 });
+        }
         let changes = if busy || random.one_in(3) { 1 + random.below(3) } else { random.below(2) };
         for _ in 0..changes {
             let present: Vec<Key> = ordinary.iter().copied().filter(|key| rows[usize::from(*key)].is_some()).collect();

@@ -11,13 +11,14 @@
 //! | [`Model::apply`]: the guard, partial and soft rows | `merge/statement.rs`: `merge` |
 //! | [`Epochs`], [`Model::epoch_of`] | `merge/epoch.rs`: `learn`, `begin`, `position_sql`, `lowest`; `merge/work.rs`: `Standing::learn` |
 //! | [`Model::expired_us`], the guard in [`Model::apply`] | `merge/fold.rs`: `beyond_log` |
+//! | [`Epochs::learn`], [`Model::remove_below`] of a TRUNCATE | `merge/epoch.rs`: `emptied`, `gone`; `merge/work.rs`: `empty` |
 //! | [`Model::finish_reload`] | `merge/reload.rs`: `progress`, `waits_for` (but for the silence), `sweep` |
 //!
 //! [`Rules`] switches rules off one by one, so that the oracle and the shrinker can be tested on an algorithm that is wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::history::{Control, History, Origin, Timeline};
+use super::history::{Control, History, Origin, Timeline, Told};
 use super::oracle::{Observed, Oracle};
 use super::source::{COLUMNS, Cell, Image, KEYS, Key, Operation, PARTITIONS};
 
@@ -58,6 +59,10 @@ pub struct Rules {
     pub complete_at_own_position: bool,
     /// A late record from before what the log has forgotten makes no row.
     pub expiry: bool,
+    /// What stands below a TRUNCATE is removed when it comes.
+    pub empties: bool,
+    /// A change from before a TRUNCATE that comes after it counts as deleted.
+    pub emptied_hides: bool,
 }
 
 impl Rules {
@@ -78,6 +83,8 @@ impl Rules {
         reopen_by_hand: true,
         complete_at_own_position: true,
         expiry: true,
+        empties: true,
+        emptied_hides: true,
     };
 }
 
@@ -103,6 +110,16 @@ struct Logged {
     ingested_us: u64,
     /// The merge that sees it first.
     visible_from: usize,
+}
+
+impl Logged {
+    /// The transaction at whose beginning the table was emptied, if it says that.
+    fn truncates(&self) -> Option<u32> {
+        match self.control?.told {
+            Told::Truncate(transaction) => Some(transaction),
+            Told::Create | Told::Drop => None,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -150,11 +167,26 @@ struct Epochs {
     newest_load: Option<u64>,
     open: Option<u64>,
     complete: Option<u64>,
+    /// The highest position at which the table was emptied.
+    emptied: Option<Position>,
+    /// What stands below it is not removed yet.
+    is_emptying: bool,
 }
 
 impl Epochs {
     fn learn(&mut self, new: &[Logged], may_hold_older: bool, hides_older: bool) -> bool {
-        self.starts.extend(new.iter().filter(|row| row.control.is_some()).map(|row| row.emission_us));
+        let begins = self.learn_of_loads(new, may_hold_older, hides_older);
+        let truncates = new.iter().filter(|row| row.truncates().is_some());
+        let placed = truncates.map(|row| (self.of(row.emission_us), row.position.1, row.position.2, row.position.3));
+        let highest = self.emptied.max(placed.max());
+        self.is_emptying |= highest > self.emptied;
+        self.emptied = highest;
+        begins
+    }
+
+    fn learn_of_loads(&mut self, new: &[Logged], may_hold_older: bool, hides_older: bool) -> bool {
+        let starts = new.iter().filter(|row| row.control.is_some() && row.truncates().is_none());
+        self.starts.extend(starts.map(|row| row.emission_us));
         self.starts.sort_unstable();
         self.starts.dedup();
         let loads = new.iter().filter(|row| row.control.is_none() && row.operation == Operation::Load);
@@ -271,7 +303,7 @@ impl<'h> Model<'h> {
     /// One merge; rows that become visible in a later window are not seen.
     fn merge(&mut self, window: usize) {
         let visible: Vec<Logged> = self.log.iter().copied().filter(|row| row.visible_from <= window).collect();
-        self.is_defined |= visible.iter().any(|row| row.control.is_some_and(|control| control.is_create));
+        self.is_defined |= visible.iter().any(|row| row.control.is_some_and(|control| control.told == Told::Create));
         if !self.is_defined {
             // Without its definition the table waits.
             return;
@@ -329,6 +361,10 @@ impl<'h> Model<'h> {
             self.apply(key, &folded);
         }
         self.highest = self.highest.max(new.iter().map(|row| self.position(row)).max());
+        if let Some(emptied) = self.epochs.emptied.filter(|_| self.rules.empties && self.epochs.is_emptying) {
+            self.remove_below(emptied);
+        }
+        self.epochs.is_emptying = false;
 
         // Islands of consecutive offsets among what the plan saw.
         let mut offsets: Vec<BTreeSet<u32>> = vec![BTreeSet::new(); PARTITIONS];
@@ -390,21 +426,25 @@ impl<'h> Model<'h> {
 
     fn sweep(&mut self, boundary: u64) {
         if self.rules.sweep {
-            for row in &mut self.finals {
-                if let Some(found) = row
-                    && found.position < (boundary, 0, 0, 0)
-                {
-                    if self.history.modes.soft {
-                        found.deleted = true;
-                        found.position = (boundary, 0, 0, 0);
-                    } else {
-                        *row = None;
-                    }
-                }
-            }
+            self.remove_below((boundary, 0, 0, 0));
         }
         self.epochs.complete = self.epochs.complete.max(Some(boundary));
         self.epochs.open = None;
+    }
+
+    fn remove_below(&mut self, position: Position) {
+        for row in &mut self.finals {
+            if let Some(found) = row
+                && found.position < position
+            {
+                if self.history.modes.soft {
+                    found.deleted = true;
+                    found.position = position;
+                } else {
+                    *row = None;
+                }
+            }
+        }
     }
 
     fn fold(&mut self, read: &[Logged], is_new: impl Fn(&Logged) -> bool) -> Vec<(Key, Folded)> {
@@ -491,6 +531,7 @@ impl<'h> Model<'h> {
         let waits_for_its_insert = modes.unchanged && ended > begun;
         // Once a load is complete, what is older is gone from the source, unless the load brought it.
         let swept = self.epochs.complete.map_or((0, 0, 0, 0), |boundary| (boundary, 0, 0, 0));
+        let swept = swept.max(self.epochs.emptied.filter(|_| self.rules.emptied_hides).unwrap_or_default());
         Some(Folded {
             position: newest.logged.position.max(swept),
             deleted: newest.deleted || waits_for_its_insert || newest.logged.position < swept,
@@ -629,6 +670,9 @@ pub fn play(
         for row in own_controls() {
             now_us += 1;
             model.log.push(Logged { ingested_us: now_us, visible_from: number, ..*row });
+            if let Some(transaction) = row.truncates() {
+                oracle.deliver_truncate(transaction);
+            }
         }
         for arrival in window {
             let Some(row) = rows[arrival.sending] else { continue };
@@ -677,12 +721,16 @@ fn loads_a_row(history: &History, timeline: &Timeline, truth: &super::source::Tr
 
 /// A control record as it stands in the log, but for its offset.
 fn control_row(control: &Control) -> Logged {
+    let position = match control.told {
+        Told::Truncate(transaction) => (0, 2, u64::from(transaction), 0),
+        Told::Create | Told::Drop => (0, 0, 0, 0),
+    };
     Logged {
         control: Some(*control),
         emission_us: control.emission_us,
         partition: control.partition,
         offset: 0,
-        position: (0, 0, 0, 0),
+        position,
         operation: Operation::Load,
         key: 0,
         old: None,

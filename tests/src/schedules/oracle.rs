@@ -14,7 +14,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use super::history::{History, Origin, Timeline};
+use super::history::{History, Origin, Timeline, Told};
 use super::source::{COLUMNS, Cell, Change, KEYS, Key, Operation, Row, Rows, SENTINEL, Truth};
 
 /// What a final table holds of one history.
@@ -32,6 +32,8 @@ pub struct Oracle<'h> {
     has_reloads: bool,
     truth: Truth,
     delivered: Vec<bool>,
+    /// Transactions at whose beginning the table was emptied, as far as that was delivered.
+    emptied: BTreeSet<u32>,
     was_seen: [bool; KEYS],
     /// What the source never lost once it had it.
     is_kept: [bool; KEYS],
@@ -54,6 +56,7 @@ impl<'h> Oracle<'h> {
             history,
             has_reloads: timeline.has_reloads(),
             delivered: vec![false; history.sendings.len()],
+            emptied: BTreeSet::new(),
             was_seen: [false; KEYS],
             is_kept,
             last_load,
@@ -69,6 +72,11 @@ impl<'h> Oracle<'h> {
     /// A record is in the log and visible.
     pub fn deliver(&mut self, sending: usize) {
         self.delivered[sending] = true;
+    }
+
+    /// The record is in the log that the table was emptied at the beginning of this transaction.
+    pub fn deliver_truncate(&mut self, transaction: u32) {
+        self.emptied.insert(transaction);
     }
 
     /// The rows once everything has come.
@@ -154,6 +162,9 @@ impl<'h> Oracle<'h> {
         if self.truth.kind.is_null(key) {
             return Some((None, false));
         }
+        let is_told =
+            |step: &usize| self.truth.emptied[*step] && self.emptied.contains(&self.history.steps[*step].transaction);
+        changes.extend((0..self.history.steps.len()).filter(is_told));
         let is_initial = |step: usize| self.history.steps[step].transaction == 0;
         let all: Vec<usize> = self.truth.touching(key).filter(|step| !is_initial(*step)).collect();
         let told = all.iter().take_while(|step| changes.contains(*step)).count();
@@ -229,13 +240,14 @@ pub fn in_words(history: &History, timeline: &Timeline) -> String {
             text.push_str(" | ");
         }
         let mut words = Vec::new();
-        for control in timeline.controls.iter().filter(|control| control.window == number && timeline.has_reloads()) {
-            words.push(format!(
-                "{}@e{}p{}",
-                if control.is_create { "create" } else { "drop" },
-                control.emission_us,
-                control.partition
-            ));
+        for control in timeline.controls.iter().filter(|control| control.window == number) {
+            let (emission_us, partition) = (control.emission_us, control.partition);
+            match control.told {
+                Told::Truncate(transaction) => words.push(format!("truncate@{transaction}")),
+                Told::Create if timeline.has_reloads() => words.push(format!("create@e{emission_us}p{partition}")),
+                Told::Drop if timeline.has_reloads() => words.push(format!("drop@e{emission_us}p{partition}")),
+                Told::Create | Told::Drop => {}
+            }
         }
         for arrival in window.iter().filter(|arrival| history.is_sent(&truth, arrival.sending)) {
             let sending = history.sendings[arrival.sending];

@@ -16,7 +16,7 @@ use strait_cli::msk::{self, KafkaRecord};
 use strait_cli::runtime_api::InvocationOutcome;
 
 use super::Tally;
-use super::history::{Engine, History, Modes, Timeline};
+use super::history::{Engine, History, Modes, Timeline, Told};
 use super::oracle::{Observed, Oracle, in_words};
 use super::random::Random;
 use super::shrink::candidates;
@@ -53,6 +53,8 @@ pub struct Play {
     pub is_dense: bool,
     /// An operator says that the last load is complete.
     pub by_hand: bool,
+    /// The log lets expire what is merged, and every record was sent before what it retains.
+    pub forgets: bool,
 }
 
 /// Of so many histories, those of a table whose partitions have gaps: each gap is a condition in the merge's statements.
@@ -68,7 +70,10 @@ impl Play {
         let windows = if with_reloads { 2 * reload_count + 1 + random.below(2) } else { 2 + random.below(3) };
         let modes = Modes { soft: random.one_in(2), unchanged: random.one_in(3) };
         let kinds = Kind::ALL;
-        let timeline = Timeline::random(&mut random, windows, reload_count);
+        let mut timeline = Timeline::random(&mut random, windows, reload_count);
+        // What a partial image leaves out, or a load brings, may be older than what the log has forgotten: a limit that is documented.
+        let forgets = !with_reloads && !modes.unchanged && random.one_in(3);
+        timeline.is_empty_at_first = forgets;
         let is_dense = !random.one_in(4);
         // The end of a load is seen by what comes after it in each partition; the partitions of a window bring no more.
         let by_hand = is_dense || random.one_in(3);
@@ -90,7 +95,7 @@ impl Play {
                 Table { kind, engine, histories }
             })
             .collect();
-        Self { modes, timeline, tables, is_dense, by_hand }
+        Self { modes, timeline, tables, is_dense, by_hand, forgets }
     }
 
     fn partition(&self, partition: usize, window: usize) -> usize {
@@ -252,7 +257,8 @@ pub async fn perform(play: &Play, level: Level) -> (Vec<Wrong>, usize) {
     ];
     let stage = Stage::start(level, &own).await;
     let timeline = &play.timeline;
-    let origin_us = jiff::Timestamp::now().as_microsecond() - 3_600_000_000;
+    let age_us = if play.forgets { FORGOTTEN_AFTER_US } else { 3_600_000_000 };
+    let origin_us = jiff::Timestamp::now().as_microsecond() - age_us;
     let shapes: Vec<Shape> = play
         .tables
         .iter()
@@ -328,6 +334,9 @@ pub async fn perform(play: &Play, level: Level) -> (Vec<Wrong>, usize) {
             for (number, control) in timeline.controls.iter().enumerate() {
                 if control.window == window {
                     batch.extend(records.get(&(place, usize::MAX, number)).cloned());
+                    if let Told::Truncate(transaction) = control.told {
+                        oracles[place].iter_mut().for_each(|oracle| oracle.deliver_truncate(transaction));
+                    }
                 }
             }
             for (lane, history) in table.histories.iter().enumerate() {
@@ -340,6 +349,11 @@ pub async fn perform(play: &Play, level: Level) -> (Vec<Wrong>, usize) {
             }
         }
         steps += batch.len() + again.len();
+        if play.forgets
+            && timeline.controls.iter().any(|control| control.told == Told::Create && control.window < window)
+        {
+            forget(&stage).await;
+        }
         stage.ingest(&batch).await;
         if !again.is_empty() {
             stage.ingest(&again).await;
@@ -354,11 +368,58 @@ pub async fn perform(play: &Play, level: Level) -> (Vec<Wrong>, usize) {
         if is_end && timeline.has_reloads() {
             complete_reloads(&stage, &shapes, play.by_hand).await;
         }
+        if play.forgets {
+            learn_what_is_unsure(&stage, play, &shapes, &records, &mut oracles).await;
+        }
         check(&stage, play, &shapes, &owners, &mut oracles, window, is_end, &mut wrong).await;
     }
-    check_quarantine(&stage, play, &shapes, &records, &mut wrong).await;
+    check_quarantine(&stage, play, &shapes, &records, &oracles, &mut wrong).await;
     stage.end().await;
     (wrong, steps)
+}
+
+/// Longer than the log retains anything by default.
+const FORGOTTEN_AFTER_US: i64 = 40 * 24 * 3_600_000_000;
+
+/// What is merged expires, and the ledger is older than that.
+async fn forget(stage: &Stage) {
+    let (log, merges) = (format!("{}_cdc.log", stage.prefix), format!("{}_cdc.merges", stage.prefix));
+    let first = format!("recorded_at = (SELECT MIN(recorded_at) FROM `{merges}`)");
+    let is_young = "recorded_at > TIMESTAMP_SUB(CURRENT_TIMESTAMP(), INTERVAL 1 DAY)";
+    let ages = format!(
+        "UPDATE `{merges}` SET recorded_at = TIMESTAMP_SUB(recorded_at, INTERVAL 40 DAY) WHERE {first} AND {is_young}"
+    );
+    stage.statement(&ages).await;
+    stage.statement(&format!("DELETE FROM `{log}` WHERE TRUE")).await;
+}
+
+/// The keys of which a record is in the quarantine because nobody knows what followed it.
+async fn learn_what_is_unsure(
+    stage: &Stage,
+    play: &Play,
+    shapes: &[Shape],
+    records: &BTreeMap<(usize, usize, usize), KafkaRecord>,
+    oracles: &mut [Vec<Oracle<'_>>],
+) {
+    let sql = format!(
+        "SELECT `source_table`, `kafka_partition`, `kafka_offset` FROM `{}_cdc.quarantine` WHERE STARTS_WITH(`reason`, 'the change is older than what the log retains')",
+        stage.prefix
+    );
+    let held = stage.query(&sql).await.unwrap_or_default();
+    for ((place, lane, sending), record) in records {
+        let is_held = held.iter().any(|row| {
+            row[0].as_deref() == Some(shapes[*place].table())
+                && row[1].as_deref() == Some(record.partition.to_string().as_str())
+                && row[2].as_deref() == Some(record.offset.to_string().as_str())
+        });
+        if !is_held || *lane == usize::MAX {
+            continue;
+        }
+        let oracle = &mut oracles[*place][*lane];
+        if let Some(change) = play.tables[*place].histories[*lane].change(oracle.truth(), *sending) {
+            oracle.unsure.insert(change.key);
+        }
+    }
 }
 
 /// A change of a table of DMS's own, which is kept out of the log.
@@ -451,6 +512,7 @@ async fn check_quarantine(
     play: &Play,
     shapes: &[Shape],
     records: &BTreeMap<(usize, usize, usize), KafkaRecord>,
+    oracles: &[Vec<Oracle<'_>>],
     wrong: &mut Vec<Wrong>,
 ) {
     let sql = format!(
@@ -475,7 +537,8 @@ async fn check_quarantine(
                 };
                 let is_held = held.contains(&(record.partition, record.offset));
                 let may_be_passed_over = play.timeline.has_reloads() && !is_held;
-                if is_held != table.kind.is_null(key) && !may_be_passed_over {
+                let is_unsure = oracles[place][lane].unsure.contains(&key);
+                if is_held != table.kind.is_null(key) && !may_be_passed_over && !is_unsure {
                     let what = format!("a record of key {key} is in the quarantine: {is_held}");
                     wrong.push(Wrong { table: place, lane, what });
                 }
@@ -497,6 +560,7 @@ async fn shrink(play: &Play, wrong: &Wrong, level: Level, budget: Duration) -> (
             timeline: play.timeline.clone(),
             is_dense: play.is_dense,
             by_hand: play.by_hand,
+            forgets: play.forgets,
             tables: vec![Table { kind: table.kind, engine: table.engine, histories: candidates.clone() }],
         };
         let (wrong, _) = Box::pin(perform(&play, level)).await;
@@ -525,10 +589,12 @@ pub async fn run(level: Level, budget: Duration, lanes: usize, reloads: bool) ->
         tally.histories += play.histories();
         tally.steps += steps;
         println!(
-            "{level:?} seed {seed}: {} histories, {steps} records, {} merges{} in {:.1} s ({:.0} histories/s)",
+            "{level:?} seed {seed}: {} histories, {steps} records, {} merges{}{}{} in {:.1} s ({:.0} histories/s)",
             play.histories(),
             play.timeline.windows,
             if play.timeline.has_reloads() { ", with reloads" } else { "" },
+            if play.timeline.emptying().next().is_some() { ", emptied" } else { "" },
+            if play.forgets { ", the log forgets" } else { "" },
             took.as_secs_f64(),
             play.histories() as f64 / took.as_secs_f64()
         );

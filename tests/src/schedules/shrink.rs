@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::history::{Arrival, History, Timeline};
+use super::source::Action;
 
 /// Shrinks. `first_failing` plays candidates, the shortest first, and returns the place of one that fails.
 pub fn shrink(
@@ -27,7 +28,8 @@ pub fn shrink(
 pub fn candidates(history: &History, timeline: &Timeline) -> Vec<History> {
     let mut all = Vec::new();
     // Only what does anything counts; a step that does nothing goes with the first that is taken.
-    let on: Vec<usize> = (0..history.steps.len()).filter(|step| history.steps[*step].on).collect();
+    let is_own = |step: &usize| history.steps[*step].on && history.steps[*step].action != Action::Empty;
+    let on: Vec<usize> = (0..history.steps.len()).filter(is_own).collect();
     let mut chunk = on.len();
     while chunk > 0 {
         for steps in on.chunks(chunk) {

@@ -59,6 +59,8 @@ pub enum Action {
     Delete(Key),
     /// From, to, and the columns that are written beside the key.
     Rekey(Key, Key, u8),
+    /// The whole table is emptied, the other histories' rows as well. No record of a row tells of it.
+    Empty,
 }
 
 /// One statement of the source.
@@ -116,6 +118,8 @@ pub struct Truth {
     pub kind: Kind,
     /// By step; `None` where it did nothing.
     pub changes: Vec<Option<Change>>,
+    /// By step: the table was emptied.
+    pub emptied: Vec<bool>,
     /// The source after so many steps.
     pub actual: Vec<Rows>,
     /// Every state that a row of a key ever had.
@@ -128,6 +132,7 @@ impl Truth {
         let mut truth = Self {
             kind,
             changes: Vec::with_capacity(steps.len()),
+            emptied: steps.iter().map(|step| step.action == Action::Empty).collect(),
             actual: Vec::with_capacity(steps.len() + 1),
             states: Default::default(),
         };
@@ -166,6 +171,9 @@ impl Truth {
             }
         }
         for step in first..end {
+            if self.emptied[step] {
+                rows = [None; KEYS];
+            }
             let Some(change) = self.changes[step] else { continue };
             if self.kind.is_null(change.key) {
                 continue;
@@ -181,6 +189,9 @@ impl Truth {
     /// The steps that say something of a key, as far as a final table can tell, in their order.
     pub fn touching(&self, key: Key) -> impl Iterator<Item = usize> + '_ {
         self.changes.iter().enumerate().filter_map(move |(step, change)| {
+            if self.emptied[step] {
+                return Some(step);
+            }
             let change = change.as_ref()?;
             let is_told = !self.kind.is_null(change.key);
             (is_told && (change.key == key || change.old == Some(key))).then_some(step)
@@ -257,6 +268,10 @@ fn apply(kind: Kind, unchanged: bool, step: &Step, rows: &mut Rows) -> Option<Ch
                 None => Cell::Null,
             });
             change(Operation::Update, to, Some(from), image)
+        }
+        Action::Empty => {
+            *rows = [None; KEYS];
+            None
         }
         _ => None,
     }

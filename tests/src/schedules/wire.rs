@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::history::{Control, Engine, History, Modes, Origin, Timeline};
+use super::history::{Control, Engine, History, Modes, Origin, Timeline, Told};
 use super::source::{COLUMNS, Cell, Image, KEYS, Key, Kind, Operation, SENTINEL, Truth};
 
 /// The schema of all source tables here.
@@ -60,6 +60,9 @@ impl Shape {
 
     /// A control record.
     pub fn control(&self, control: &Control) -> Vec<u8> {
+        if let Told::Truncate(transaction) = control.told {
+            return self.truncate(control, transaction);
+        }
         let mut columns = Map::new();
         for name in self.key_columns() {
             let dms_type = if matches!(*name, "id" | "a") { "INT64" } else { "WSTRING" };
@@ -71,10 +74,26 @@ impl Shape {
         let mut metadata = self.metadata(control.emission_us, 0);
         metadata.insert("record-type".to_owned(), json!("control"));
         metadata.insert("partition-key-type".to_owned(), json!("task-id"));
-        let operation = if control.is_create { "create-table" } else { "drop-table" };
+        let is_create = control.told == Told::Create;
+        let operation = if is_create { "create-table" } else { "drop-table" };
         metadata.insert("operation".to_owned(), json!(operation));
-        let content = if control.is_create { definition } else { json!({}) };
+        let content = if is_create { definition } else { json!({}) };
         json!({"control": content, "metadata": metadata}).to_string().into_bytes()
+    }
+
+    /// As Debezium sends it, for DMS does not: at the transaction's beginning, below its changes.
+    fn truncate(&self, control: &Control, transaction: u32) -> Vec<u8> {
+        let emitted = self.origin_us + control.emission_us as i64;
+        let mut source = json!({"version": "3.6.3.Final", "name": "dbz", "ts_us": emitted, "snapshot": "false", "table": self.table()});
+        let place = match self.engine {
+            Engine::MySql => {
+                let (file, start) = binlog_place(transaction, 0);
+                json!({"connector": "mysql", "db": SCHEMA, "file": format!("mysql-bin-changelog.{file:06}"), "pos": start, "row": 0})
+            }
+            Engine::PostgreSql => json!({"connector": "postgresql", "schema": SCHEMA, "lsn": lsn(transaction, 0)}),
+        };
+        source.as_object_mut().unwrap().extend(place.as_object().unwrap().clone());
+        json!({"before": null, "after": null, "source": source, "op": "t", "ts_us": emitted}).to_string().into_bytes()
     }
 
     /// A sending as a message; `None` where it is empty.
@@ -171,11 +190,9 @@ impl Shape {
 
     /// Transactions rise over the lanes: of two of the same number, the one of the higher lane is the later one.
     fn put_position(&self, metadata: &mut Map<String, Value>, transaction: u32, record: u32, lane: usize) {
-        let (transaction, lane) = (u64::from(transaction), lane as u64);
         match self.engine {
             Engine::MySql => {
-                // The file's number gets a seventh digit on the way.
-                let (file, start) = (999_998 + transaction / 6, transaction % 6 * 10_000_000 + lane * 1_000 + 4);
+                let (file, start) = binlog_place(transaction, lane);
                 let id = file << 32 | start;
                 let (event, next) = (start + u64::from(record) * 50, start + u64::from(record) * 50 + 50);
                 let name = format!("mysql-bin-changelog.{file:06}");
@@ -186,8 +203,8 @@ impl Shape {
                 );
             }
             Engine::PostgreSql => {
-                // The lower half rolls over on the way.
-                let lsn = 0x1_FFF0_0000 + transaction * 0x2_0000 + lane * 0x40;
+                let lsn = lsn(transaction, lane);
+                let (transaction, lane) = (u64::from(transaction), lane as u64);
                 let text = format!("{:08X}/{:08X}", lsn >> 32, lsn & 0xFFFF_FFFF);
                 // The transaction's number is no order: one that began early may commit late.
                 metadata.insert("transaction-id".to_owned(), json!(90_000 - transaction * 7 + lane));
@@ -212,6 +229,17 @@ impl Shape {
     pub fn is_sentinel(key: Key) -> bool {
         key >= SENTINEL
     }
+}
+
+/// The number of the binlog's file, and where in it a transaction begins. The number gets a seventh digit on the way.
+fn binlog_place(transaction: u32, lane: usize) -> (u64, u64) {
+    let (transaction, lane) = (u64::from(transaction), lane as u64);
+    (999_998 + transaction / 6, transaction % 6 * 10_000_000 + lane * 1_000 + 4)
+}
+
+/// Where a transaction stands in PostgreSQL's log. The lower half rolls over on the way.
+fn lsn(transaction: u32, lane: usize) -> u64 {
+    0x1_FFF0_0000 + u64::from(transaction) * 0x2_0000 + lane as u64 * 0x40
 }
 
 /// What a lane adds to an emission time, so that no two messages of a table are built at the same time.
