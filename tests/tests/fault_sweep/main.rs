@@ -2,7 +2,7 @@
 //! twice at once; tokens and secrets fail. After each the final table equals the source, nothing is doubled, nothing is stuck.
 //!
 //! By default a sample within a budget of time, each with its seed: `STRAIT_FAULTS_SECONDS` for the sweep (20), `STRAIT_FAULTS_SEED` to
-//! play one again. `STRAIT_FAULTS=all` goes through every combination, which takes half an hour and more.
+//! play one again. `STRAIT_FAULTS=all` goes through every combination, which takes hours; `STRAIT_FAULTS=2/8` through the second eighth of them.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

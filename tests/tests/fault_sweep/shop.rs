@@ -50,7 +50,18 @@ pub fn seed() -> u64 {
 
 /// Whether everything is swept, however long it takes.
 pub fn all() -> bool {
-    std::env::var("STRAIT_FAULTS").is_ok_and(|word| word == "all")
+    part().is_some()
+}
+
+/// Which part of everything is swept, from 1, and of how many: `all` is the first of one.
+pub fn part() -> Option<(usize, usize)> {
+    let word = std::env::var("STRAIT_FAULTS").ok()?;
+    if word == "all" {
+        return Some((1, 1));
+    }
+    let (part, of) = word.split_once('/').and_then(|(part, of)| Some((part.parse().ok()?, of.parse().ok()?)))?;
+    assert!((1..=of).contains(&part), "STRAIT_FAULTS={word}");
+    Some((part, of))
 }
 
 /// `STRAIT_FAULTS_SECONDS`, for the sweep; the other tests have their shares of it.

@@ -10,7 +10,7 @@ use std::time::Instant;
 use strait_tests::run;
 
 use crate::relay::{Call, Fault, Rule};
-use crate::shop::{Course, LONG, Random, Shop, all, budget, seed};
+use crate::shop::{Course, LONG, Random, Shop, all, budget, part, seed};
 
 /// Pipelines side by side; the embedded BigQuery is one process, so that more only fill each other's waits.
 const LANES: u64 = 2;
@@ -405,6 +405,10 @@ fn every_call_meets_every_fault() {
         let mut tasks: Vec<Task> = calls.keys().flat_map(|scene| (0..ROWS).map(|row| Task::Row(*scene, row))).collect();
         let (passing, lasting): (Vec<&Item>, Vec<&Item>) = items.iter().partition(|item| item.survives);
         tasks.extend(lasting.into_iter().chain(passing).cloned().map(Task::Steps));
+        if let Some((part, of)) = part() {
+            let mut place = 0..;
+            tasks.retain(|_| place.next().is_some_and(|place: usize| place % of == part - 1));
+        }
         let number_of_tasks = tasks.len();
         let tasks = Arc::new(Mutex::new((1_usize.., tasks.into_iter())));
         // The first lane goes on with the shop that is there; the others begin with a first scene.
