@@ -60,7 +60,7 @@ def report(binary, seconds, output):
 
 def run(binary, threads):
     _, executable, package = binary
-    environment = {**os.environ, "RUST_TEST_THREADS": str(threads), "STRAIT_TEST_PROGRAMS": "built", "CARGO": cargo()[0], "CARGO_MANIFEST_DIR": str(package)}
+    environment = {**os.environ, "RUST_TEST_THREADS": str(threads), "TEST_PROGRAMS": "built", "CARGO": cargo()[0], "CARGO_MANIFEST_DIR": str(package)}
     started = time.monotonic()
     process = subprocess.run(
         [executable], cwd=package, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT

@@ -38,7 +38,7 @@ fn build() -> PathBuf {
     };
 
     // By `tests/run.py`, a moment ago.
-    if std::env::var_os("STRAIT_TEST_PROGRAMS").is_some_and(|programs| programs == "built") {
+    if std::env::var_os("TEST_PROGRAMS").is_some_and(|programs| programs == "built") {
         return folder;
     }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());

@@ -142,12 +142,12 @@ fn a_copy_that_cannot_be_made_keeps_no_table_from_being_merged() {
 #[test]
 fn work_that_a_run_leaves_is_finished_without_its_copy() {
     run(async {
-        let (mut pipeline, tables) = working(Setup::default().merge_timeout(Duration::from_secs(25))).await;
+        let (mut pipeline, tables) = working(Setup::default().merge_timeout(Duration::from_secs(30))).await;
         // Runs before whose time was too short have left theirs.
         let before = copies_left(&pipeline).await;
         pipeline.send(&news(&tables)).await;
         // Every fold's answer comes too late for this run; the jobs go on.
-        job_fault(&pipeline, "fold", json!({"kind": "after_effect", "seconds": 30}), tables.len()).await;
+        job_fault(&pipeline, "fold", json!({"kind": "after_effect", "seconds": 40}), tables.len()).await;
         let outcome = pipeline.invoke_merge("{}").await;
         if matches!(outcome, InvocationOutcome::Response(_)) {
             let answer = answer(&outcome);
