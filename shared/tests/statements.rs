@@ -360,6 +360,7 @@ fn statements() -> BTreeMap<String, String> {
                 self_describing: Some(SelfDescribing {
                     bit_members: vec!["flags".to_owned()],
                     time_members: vec!["name".to_owned()],
+                    decimal_members: Vec::new(),
                 }),
                 ..every_type(Deletes::Hard)
             },

@@ -219,6 +219,24 @@ impl Captured {
 }
 
 impl Record {
+    /// The same change, committed and sent so many seconds later.
+    ///
+    /// # Panics
+    /// When it is no change.
+    #[must_use]
+    pub fn later(mut self, seconds: i64) -> Self {
+        let mut value: Value = serde_json::from_str(self.value.as_deref().unwrap()).unwrap();
+        let payload = if value["payload"].is_object() { &mut value["payload"] } else { &mut value };
+        let add = |time: &mut Value, count: i64| *time = (time.as_i64().unwrap() + count).into();
+        for path in ["", "/source"] {
+            let times = payload.pointer_mut(path).unwrap();
+            add(&mut times["ts_ms"], seconds * 1_000);
+            add(&mut times["ts_us"], seconds * 1_000_000);
+        }
+        self.value = Some(value.to_string());
+        self
+    }
+
     /// A record of another topic, as it is.
     #[must_use]
     pub fn raw(topic: &str, key: Option<&str>, value: Option<&str>) -> Self {

@@ -240,13 +240,63 @@ fn a_table_that_is_emptied_keeps_what_came_after_and_nothing_from_before() {
             let expected: [&[&str]; 2] = [&["1", "1.01", AT, "e"], &["3", "3", AT, "c"]];
             pipeline.assert_rows(&table, &expected).await;
             let marked = pipeline.deleted_rows(&table).await.len();
-            assert_eq!(marked, if deletes == "soft" { 2 } else { 0 });
+            assert_eq!(marked, if deletes == "soft" { 2 } else { 0 }, "{:?}", pipeline.snapshot(&table).await);
             let before = pipeline.snapshot(&table).await;
             let idle = pipeline.merge().await;
             assert!(idle.iter().all(|answer| answer.deleted == 0), "{idle:?}");
             assert_eq!(pipeline.snapshot(&table).await, before, "a run without news touches nothing");
             assert_eq!(pipeline.texts(&format!("SELECT reason FROM `{}`", pipeline.quarantine())).await, [""; 0]);
         }
+    });
+}
+
+/// Whether it was there before, or comes with the rest: what a partial image leaves out is no value from before a TRUNCATE.
+#[test]
+fn a_partial_image_takes_no_value_from_before_the_table_was_emptied() {
+    run(async {
+        let pipeline = Pipeline::start().await;
+        let mut topics = BTreeMap::new();
+        let captured = orders(Engine::PostgreSql, "public");
+        let table = captured.table();
+        let partial = |id, price| row(id, price, PLACEHOLDER);
+        deliver(&pipeline, &mut topics, &[captured.create(&row(1, 100, "old"), 5)]).await;
+        pipeline.merge().await;
+        let update = captured.update(&Value::Null, &partial(1, 101), 21);
+        deliver(&pipeline, &mut topics, &[captured.truncate(15), update]).await;
+        pipeline.merge().await;
+        pipeline.assert_rows(&table, &[]).await;
+        deliver(&pipeline, &mut topics, &[captured.create(&row(1, 100, "new"), 20)]).await;
+        pipeline.merge().await;
+        pipeline.assert_rows(&table, &[&["1", "1.01", AT, "new"]]).await;
+
+        let update = captured.update(&Value::Null, &partial(2, 201), 60);
+        deliver(&pipeline, &mut topics, &[captured.create(&row(2, 200, "old"), 40), captured.truncate(50), update])
+            .await;
+        pipeline.merge().await;
+        pipeline.assert_rows(&table, &[]).await;
+        deliver(&pipeline, &mut topics, &[captured.create(&row(2, 200, "new"), 55)]).await;
+        pipeline.merge().await;
+        pipeline.assert_rows(&table, &[&["2", "2.01", AT, "new"]]).await;
+    });
+}
+
+/// After a failover the binlog counts from one: what comes then stands below the TRUNCATE, and that is said.
+#[test]
+fn changes_below_a_truncate_that_were_committed_after_it_are_told_of() {
+    run(async {
+        let pipeline = Pipeline::start().await;
+        let mut topics = BTreeMap::new();
+        let captured = orders(Engine::MySql, "shop");
+        let table = captured.table();
+        deliver(&pipeline, &mut topics, &[captured.create(&row(1, 100, "a"), 10), captured.truncate(5_000)]).await;
+        pipeline.merge().await;
+        pipeline.assert_rows(&table, &[]).await;
+        // Above all that was merged, and committed ten seconds later.
+        let change = captured.create(&row(2, 200, "b"), 20).later(10);
+        deliver(&pipeline, &mut topics, &[change]).await;
+        let merged = pipeline.merge().await;
+        let said = of(&merged, &table).reason.clone().unwrap_or_default();
+        assert!(said.contains("numbering has begun anew"), "{merged:?}");
     });
 }
 

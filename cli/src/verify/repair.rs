@@ -133,6 +133,13 @@ pub async fn repair(
             ));
             continue;
         }
+        if order.epochs.gone().is_some_and(|gone| placed < gone.below) {
+            repaired.left.push((
+                key.clone(),
+                "the source's position is below that at which the source emptied the table or loaded it anew: its numbering began anew",
+            ));
+            continue;
+        }
         let (operation, image) = match now {
             Some(row) => (Operation::Insert, image(pairing.columns.iter().chain(&pairing.carried).zip(&row.values))),
             None => (Operation::Delete, image(pairing.key_columns().zip(key))),
@@ -190,6 +197,7 @@ async fn order(config: &Config, drill: &mut Drill<'_>, settle: Duration) -> Resu
         ));
     }
     // What follows the epoch is the class and the engine; see `strait::position`.
+    let highest = highest.max(epochs.emptied_at());
     let class = highest.as_deref().and_then(|highest| highest.split_once('-')).map_or("", |(_, rest)| rest);
     let of_other_engine = match pairing.engine {
         Engine::MySql => "2-p",

@@ -29,8 +29,8 @@ use crate::names::SourceTable;
 pub const WITHOUT_SCHEMA: &str = "the record has no schema, so that dates, times, decimals and bytes cannot be told from numbers and text: set \
                                   value.converter.schemas.enable to true in Debezium's connector, or set it up so that its values say what they \
                                   are, and STRAIT_DEBEZIUM_WITHOUT_SCHEMA to self-describing";
-/// What [`WITHOUT_SCHEMA`] begins with in every version of Strait.
-pub const WITHOUT_SCHEMA_BEGINS: &str = "the record has no schema, so that ";
+/// What the log says of every change without a schema begins with this, in every version of Strait.
+pub const WITHOUT_SCHEMA_BEGINS: &str = "the record has no schema";
 /// What the log says of a change without a schema whose values say what they are, by an operator's word.
 pub const SELF_DESCRIBING: &str =
     "the record has no schema; its values are taken for what they say (STRAIT_DEBEZIUM_WITHOUT_SCHEMA)";

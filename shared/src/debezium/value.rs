@@ -277,7 +277,7 @@ fn without_exponent(value: &str) -> Option<String> {
     /// Below what a double can hold.
     const SMALLEST: usize = 400;
     let (number, exponent) = value.split_once(['e', 'E'])?;
-    let places: usize = exponent.strip_prefix('-')?.parse().ok().filter(|places| *places <= SMALLEST)?;
+    let places: usize = exponent.strip_prefix('-')?.parse().ok().filter(|places| (1..=SMALLEST).contains(places))?;
     let (sign, digits) = number.strip_prefix('-').map_or(("", number), |digits| ("-", digits));
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
     let padded = format!("{whole:0>width$}", width = places.saturating_add(1));

@@ -288,6 +288,11 @@ impl Definitions {
         self.of_newest_statement(|column| column.dms_type == "TIME")
     }
 
+    /// The columns that are decimals by Debezium's statements.
+    pub fn decimal_columns(&self) -> Vec<String> {
+        self.of_newest_statement(|column| column.dms_type == "NUMERIC")
+    }
+
     fn of_newest_statement(&self, is_wanted: impl Fn(&SourceColumn) -> bool) -> Vec<String> {
         let newest = self.records.iter().rev().find(|record| record.read_from == Some(ReadFrom::Statement));
         let columns =

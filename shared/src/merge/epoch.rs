@@ -19,6 +19,8 @@ use super::plan::News;
 
 /// Boundaries that a table keeps. A record from before the oldest of them counts as older than all; the log has long expired by then.
 const BOUNDARIES_KEPT: usize = 64;
+/// TRUNCATEs that a table keeps, of those that no other stands above: several only where the source's numbering began anew.
+const EMPTYINGS_KEPT: usize = 64;
 /// The clocks of DMS and of Lambda may differ by this much, in µs: what DMS sent at a time was not ingested earlier than this before it.
 const CLOCK_DIFFERENCE_US: i64 = 5 * 60 * 1_000_000;
 /// A commit time of MySQL has whole seconds, so two changes may differ by this much without one being later, in µs.
@@ -46,10 +48,11 @@ pub struct Epochs {
     highest_emitted: Option<i64>,
     /// When the oldest insert, update or delete of the newest epoch was sent, as far as it is known.
     first_change: Option<i64>,
-    /// The highest position, with its epoch, at which the source emptied the table: what is older is gone.
-    emptied: Option<String>,
-    /// Whether rows from before that may still be in the final table.
-    is_emptying: bool,
+    /// When the source's records were sent that it emptied the table, and the log's positions of them: those that may be the highest,
+    /// whatever epochs begin yet. What is older is gone.
+    emptied: Vec<(i64, String)>,
+    /// The position, with its epoch, up to which the final table is rid of what is gone by that.
+    rid_of: Option<String>,
     /// When a loaded row was sent that no load of the newest epoch can have brought, because changes had been sent before.
     load_without_start: Option<i64>,
 }
@@ -73,27 +76,54 @@ impl Epochs {
     pub fn learn(&mut self, news: &News, may_hold_older: bool) -> bool {
         let begins = self.learn_of_loads(news, may_hold_older);
         let newest = self.newest_boundary();
-        self.first_change =
-            [self.first_change, news.oldest_change_us].into_iter().flatten().filter(|sent| *sent >= newest).min();
+        // A load ends before a change of the table is sent, and before it is emptied.
+        let emptied = news.truncated.iter().filter(|(_, position)| is_in_order(position));
+        let emptied = emptied.clone().map(|(sent, _)| *sent).filter(|sent| *sent >= newest).min();
+        self.first_change = [self.first_change, news.oldest_change_us, emptied]
+            .into_iter()
+            .flatten()
+            .filter(|sent| *sent >= newest)
+            .min();
         self.look_for_a_load_without_start();
-        for (sent_us, position) in &news.truncated {
-            let placed = self.placed(position, *sent_us);
-            if is_in_order(position) && self.emptied.as_ref().is_none_or(|emptied| *emptied < placed) {
-                self.emptied = Some(placed);
-                self.is_emptying = true;
-            }
-        }
+        self.learn_of_emptying(news);
         begins
     }
 
+    fn learn_of_emptying(&mut self, news: &News) {
+        self.emptied.extend(news.truncated.iter().filter(|(_, position)| is_in_order(position)).cloned());
+        self.emptied.sort_unstable();
+        // One that was sent no later than another, and stands no higher, stands no higher in any epochs.
+        let mut highest: Option<String> = None;
+        let mut kept: Vec<(i64, String)> = Vec::new();
+        for (sent, position) in std::mem::take(&mut self.emptied).into_iter().rev() {
+            if highest.as_ref().is_none_or(|highest| position > *highest) {
+                highest = Some(position.clone());
+                kept.push((sent, position));
+            }
+        }
+        kept.truncate(EMPTYINGS_KEPT);
+        kept.reverse();
+        self.emptied = kept;
+    }
+
+    /// Where the source emptied the table last: the position, with its epoch, and when its record was sent.
+    fn emptied_last(&self) -> Option<(String, i64)> {
+        self.emptied.iter().map(|(sent, position)| (self.placed(position, *sent), *sent)).max()
+    }
+
+    /// The highest position, with its epoch, at which the source emptied the table.
+    pub fn emptied_at(&self) -> Option<String> {
+        self.emptied_last().map(|(position, _)| position)
+    }
+
     /// The position below which rows are to be removed from the final table, because the source emptied the table there.
-    pub fn emptying(&self) -> Option<&str> {
-        self.emptied.as_deref().filter(|_| self.is_emptying)
+    pub fn emptying(&self) -> Option<String> {
+        self.emptied_at().filter(|position| self.rid_of.as_ref().is_none_or(|rid_of| rid_of < position))
     }
 
     /// Notes that no row from before this position is in the final table any more.
     pub fn emptied(&mut self, position: &str) {
-        self.is_emptying &= self.emptied.as_deref() > Some(position);
+        self.rid_of = self.rid_of.take().max(Some(position.to_owned()));
     }
 
     /// DMS sends no change of a table before its load has ended, so a row that was loaded after a change is of another load, whose
@@ -271,7 +301,30 @@ impl Epochs {
     /// stands below it: its source's numbering has begun anew. `None` where nothing to compare with is known.
     ///
     /// A record that is merely late was sent before the highest; one that DMS sends again was committed before it.
+    ///
+    /// Below a TRUNCATE, what was committed after its record was sent is compared in the same way.
     pub fn began_anew_sql(&self, highest: Option<&str>) -> Option<String> {
+        let below = [self.began_anew_below_highest(highest), self.began_anew_below_emptied()];
+        let below: Vec<String> = below.into_iter().flatten().map(|below| format!("({below})")).collect();
+        (!below.is_empty()).then(|| below.join(" OR "))
+    }
+
+    fn began_anew_below_emptied(&self) -> Option<String> {
+        let (position, sent_us) = self.emptied_last()?;
+        let epoch = position.split_once('-')?.0;
+        let kinds =
+            [("2-m", MYSQL_COMMIT_TIE_US), ("2-p", POSTGRESQL_LONGEST_TRANSACTION_US)].map(|(class, tolerance)| {
+                format!(
+                    "STARTS_WITH(`position`, {}) AND `committed_at` > {}",
+                    string_literal(&format!("{epoch}-{class}")),
+                    timestamp_literal(sent_us.saturating_add(tolerance))
+                )
+            });
+        let sent_after = format!("`sent` > {}", timestamp_literal(sent_us));
+        Some(format!("`position` < {} AND {sent_after} AND ({})", string_literal(&position), kinds.join(" OR ")))
+    }
+
+    fn began_anew_below_highest(&self, highest: Option<&str>) -> Option<String> {
         let highest = highest?;
         let epoch = highest.split_once('-')?.0;
         let sent_after = format!("`sent` > {}", timestamp_literal(self.highest_emitted?));
@@ -311,7 +364,7 @@ impl Epochs {
     /// emptied the table; `None`: neither ever happened.
     pub fn gone(&self) -> Option<Gone> {
         let not_loaded = self.complete.map(Gone::not_loaded);
-        let emptied = self.emptied.as_deref().map(Gone::emptied);
+        let emptied = self.emptied_at().as_deref().map(Gone::emptied);
         not_loaded.into_iter().chain(emptied).max_by(|one, other| one.below.cmp(&other.below))
     }
 }
@@ -442,17 +495,27 @@ mod tests {
         epochs.learn(&truncated(70, "0000-2-m1"), true);
         assert_eq!(epochs.gone(), Some(Gone::emptied("0000-2-m2")));
         epochs.emptied("0000-2-m1");
-        assert_eq!(epochs.emptying(), Some("0000-2-m2"), "another one's rows went");
+        assert_eq!(epochs.emptying().as_deref(), Some("0000-2-m2"), "another one's rows went");
         epochs.emptied("0000-2-m2");
         assert_eq!(epochs.emptying(), None);
+        assert_eq!(epochs.first_change, Some(60), "no load that began before is still under way");
         assert_eq!(Epochs::from_entry(epochs.to_entry().as_deref()), epochs);
         // Read again, it says nothing new.
         epochs.learn(&truncated(60, "0000-2-m2"), true);
         assert_eq!(epochs.emptying(), None);
+        // Of an epoch that is known only later: it is placed anew.
+        epochs.begin(55);
+        assert_eq!(epochs.emptying().as_deref(), Some("0000000000000055-2-m2"));
+        epochs.emptied("0000000000000055-2-m2");
         // The source's numbering begins anew.
         epochs.begin(65);
+        assert_eq!(
+            epochs.emptying().as_deref(),
+            Some("0000000000000065-2-m1"),
+            "sent at 70, and never the highest before"
+        );
         epochs.learn(&truncated(80, "0000-2-m1"), true);
-        assert_eq!(epochs.emptying(), Some("0000000000000065-2-m1"));
+        assert_eq!(epochs.emptying().as_deref(), Some("0000000000000065-2-m1"));
         // A load that is complete hides more.
         epochs.begin(90);
         epochs.completed(90);

@@ -65,6 +65,8 @@ pub struct SelfDescribing {
     pub bit_members: Vec<String>,
     /// A TIME: with a Z at its end that means nothing.
     pub time_members: Vec<String>,
+    /// A decimal, whatever its column is.
+    pub decimal_members: Vec<String>,
 }
 
 /// A column that is to be added to a final table.

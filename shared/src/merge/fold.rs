@@ -196,14 +196,20 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
             )
         },
     );
-    // Where images may be partial, an update after a delete makes no row before the insert between them has come.
+    // Where images may be partial, an update after a delete makes no row before the insert between them has come. What is gone from the source is
+    // as good as deleted.
+    let gone = request.epochs.gone();
+    let is_ended = match &gone {
+        None => "`deleted`".to_owned(),
+        Some(gone) => format!("(`deleted` OR `position` < {})", string_literal(&gone.below)),
+    };
     let absent = absent_of(request.absent, table);
     let (ends, key_is_deleted) = match absent {
         AbsentColumns::Null => (String::new(), "`key_deleted`"),
         AbsentColumns::Unchanged => (
             format!(
-                ",\nMAX(IF(`deleted`, `position`, NULL)) OVER ({by_key}) AS `key_ended`,\n\
-                 MAX(IF(`deleted` OR `operation` = 'update' AND NOT ({}) AND ({}), NULL, `position`)) OVER ({by_key}) AS `key_begun`",
+                ",\nMAX(IF({is_ended}, `position`, NULL)) OVER ({by_key}) AS `key_ended`,\n\
+                 MAX(IF({is_ended} OR `operation` = 'update' AND NOT ({}) AND ({}), NULL, `position`)) OVER ({by_key}) AS `key_begun`",
                 parts.key_changed.join(" OR "),
                 parts.is_partial
             ),
@@ -223,7 +229,7 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
         ),
     };
     // Once a load is complete, what is older than it is gone from the source, unless the load brought it; and what is older than a TRUNCATE.
-    let (key_position, key_deleted) = match request.epochs.gone() {
+    let (key_position, key_deleted) = match &gone {
         None => ("`key_position`".to_owned(), key_is_deleted.to_owned()),
         Some(gone) => (
             match table.is_keyless {
@@ -634,20 +640,23 @@ fn is_fault(table: &FinalTable, may_be_partial: bool) -> String {
 /// Whether a change has no schema, and its value of this column does not say what it is. `text` is the value's.
 fn what_is_not_said(known: &SelfDescribing, column: &FinalColumn, text: &str) -> Option<String> {
     use ColumnType::{BigNumeric, Bool, Float64, Int64, Numeric};
+    let is_one_of = |members: &[String]| members.iter().any(|member| member == column.member());
+    let json = |image: &str, member: &str| format!("CONCAT(JSON_QUERY({image}, {}), '')", member_path_literal(member));
+    let is_text = format!("STARTS_WITH({}, '\"')", column_expression("`data`", column, "", json));
     let is_not_said = match column.column_type {
-        _ if known.bit_members.iter().any(|bits| bits == column.member()) => format!("{text} IS NOT NULL"),
+        _ if is_one_of(&known.bit_members) => "TRUE".to_owned(),
+        // A count of the day's milliseconds, microseconds or nanoseconds.
+        _ if is_one_of(&known.time_members) => format!("NOT {is_text}"),
+        // JSON has no number for the last ones.
         Int64 | Numeric { .. } | BigNumeric { .. } | Float64 | Bool => {
-            let member = |held: &NameHeld| {
-                format!("STARTS_WITH(CONCAT(JSON_QUERY(`data`, {}), ''), '\"')", member_path_literal(&held.name))
-            };
-            let is_text = column.names.newest_first().map(member).collect::<Vec<_>>().join(" OR ");
-            // JSON has no number for these.
-            format!("({is_text}) AND LOWER({text}) NOT IN ('nan', 'infinity', '-infinity')")
+            format!("{is_text} AND LOWER({text}) NOT IN ('nan', 'infinity', '-infinity')")
         }
+        _ if is_one_of(&known.decimal_members) => is_text,
         _ => return None,
     };
     let of_delete = if column.is_key { "" } else { " AND `operation` <> 'delete'" };
-    Some(format!("COALESCE(`error`, '') IN ({}) AND {is_not_said}{of_delete}", literals(&WITHOUT_A_SCHEMA)))
+    let is_without = format!("COALESCE(`error`, '') IN ({})", literals(&WITHOUT_A_SCHEMA));
+    Some(format!("{is_without} AND {text} IS NOT NULL AND {is_not_said}{of_delete}"))
 }
 
 /// The text of a column's member, without what a change that has no schema adds to it.
@@ -675,8 +684,13 @@ pub(super) fn member_text(image: &str, member: &str) -> String {
 /// The text of a column's member, or of the one that it was called before in an image from then: beside the present name a former one
 /// is another column's. A name that another column had, too, is the column's at its time alone.
 fn column_text(image: &str, column: &FinalColumn, prefix: &str) -> String {
+    column_expression(image, column, prefix, member_text)
+}
+
+/// The same of anything that is said of one member: `of_member`, given the image and the member's name.
+fn column_expression(image: &str, column: &FinalColumn, prefix: &str, of_member: fn(&str, &str) -> String) -> String {
     let text = |held: &NameHeld| {
-        let text = member_text(image, &format!("{prefix}{}", held.name));
+        let text = of_member(image, &format!("{prefix}{}", held.name));
         is_its_own(held).map_or_else(|| text.clone(), |is_its_own| format!("IF({is_its_own}, {text}, NULL)"))
     };
     let present = text(&column.names.now);

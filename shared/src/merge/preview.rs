@@ -357,21 +357,21 @@ impl Run<'_> {
         final_bytes: Option<i64>,
         shown: &mut TablePreview,
     ) -> Result<(), TableError> {
-        let Own::Begun(begun, _) = &work.own else {
-            return Ok(());
-        };
         let of_table = final_bytes.map_or_else(unknown_size, Reads::AtMost);
-        if begun.changes() > 0 {
-            self.preview_merge(work, begun, share, of_table.clone(), shown).await?;
-        }
         if let Some(position) = work.standing.epochs.emptying() {
             let config = &self.handler.config;
             let deletes = work.table.deletes.unwrap_or(config.deletes);
             let in_turn = self.in_turn(&work.source)?;
-            let sql = reload::sweep(&config.project, &work.table, &Gone::emptied(position), deletes, &in_turn)?;
-            shown.statements.push(Planned { what: "removal of what the source emptied", sql, reads: of_table });
+            let sql = reload::sweep(&config.project, &work.table, &Gone::emptied(&position), deletes, &in_turn)?;
+            let reads = of_table.clone();
+            shown.statements.push(Planned { what: "removal of what the source emptied", sql, reads });
         }
-        Ok(())
+        match &work.own {
+            Own::Begun(begun, _) if begun.changes() > 0 => {
+                self.preview_merge(work, begun, share, of_table, shown).await
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn preview_merge(
@@ -417,6 +417,7 @@ fn in_words(begun: &Begun, news: &News, standing: &Standing) -> Vec<String> {
         counted(news.changes, "change"),
         counted(news.definitions, "definition"),
         counted(news.alterations, "alteration"),
+        counted(i64::try_from(news.truncated.len()).unwrap_or(i64::MAX), "TRUNCATE"),
     ]
     .into_iter()
     .flatten()

@@ -154,6 +154,7 @@ impl Run<'_> {
                 WithoutSchema::SelfDescribing => Some(SelfDescribing {
                     bit_members: definitions.as_ref().map(Definitions::bit_columns).unwrap_or_default(),
                     time_members: definitions.as_ref().map(Definitions::time_columns).unwrap_or_default(),
+                    decimal_members: definitions.as_ref().map(Definitions::decimal_columns).unwrap_or_default(),
                 }),
             },
             ..found.table.clone()

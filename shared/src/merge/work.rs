@@ -234,6 +234,9 @@ struct Survey {
     flaw_since: Option<i64>,
 }
 
+/// What is said of a table that the source emptied.
+const EMPTIED: &str = "the source emptied the table (TRUNCATE); its rows from before are gone";
+
 /// What is said of a table without a key in which rows were changed or deleted.
 const KEYLESS: &str = "the table has no primary key, so which row was changed or deleted cannot be told: these changes are in the \
                        quarantine, and the rows as they were before are still there. Give it a key at the source and reload it, or declare one on the \
@@ -564,15 +567,27 @@ impl Run<'_> {
 
     /// Removes what the source emptied the table of. A change from before that arrives later counts as deleted in the fold.
     async fn empty(&self, work: &Work, standing: &mut Standing, answer: &mut TableAnswer) -> Result<(), TableError> {
-        let Some(position) = standing.epochs.emptying().map(str::to_owned) else {
-            return Ok(());
+        if let Some(swept) = self.remove_emptied(work, standing, answer).await? {
+            self.record_swept(work, standing, answer, swept, EMPTIED).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes it without a word to the ledger, which the caller has to give.
+    async fn remove_emptied(
+        &self,
+        work: &Work,
+        standing: &mut Standing,
+        answer: &mut TableAnswer,
+    ) -> Result<Option<Swept>, TableError> {
+        let Some(position) = standing.epochs.emptying() else {
+            return Ok(None);
         };
         let swept = self.sweep(work, &Gone::emptied(&position)).await?;
         standing.epochs.emptied(&position);
-        let reason = "the source emptied the table (TRUNCATE); its rows from before are gone";
         tracing::info!(table = %work.source, deleted = swept.gone, "the source emptied the table");
-        answer.explain([reason.to_owned()]);
-        self.record_swept(work, standing, answer, swept, reason).await
+        answer.explain([EMPTIED.to_owned()]);
+        Ok(Some(swept))
     }
 
     async fn sweep(&self, work: &Work, gone: &Gone) -> Result<Swept, TableError> {
@@ -698,6 +713,8 @@ impl Run<'_> {
         goes_on: bool,
     ) -> Result<Survey, TableError> {
         let started = Instant::now();
+        // First, so that no change from after it is written over a row from before. What an earlier run began may be older than that.
+        let removed = if goes_on { None } else { self.remove_emptied(work, standing, answer).await? };
         // A fold's columns are the table's by their places: one from before the table was altered must not be merged.
         let is_altered = goes_on && !begun.columns.is_empty() && begun.columns != columns_key(&work.table);
         let key = match is_altered {
@@ -706,7 +723,7 @@ impl Run<'_> {
         };
         // It holds this run's own window.
         let copied = self.copied.as_ref().filter(|_| !goes_on);
-        let merged = match self.merge(work, begun, standing, &key, copied).await {
+        let mut merged = match self.merge(work, begun, standing, &key, copied).await {
             // BigQuery expires a fold after a day, and somebody may have removed a delta; the work is the same, its jobs have to be others.
             Err(TableError::BigQuery(error)) if is_missing(&error) => {
                 tracing::warn!(table = %work.source, reason = %error, "the fold of earlier work is gone; folding again");
@@ -720,6 +737,11 @@ impl Run<'_> {
             }
             other => other?,
         };
+        if let Some(removed) = removed {
+            merged.answer.deleted = merged.answer.deleted.saturating_add(removed.gone);
+            merged.answer.bytes_billed = merged.answer.bytes_billed.saturating_add(removed.stats.bytes_billed);
+            merged.slot_ms = merged.slot_ms.saturating_add(removed.stats.slot_ms);
+        }
         standing.merged_up_to(Coverage::after(begun.window_to_us, now_us(), begun.seen.clone()));
         standing.highest_position = merged.highest_position;
         if begun.is_again {

@@ -29,7 +29,7 @@ IF(REGEXP_CONTAINS(`v5`, r'^(0x)?([0-9A-Fa-f][0-9A-Fa-f])*$') AND LENGTH(`v5`) -
 FROM `split`
 ),
 `checked` AS (
-SELECT *, CASE WHEN `error` IS NOT NULL AND (`operation` <> 'delete' OR STARTS_WITH(`error`, 'the record has no schema, so that ')) THEN -1 WHEN `c0` IS NULL OR `is_old_key` AND (`v0`) IS NULL THEN 0 WHEN `v1` IS NOT NULL AND `c1` IS NULL AND `operation` <> 'delete' THEN 1 WHEN `v2` IS NOT NULL AND `c2` IS NULL AND `operation` <> 'delete' THEN 2 WHEN `v3` IS NOT NULL AND `c3` IS NULL AND `operation` <> 'delete' THEN 3 WHEN `v4` IS NOT NULL AND `c4` IS NULL AND `operation` <> 'delete' THEN 4 WHEN `v5` IS NOT NULL AND `c5` IS NULL AND `operation` <> 'delete' THEN 5 WHEN `v6` IS NOT NULL AND `c6` IS NULL AND `operation` <> 'delete' THEN 6 END AS `flaw`
+SELECT *, CASE WHEN `error` IS NOT NULL AND (`operation` <> 'delete' OR STARTS_WITH(`error`, 'the record has no schema')) THEN -1 WHEN `c0` IS NULL OR `is_old_key` AND (`v0`) IS NULL THEN 0 WHEN `v1` IS NOT NULL AND `c1` IS NULL AND `operation` <> 'delete' THEN 1 WHEN `v2` IS NOT NULL AND `c2` IS NULL AND `operation` <> 'delete' THEN 2 WHEN `v3` IS NOT NULL AND `c3` IS NULL AND `operation` <> 'delete' THEN 3 WHEN `v4` IS NOT NULL AND `c4` IS NULL AND `operation` <> 'delete' THEN 4 WHEN `v5` IS NOT NULL AND `c5` IS NULL AND `operation` <> 'delete' THEN 5 WHEN `v6` IS NOT NULL AND `c6` IS NULL AND `operation` <> 'delete' THEN 6 END AS `flaw`
 FROM `typed`
 ),
 `sent_in_turn` AS (

@@ -24,7 +24,7 @@ IF(REGEXP_CONTAINS(`v0`, r'^([1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])
 FROM `split`
 ),
 `checked` AS (
-SELECT *, CASE WHEN `operation` IN ('update', 'delete') THEN -3 WHEN `error` IS NOT NULL AND (`operation` <> 'delete' OR STARTS_WITH(`error`, 'the record has no schema, so that ')) THEN -1 WHEN `v0` IS NOT NULL AND `c0` IS NULL AND `operation` <> 'delete' THEN 0 END AS `flaw`
+SELECT *, CASE WHEN `operation` IN ('update', 'delete') THEN -3 WHEN `error` IS NOT NULL AND (`operation` <> 'delete' OR STARTS_WITH(`error`, 'the record has no schema')) THEN -1 WHEN `v0` IS NOT NULL AND `c0` IS NULL AND `operation` <> 'delete' THEN 0 END AS `flaw`
 FROM `typed`
 ),
 `sent_in_turn` AS (

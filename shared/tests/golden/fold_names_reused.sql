@@ -25,7 +25,7 @@ IF(REGEXP_CONTAINS(`v1`, r'^([1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])
 FROM `split`
 ),
 `checked` AS (
-SELECT *, CASE WHEN `error` IS NOT NULL AND (`operation` <> 'delete' OR STARTS_WITH(`error`, 'the record has no schema, so that ')) THEN -1 WHEN `c0` IS NULL OR `is_old_key` AND (CASE WHEN REGEXP_CONTAINS(`v0`, r'^-?[0-9]+(\.0*)?$') THEN SAFE_CAST(REGEXP_EXTRACT(`v0`, r'^[^.]+') AS INT64) WHEN REGEXP_CONTAINS(`v0`, r'^-?[0-9](\.[0-9]{1,14})?[eE][+]?[0-9]{1,2}$') AND MOD(SAFE_CAST(`v0` AS NUMERIC), 1) = 0 AND ABS(SAFE_CAST(`v0` AS NUMERIC)) < 1000000000000000 THEN SAFE_CAST(SAFE_CAST(`v0` AS NUMERIC) AS INT64) WHEN `v0` IN ('true', 't') THEN 1 WHEN `v0` IN ('false', 'f') THEN 0 END) IS NULL THEN 0 WHEN `v1` IS NOT NULL AND `c1` IS NULL AND `operation` <> 'delete' THEN 1 END AS `flaw`
+SELECT *, CASE WHEN `error` IS NOT NULL AND (`operation` <> 'delete' OR STARTS_WITH(`error`, 'the record has no schema')) THEN -1 WHEN `c0` IS NULL OR `is_old_key` AND (CASE WHEN REGEXP_CONTAINS(`v0`, r'^-?[0-9]+(\.0*)?$') THEN SAFE_CAST(REGEXP_EXTRACT(`v0`, r'^[^.]+') AS INT64) WHEN REGEXP_CONTAINS(`v0`, r'^-?[0-9](\.[0-9]{1,14})?[eE][+]?[0-9]{1,2}$') AND MOD(SAFE_CAST(`v0` AS NUMERIC), 1) = 0 AND ABS(SAFE_CAST(`v0` AS NUMERIC)) < 1000000000000000 THEN SAFE_CAST(SAFE_CAST(`v0` AS NUMERIC) AS INT64) WHEN `v0` IN ('true', 't') THEN 1 WHEN `v0` IN ('false', 'f') THEN 0 END) IS NULL THEN 0 WHEN `v1` IS NOT NULL AND `c1` IS NULL AND `operation` <> 'delete' THEN 1 END AS `flaw`
 FROM `typed`
 ),
 `sent_in_turn` AS (

@@ -1,6 +1,6 @@
 WITH `once` AS (
 SELECT * FROM (SELECT `operation`, `position`, `data`, `before`, `committed_at`, `kafka_offset`, COALESCE(`emitted_at`, `ingested_at`) AS `sent` FROM `project`.`cdc`.`log` AS `_strait_log`
-WHERE `source_schema` = 'shop' AND `source_table` = 'order' AND `operation` IN ('load', 'insert', 'update', 'delete') AND COALESCE(`error`, 'the record has no schema; its values are taken for what they say (STRAIT_DEBEZIUM_WITHOUT_SCHEMA)') = 'the record has no schema; its values are taken for what they say (STRAIT_DEBEZIUM_WITHOUT_SCHEMA)'
+WHERE `source_schema` = 'shop' AND `source_table` = 'order' AND `operation` IN ('load', 'insert', 'update', 'delete') AND (`error` IS NULL OR `error` IN ('the record has no schema; its values are taken for what they say (STRAIT_DEBEZIUM_WITHOUT_SCHEMA)', 'the record has no schema; its values are taken for what they say (STRAIT_DEBEZIUM_WITHOUT_SCHEMA), and values that did not change were not sent (unavailable.value.placeholder)'))
 QUALIFY ROW_NUMBER() OVER (PARTITION BY `kafka_topic`, `kafka_partition`, `_strait_log`.`kafka_offset`, `_strait_log`.`position` ORDER BY `ingested_at`) = 1) WHERE TRUE
 QUALIFY `operation` = 'load' OR ROW_NUMBER() OVER (PARTITION BY `operation`, `position` ORDER BY `sent`, `kafka_offset`) = 1
 ),
