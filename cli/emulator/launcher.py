@@ -308,6 +308,41 @@ def api_name(methods: list[tuple[str, re.Pattern, str]], method: str, path: str)
     return "other"
 
 
+class EndedJobs:
+    """The last jobs as they ended, beside the table that holds all: of each job a client asks several times, and each time it would be read
+    from the table, and be made a model and a text again."""
+
+    KEPT = 400
+    PATH = re.compile(r"^/bigquery/v2/projects/([^/]+)/jobs/([^/]+)$")
+
+    def __init__(self):
+        self._jobs = collections.OrderedDict()
+        self._lock = threading.Lock()
+
+    def keep(self, key: tuple, job, text: str):
+        with self._lock:
+            self._jobs[key] = job, text
+            self._jobs.move_to_end(key)
+            while len(self._jobs) > self.KEPT:
+                self._jobs.popitem(last=False)
+
+    def forget(self, key: tuple):
+        with self._lock:
+            self._jobs.pop(key, None)
+
+    def job(self, key: tuple):
+        kept = self._jobs.get(key)
+        return kept and kept[0]
+
+    def text_of(self, method: str, path: str) -> str | None:
+        found = self.PATH.match(path) if method == "GET" else None
+        kept = self._jobs.get(found.groups()) if found else None
+        return kept and kept[1]
+
+
+ended_jobs = EndedJobs()
+
+
 class StraitRoutes:
     """The outermost layer of the REST side: the launcher's own routes, then counting, then faults, then local-bigquery."""
 
@@ -346,6 +381,9 @@ class StraitRoutes:
 
         action = faults.take("rest", holds)
         if action is None:
+            ended = ended_jobs.text_of(method, path)
+            if ended is not None:
+                return await answer(send, 200, ended.encode(), "application/json", {})
             return await self.app(scope, receive, send)
         await self.spoil(action, scope, receive, send)
 
@@ -1144,6 +1182,59 @@ def end_interrupted_jobs():
         store.save(runner._done(job, statistics, BigQueryError("backendError", "The embedded BigQuery was killed while the job ran")))
 
 
+class IdentifyCaller:
+    """What local-bigquery does in a middleware of Starlette's base class, which makes a task and two streams for every request."""
+
+    def __init__(self, app):
+        self.app = app
+
+    async def __call__(self, scope, receive, send):
+        from local_bigquery.catalog import row_access
+
+        authorization = dict(scope.get("headers", [])).get(b"authorization")
+        token = row_access.caller.set(row_access.identify(authorization and authorization.decode("latin-1")))
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            row_access.caller.reset(token)
+
+
+def identify_callers_plainly(app):
+    from starlette.middleware import Middleware
+    from starlette.middleware.base import BaseHTTPMiddleware
+
+    def replaced(middleware):
+        is_it = middleware.cls is BaseHTTPMiddleware and middleware.kwargs["dispatch"].__name__ == "identify_caller"
+        return Middleware(IdentifyCaller) if is_it else middleware
+
+    app.user_middleware = [replaced(middleware) for middleware in app.user_middleware]
+
+
+def keep_ended_jobs():
+    from local_bigquery.jobs import store
+    from local_bigquery.models import Job
+
+    save, load, delete = store.save, store.load, store.delete
+
+    def save_and_keep(job):
+        job = save(job)
+        if job.status.state == "DONE":
+            dumped = job.dump()
+            key = job.jobReference.projectId, job.jobReference.jobId
+            # As it would be read from the table.
+            ended_jobs.keep(key, Job.model_validate(dumped), json.dumps(dumped))
+        return job
+
+    def load_kept(project_id, job_id):
+        return ended_jobs.job((project_id, job_id)) or load(project_id, job_id)
+
+    def forget_and_delete(project_id, job_id):
+        ended_jobs.forget((project_id, job_id))
+        delete(project_id, job_id)
+
+    store.save, store.load, store.delete = save_and_keep, load_kept, forget_and_delete
+
+
 def count_jobs():
     from local_bigquery.jobs import runner
 
@@ -1241,6 +1332,8 @@ def main():
     filter_partitions_in_on()
     ignore_nulls_before_limit()
     keep_number_text()
+    identify_callers_plainly(app)
+    keep_ended_jobs()
     count_jobs()
     find_by_name()
     copy_trees_quickly()
