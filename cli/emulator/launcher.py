@@ -1123,6 +1123,32 @@ def copy_trees_quickly():
             module.translate = translate
 
 
+def qualify_no_fold_in_vain():
+    """For its types a statement's columns are traced to their tables, which fails where a source's columns are a star's and another source
+    stands beside it, and is then tried once more, with the same end. A merge's fold is the largest of all statements, and such a one: once
+    tracing has failed, it is not tried for a statement with the same names in its WITH."""
+    from local_bigquery.sql.rules import typing
+    from sqlglot import exp
+    from sqlglot.errors import OptimizeError
+
+    typed = typing._typed
+    in_vain = set()
+
+    def typed_unless_in_vain(tree, schema, positional):
+        names = tree.find(exp.With)
+        names = tuple(cte.alias for cte in names.expressions) if names else ()
+        if names in in_vain:
+            raise OptimizeError("as before")
+        try:
+            return typed(tree, schema, positional)
+        except OptimizeError as error:
+            if len(names) > 4 and "missing source schemas" in str(error):
+                in_vain.add(names)
+            raise
+
+    typing._typed = typed_unless_in_vain
+
+
 class WithoutTemporaryTables:
     """A cursor that was made for one job and has no temporary tables yet: it answers the search for them, which is a scan over all
     tables, by itself."""
@@ -1337,6 +1363,7 @@ def main():
     count_jobs()
     find_by_name()
     copy_trees_quickly()
+    qualify_no_fold_in_vain()
     ask_once_per_statement()
     look_for_temporary_tables_in_sessions_only()
     # Opens the database now: an error here ends the start instead of failing the first call. Statements run side by side, each on the
