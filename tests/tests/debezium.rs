@@ -195,7 +195,11 @@ fn a_postgresql_history_describes_itself_and_leaves_what_was_not_sent_as_it_is()
 #[test]
 fn a_table_that_is_emptied_keeps_what_came_after_and_nothing_from_before() {
     run(async {
-        for (engine, schema, deletes) in [(Engine::MySql, "shop", "hard"), (Engine::PostgreSql, "public", "soft")] {
+        for (engine, schema, deletes) in [
+            (Engine::MySql, "shop", "hard"),
+            (Engine::PostgreSql, "public", "soft"),
+            (Engine::PostgreSql, "public", "hard"),
+        ] {
             let pipeline = Setup::default().with("STRAIT_DELETES", deletes).start().await;
             let mut topics = BTreeMap::new();
             let captured = orders(engine, schema);

@@ -15,5 +15,5 @@ const LANES: usize = 400;
 
 #[test]
 fn final_tables_equal_the_source_under_random_schedules() {
-    run(async { Box::pin(play::run(Level::Built, seconds("BUILT", 20), LANES, true)).await });
+    run(async { Box::pin(play::run(Level::Built, seconds("BUILT", 30), LANES, true)).await });
 }

@@ -11,5 +11,5 @@ const LANES: usize = 1000;
 
 #[test]
 fn the_statements_are_right_under_random_schedules() {
-    run(async { Box::pin(play::run(Level::InProcess, seconds("STATEMENTS", 40), LANES, true)).await });
+    run(async { Box::pin(play::run(Level::InProcess, seconds("STATEMENTS", 50), LANES, true)).await });
 }

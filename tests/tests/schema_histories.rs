@@ -88,7 +88,7 @@ fn a_table_that_is_altered_at_random_ends_equal_to_its_source() {
         if let Some(seed) = asked_seed() {
             return play(seed).await;
         }
-        let (started, budget) = (Instant::now(), seconds("SCHEMA", 20));
+        let (started, budget) = (Instant::now(), seconds("SCHEMA", 30));
         let mut histories = 0;
         while started.elapsed() < budget {
             let seed = new_seed();

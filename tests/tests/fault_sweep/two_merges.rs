@@ -89,10 +89,7 @@ async fn held(
         }
         said = Some(in_short(&outcome));
     }
-    // An ALTER on its way cannot be taken back: until the next run the column may have the name that the first gave it.
-    if news == News::Changes {
-        shop.rows_are_right().await.map_err(|problem| format!("once the first went on ({said:?}): {problem}"))?;
-    }
+    shop.rows_are_right().await.map_err(|problem| format!("once the first went on ({said:?}): {problem}"))?;
     shop.merge().await?;
     shop.check().await.map_err(|problem| format!("at the next merge ({said:?}): {problem}"))?;
     Ok(was_held)
