@@ -45,10 +45,15 @@ pub const UNAVAILABLE: &str = "values that did not change were not sent (unavail
 pub const INCOMPLETE: &str = "values that did not change were not sent with a row's new key (unavailable.value.placeholder), so the row cannot be \
                               completed: set the table's REPLICA IDENTITY to FULL and let the row be sent again";
 
+/// What the log says of changes that leave out values.
+pub const PARTIAL: [&str; 2] = [UNAVAILABLE, SELF_DESCRIBING_UNAVAILABLE];
+/// What it says of changes without a schema that are to be applied.
+pub const WITHOUT_A_SCHEMA: [&str; 2] = [SELF_DESCRIBING, SELF_DESCRIBING_UNAVAILABLE];
+
 /// Whether what the log says of a change is no fault, but how it is to be read.
 #[must_use]
 pub fn is_no_fault(error: &str) -> bool {
-    matches!(error, UNAVAILABLE | SELF_DESCRIBING | SELF_DESCRIBING_UNAVAILABLE)
+    PARTIAL.contains(&error) || WITHOUT_A_SCHEMA.contains(&error)
 }
 
 /// One record.

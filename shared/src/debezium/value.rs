@@ -288,16 +288,22 @@ fn without_exponent(value: &str) -> Option<String> {
 
 /// Whether a value is the placeholder in any of the forms that a connector gives it, bytes as base64 or as hexadecimal digits.
 fn is_any_placeholder(value: &str) -> bool {
-    let list = |items: Encoding| Encoding::List(Box::new(items));
-    let is_hexadecimal = || {
-        let digits = hexadecimal(PLACEHOLDER.as_bytes());
-        let digits = digits.trim_matches('"').trim_start_matches("0x");
-        unquoted(value).is_some_and(|text| text.eq_ignore_ascii_case(digits))
-    };
-    let forms = [Encoding::Json, Encoding::Bytes, list(Encoding::Plain), list(Encoding::Text)];
-    forms.iter().any(|form| form.is_placeholder(value))
-        || Encoding::Members(Vec::new(), None).is_placeholder(value)
-        || is_hexadecimal()
+    match value.as_bytes().first() {
+        Some(b'"') => {
+            let is_hexadecimal = || {
+                let is_as_long = value.len() == PLACEHOLDER.len().saturating_mul(2).saturating_add(2);
+                let digits = hexadecimal(if is_as_long { PLACEHOLDER.as_bytes() } else { b"" });
+                is_as_long && value.eq_ignore_ascii_case(&digits.replacen("0x", "", 1))
+            };
+            Encoding::Json.is_placeholder(value) || Encoding::Bytes.is_placeholder(value) || is_hexadecimal()
+        }
+        Some(b'[') => {
+            let list = |items: Encoding| Encoding::List(Box::new(items)).is_placeholder(value);
+            list(Encoding::Plain) || list(Encoding::Text)
+        }
+        Some(b'{') => is_placeholder_map(value),
+        _ => false,
+    }
 }
 
 /// The placeholder of a list of UUIDs: the name-based UUID of the placeholder's bytes.

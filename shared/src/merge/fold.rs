@@ -8,7 +8,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{AbsentColumns, Deletes};
-use crate::debezium::{SELF_DESCRIBING, SELF_DESCRIBING_UNAVAILABLE, UNAVAILABLE, WITHOUT_SCHEMA_BEGINS};
+use crate::debezium::{
+    PARTIAL, SELF_DESCRIBING, SELF_DESCRIBING_UNAVAILABLE, UNAVAILABLE, WITHOUT_A_SCHEMA, WITHOUT_SCHEMA_BEGINS,
+};
 use crate::names::{NameError, NameHeld, SourceTable, TableName, fingerprint, member_path_literal, string_literal};
 use crate::position::NO_EPOCH;
 
@@ -597,10 +599,6 @@ fn readable(image: &str, is_no_fault: &str) -> String {
     format!(r"IF({is_no_fault}, {image}, REGEXP_REPLACE({image}, r'\\u[dD][89a-fA-F][0-9a-fA-F]{{2}}', r'\\uFFFD'))")
 }
 
-/// What the log says of changes that leave out values.
-const PARTIAL: [&str; 2] = [UNAVAILABLE, SELF_DESCRIBING_UNAVAILABLE];
-/// What it says of changes without a schema that are to be applied.
-const WITHOUT_A_SCHEMA: [&str; 2] = [SELF_DESCRIBING, SELF_DESCRIBING_UNAVAILABLE];
 /// Why a value of such a change cannot be applied.
 const NOT_SAID: &str = "the change has no schema, and this value does not say what it is: numbers have to come as JSON numbers \
                         (value.converter.decimal.format=NUMERIC, decimal.handling.mode=precise), and a BIT of several bits needs a schema";
@@ -637,6 +635,11 @@ fn is_fault(table: &FinalTable, may_be_partial: bool) -> String {
     }
 }
 
+/// Whether a change has no schema and is to be applied.
+fn is_without_schema() -> String {
+    format!("COALESCE(`error`, '') IN ({})", literals(&WITHOUT_A_SCHEMA))
+}
+
 /// Whether a change has no schema, and its value of this column does not say what it is. `text` is the value's.
 fn what_is_not_said(known: &SelfDescribing, column: &FinalColumn, text: &str) -> Option<String> {
     use ColumnType::{BigNumeric, Bool, Float64, Int64, Numeric};
@@ -655,8 +658,7 @@ fn what_is_not_said(known: &SelfDescribing, column: &FinalColumn, text: &str) ->
         _ => return None,
     };
     let of_delete = if column.is_key { "" } else { " AND `operation` <> 'delete'" };
-    let is_without = format!("COALESCE(`error`, '') IN ({})", literals(&WITHOUT_A_SCHEMA));
-    Some(format!("{is_without} AND {text} IS NOT NULL AND {is_not_said}{of_delete}"))
+    Some(format!("{} AND {text} IS NOT NULL AND {is_not_said}{of_delete}", is_without_schema()))
 }
 
 /// The text of a column's member, without what a change that has no schema adds to it.
@@ -667,7 +669,7 @@ fn shown_text(table: &FinalTable, column: &FinalColumn, image: &str, prefix: &st
         .as_ref()
         .is_some_and(|known| known.time_members.iter().any(|time| time == column.member()));
     match is_time {
-        true => format!("IF(COALESCE(`error`, '') IN ({}), RTRIM({text}, 'Z'), {text})", literals(&WITHOUT_A_SCHEMA)),
+        true => format!("IF({}, RTRIM({text}, 'Z'), {text})", is_without_schema()),
         false => text,
     }
 }

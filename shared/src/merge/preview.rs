@@ -19,7 +19,6 @@ use super::fold::{self, FoldRequest, LookBack};
 use super::ledger::LedgerState;
 use super::partitions;
 use super::plan::{self, News, Plan};
-use super::reload;
 use super::run::{
     LEFT_OUT, MergeHandler, Run, TABLES_AT_ONCE, TableError, concerned, describe, into_invocation_error, is_missing,
     now_us,
@@ -359,10 +358,7 @@ impl Run<'_> {
     ) -> Result<(), TableError> {
         let of_table = final_bytes.map_or_else(unknown_size, Reads::AtMost);
         if let Some(position) = work.standing.epochs.emptying() {
-            let config = &self.handler.config;
-            let deletes = work.table.deletes.unwrap_or(config.deletes);
-            let in_turn = self.in_turn(&work.source)?;
-            let sql = reload::sweep(&config.project, &work.table, &Gone::emptied(&position), deletes, &in_turn)?;
+            let sql = self.sweep_statement(work, &Gone::emptied(&position))?;
             let reads = of_table.clone();
             shown.statements.push(Planned { what: "removal of what the source emptied", sql, reads });
         }

@@ -590,12 +590,17 @@ impl Run<'_> {
         Ok(Some(swept))
     }
 
-    async fn sweep(&self, work: &Work, gone: &Gone) -> Result<Swept, TableError> {
-        let started = Instant::now();
+    /// The statement that removes from a final table what is gone.
+    pub(super) fn sweep_statement(&self, work: &Work, gone: &Gone) -> Result<String, TableError> {
         let config = &self.handler.config;
         let deletes = work.table.deletes.unwrap_or(config.deletes);
         let in_turn = self.in_turn(&work.source)?;
-        let sql = reload::sweep(&config.project, &work.table, gone, deletes, &in_turn)?;
+        Ok(reload::sweep(&config.project, &work.table, gone, deletes, &in_turn)?)
+    }
+
+    async fn sweep(&self, work: &Work, gone: &Gone) -> Result<Swept, TableError> {
+        let started = Instant::now();
+        let sql = self.sweep_statement(work, gone)?;
         let key = fingerprint(&format!("{}\0{sql}", self.id), WORK_KEY_DIGITS);
         let mut stats = JobStats::default();
         let swept = self.write(&sql, "sweep", &key, &mut stats).await?;
