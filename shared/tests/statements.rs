@@ -261,6 +261,8 @@ fn statements() -> BTreeMap<String, String> {
     let mut lacking = by_hand.missing_columns;
     let description = Some(strait::names::renamed_column_description("it's \"b\""));
     lacking.push(NewColumn { name: "it_s_b".into(), sql_type: "BIGNUMERIC(38, 20)".into(), description });
+    let with_another = statement::only_in_turn(&in_turn, "SELECT 1");
+    add("in_turn".into(), with_another.strip_suffix(";\nSELECT 1").unwrap().to_owned());
     add("add_columns".into(), statement::add_columns(PROJECT, &by_hand.name, &lacking).unwrap());
 
     for (name, step) in steps() {

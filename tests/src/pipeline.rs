@@ -294,6 +294,11 @@ impl Pipeline {
         texts_of(self.query(sql).await)
     }
 
+    /// As [`Self::texts`], or what BigQuery says of a statement that it refuses, for where that is what a test looks for.
+    pub async fn try_texts(&self, sql: &str) -> Result<Vec<String>, String> {
+        self.result(sql).await.map(|result| texts_of(result.rows)).map_err(|error| with_causes(&error))
+    }
+
     /// Whether a table exists.
     pub async fn exists(&self, table: &str) -> bool {
         match self.result(&format!("SELECT COUNT(*) FROM `{table}`")).await {

@@ -485,14 +485,12 @@ impl Run<'_> {
         Ok(self.handler.bigquery.get_table(&name, self.deadline).await?.unwrap_or(table))
     }
 
-    /// An ALTER holds no condition, so whether the run is in turn is asked before it; what another run merges in between, it merges by
-    /// the columns' names.
+    /// Runs a statement that alters a final table, if the run is in turn when BigQuery comes to it, and not when it was sent: a run that
+    /// is held up in between must not undo what another has altered meanwhile.
     async fn run_alter(&self, source: &SourceTable, sql: &str) -> Result<(), TableError> {
-        let in_turn = format!("SELECT {}", self.in_turn(source)?);
-        let what = format!("in_turn_{}", fingerprint(sql, 8));
-        self.handler.read(&in_turn, &what, &self.id, self.deadline).await?;
+        let sql = statement::only_in_turn(&self.in_turn(source)?, sql);
         let id = format!("strait_alter_{}", fingerprint(&format!("{}\0{sql}", self.id), 24));
-        self.handler.bigquery.run_query(&self.handler.job(sql, id, "alter"), self.half_of_time()).await?;
+        self.handler.bigquery.run_query(&self.handler.job(&sql, id, "alter"), self.half_of_time()).await?;
         Ok(())
     }
 

@@ -266,6 +266,13 @@ pub fn add_columns(project: &str, table: &TableName, additions: &[NewColumn]) ->
     Ok(format!("ALTER TABLE {} {}", table.quoted(project)?, added.join(", ")))
 }
 
+/// A statement that holds no condition of its own, as an ALTER, behind the condition that the run is in turn
+/// ([`super::ledger::LedgerState::in_turn`]). Both are one job: between them lie the milliseconds in which BigQuery goes from one statement
+/// to the next (<https://cloud.google.com/bigquery/docs/multi-statement-queries>), and no call of the run's.
+pub fn only_in_turn(in_turn: &str, sql: &str) -> String {
+    format!("ASSERT {in_turn};\n{sql}")
+}
+
 /// Of which source tables control records are looked for, each from an `ingested_at` on, in µs; `None`: in all that is retained.
 pub type Sought<'a> = [(&'a SourceTable, Option<i64>)];
 

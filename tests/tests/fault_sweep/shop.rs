@@ -266,7 +266,7 @@ impl Shop {
         );
         let rows: Vec<String> = self.rows.iter().map(|(id, value)| format!("{id}={value}")).collect();
         let expected = format!("{}|merged|0", rows.join(" "));
-        let found = self.pipeline.texts(&sql).await.concat();
+        let found = self.pipeline.try_texts(&sql).await?.concat();
         if found == expected {
             return Ok(());
         }
@@ -276,7 +276,7 @@ impl Shop {
     /// That the final table equals the rows, whatever else is under way.
     pub async fn rows_are_right(&self) -> Result<(), String> {
         let sql = format!("SELECT `id`, `{}` FROM `{}`", self.value, self.pipeline.final_table(&self.table));
-        let mut found = self.pipeline.texts(&sql).await;
+        let mut found = self.pipeline.try_texts(&sql).await?;
         let mut expected: Vec<String> = self.rows.iter().map(|(id, value)| format!("{id}|{value}")).collect();
         found.sort();
         expected.sort();

@@ -101,7 +101,6 @@ fn a_merge_that_another_overtakes_brings_nothing_back() {
 }
 
 #[test]
-#[ignore = "open (docs/correctness.md): the column may keep a name that another run has taken back"]
 fn a_merge_that_another_overtakes_does_not_rename_a_column_that_was_renamed_back() {
     overtaken(News::Renamed);
 }
