@@ -130,7 +130,7 @@ impl Timeline {
             controls.push(control(Told::Create, 2));
         }
         let mut timeline = Self { ordered, windows, phases, controls, end, is_empty_at_first: false };
-        if reloads == 0 && !ordered && random.one_in(2) {
+        if !ordered && random.one_in(2) {
             timeline.empty(random);
         }
         timeline
@@ -140,7 +140,10 @@ impl Timeline {
     fn empty(&mut self, random: &mut Random) {
         for _ in 0..1 + random.below(2) {
             let transaction = 1 + random.below(self.end as usize - 1) as u32;
-            let nominal = transaction as usize * self.windows / self.end as usize;
+            // While the task is down nothing is sent of it; the load that follows does not bring what is gone.
+            let sent_by = self.phases.iter().find(|phase| (phase.from.max(1)..phase.until).contains(&transaction));
+            let Some((first, last)) = sent_by.map(|phase| phase.windows) else { continue };
+            let nominal = first + transaction as usize * (last + 1 - first) / self.end as usize;
             let again = if random.one_in(3) { 2 } else { 1 };
             for time in 0..again {
                 let is_late = random.one_in(3);

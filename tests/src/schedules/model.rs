@@ -11,7 +11,7 @@
 //! | [`Model::apply`]: the guard, partial and soft rows | `merge/statement.rs`: `merge` |
 //! | [`Epochs`], [`Model::epoch_of`] | `merge/epoch.rs`: `learn`, `begin`, `position_sql`, `lowest`; `merge/work.rs`: `Standing::learn` |
 //! | [`Model::expired_us`], the guard in [`Model::apply`] | `merge/fold.rs`: `beyond_log` |
-//! | [`Epochs::learn`], [`Model::remove_below`] of a TRUNCATE | `merge/epoch.rs`: `emptied`, `gone`; `merge/work.rs`: `empty` |
+//! | [`Epochs::learn`], [`Model::empty`] | `merge/epoch.rs`: `emptied`, `gone`; `merge/work.rs`: `empty` |
 //! | [`Model::finish_reload`] | `merge/reload.rs`: `progress`, `waits_for` (but for the silence), `sweep` |
 //!
 //! [`Rules`] switches rules off one by one, so that the oracle and the shrinker can be tested on an algorithm that is wrong.
@@ -167,20 +167,17 @@ struct Epochs {
     newest_load: Option<u64>,
     open: Option<u64>,
     complete: Option<u64>,
-    /// The highest position at which the table was emptied.
-    emptied: Option<Position>,
-    /// What stands below it is not removed yet.
-    is_emptying: bool,
+    /// When the records were sent that the table was emptied, and their positions without an epoch.
+    emptied: Vec<(u64, Position)>,
+    /// The position up to which the final table is rid of what is gone by that.
+    rid_of: Option<Position>,
 }
 
 impl Epochs {
     fn learn(&mut self, new: &[Logged], may_hold_older: bool, hides_older: bool) -> bool {
         let begins = self.learn_of_loads(new, may_hold_older, hides_older);
         let truncates = new.iter().filter(|row| row.truncates().is_some());
-        let placed = truncates.map(|row| (self.of(row.emission_us), row.position.1, row.position.2, row.position.3));
-        let highest = self.emptied.max(placed.max());
-        self.is_emptying |= highest > self.emptied;
-        self.emptied = highest;
+        self.emptied.extend(truncates.map(|row| (row.emission_us, row.position)));
         begins
     }
 
@@ -207,6 +204,12 @@ impl Epochs {
             self.complete = self.complete.max(Some(start));
         }
         true
+    }
+
+    /// The highest position at which the table was emptied. An epoch that begins later may raise it.
+    fn emptied_at(&self) -> Option<Position> {
+        let placed = |(sent, (_, class, at, record)): &(u64, Position)| (self.of(*sent), *class, *at, *record);
+        self.emptied.iter().map(placed).max()
     }
 
     fn of(&self, emission_us: u64) -> u64 {
@@ -309,7 +312,17 @@ impl<'h> Model<'h> {
             return;
         }
         self.merge_changes(&visible);
+        self.empty();
         self.finish_reload(&visible);
+    }
+
+    /// Removes what stood in the table when it was emptied.
+    fn empty(&mut self) {
+        let emptied = self.epochs.emptied_at();
+        if let Some(emptied) = emptied.filter(|_| self.rules.empties && emptied > self.epochs.rid_of) {
+            self.remove_below(emptied);
+        }
+        self.epochs.rid_of = self.epochs.rid_of.max(emptied);
     }
 
     fn recent(&self, visible: &[Logged]) -> Vec<Logged> {
@@ -361,10 +374,6 @@ impl<'h> Model<'h> {
             self.apply(key, &folded);
         }
         self.highest = self.highest.max(new.iter().map(|row| self.position(row)).max());
-        if let Some(emptied) = self.epochs.emptied.filter(|_| self.rules.empties && self.epochs.is_emptying) {
-            self.remove_below(emptied);
-        }
-        self.epochs.is_emptying = false;
 
         // Islands of consecutive offsets among what the plan saw.
         let mut offsets: Vec<BTreeSet<u32>> = vec![BTreeSet::new(); PARTITIONS];
@@ -393,7 +402,12 @@ impl<'h> Model<'h> {
         let newest_load =
             since.iter().filter(is_load).filter(|row| row.emission_us >= boundary).map(|row| row.emission_us).max();
         let Some(newest_load) = newest_load else { return };
-        let changes = since.iter().filter(|row| row.control.is_none() && row.operation != Operation::Load);
+        // A load ends before the table is emptied, too.
+        let is_change = |row: &&&Logged| match row.control {
+            None => row.operation != Operation::Load,
+            Some(_) => row.truncates().is_some(),
+        };
+        let changes = since.iter().filter(is_change);
         let Some(ended) = changes.filter(|row| row.emission_us > newest_load).map(|row| row.emission_us).min() else {
             return;
         };
@@ -531,7 +545,7 @@ impl<'h> Model<'h> {
         let waits_for_its_insert = modes.unchanged && ended > begun;
         // Once a load is complete, what is older is gone from the source, unless the load brought it.
         let swept = self.epochs.complete.map_or((0, 0, 0, 0), |boundary| (boundary, 0, 0, 0));
-        let swept = swept.max(self.epochs.emptied.filter(|_| self.rules.emptied_hides).unwrap_or_default());
+        let swept = swept.max(self.epochs.emptied_at().filter(|_| self.rules.emptied_hides).unwrap_or_default());
         Some(Folded {
             position: newest.logged.position.max(swept),
             deleted: newest.deleted || waits_for_its_insert || newest.logged.position < swept,
