@@ -6,7 +6,8 @@
 //! - A row that is marked as deleted is of a key that existed.
 //! - Once the records of a key that have been delivered are the beginning of its history, the row is as it was then. All records
 //!   delivered is the longest such beginning.
-//! - A row that the source never lost does not vanish again.
+//! - A row that the source never lost does not vanish again; but where the table is emptied and reloaded, one may be gone from when the late record of
+//!   the emptying has come until the control record of the load has.
 //! - Of a row of which a record is in quarantine, because the log no longer says what became of it, nothing is guessed: it is as it should be,
 //!   or not there, or marked as deleted.
 //! - After a reload and the changes behind it, all of the table equals the source.
@@ -46,9 +47,10 @@ pub struct Oracle<'h> {
 impl<'h> Oracle<'h> {
     pub fn new(history: &'h History, timeline: &Timeline) -> Self {
         let truth = history.truth();
+        let may_dip = timeline.has_reloads() && timeline.emptying().next().is_some();
         let is_kept = std::array::from_fn(|key| {
             let mut first = truth.actual.iter().skip_while(|rows| rows[key].is_none());
-            first.all(|rows| rows[key].is_some())
+            !may_dip && first.all(|rows| rows[key].is_some())
         });
         let last = timeline.phases.last().map_or(0, |phase| phase.from.max(1));
         let last_load = history.steps.iter().position(|step| step.transaction >= last).unwrap_or(history.steps.len());
