@@ -106,6 +106,7 @@ fn reads(reads: &Reads) -> String {
         ),
         Reads::Copy => "reads the table's part of the copy".to_owned(),
         Reads::Fold => "reads the fold, a row for each changed key".to_owned(),
+        Reads::Keys => "reads the final table's key columns".to_owned(),
         Reads::Unknown(reason) => format!("BigQuery does not say what it reads: {reason}"),
     }
 }
@@ -118,7 +119,7 @@ fn total(preview: &Preview, merged: usize) -> String {
             Reads::Bytes(bytes) => known = known.saturating_add(bytes),
             Reads::AtMost(bytes) => at_most = at_most.saturating_add(bytes),
             Reads::Unknown(_) => unknown += 1,
-            Reads::Copy | Reads::Fold | Reads::Nothing => {}
+            Reads::Copy | Reads::Fold | Reads::Keys | Reads::Nothing => {}
         }
     }
     let unknown = match unknown {

@@ -322,10 +322,13 @@ fn statements() -> BTreeMap<String, String> {
                 deletes,
                 partitions: None,
                 is_again: false,
+                adds_only: false,
                 in_turn: &in_turn,
                 key_range: Some(("1", "99")),
             };
             add(format!("merge_{mode}"), statement::merge(&request).unwrap());
+            let request_of_new = MergeRequest { adds_only: true, ..request };
+            add(format!("merge_{mode}_adding"), statement::merge(&request_of_new).unwrap());
             let request = MergeRequest { is_again: true, ..request };
             add(format!("merge_{mode}_again"), statement::merge(&request).unwrap());
             if absent == AbsentColumns::Null {
@@ -403,6 +406,7 @@ fn statements() -> BTreeMap<String, String> {
             deletes: Deletes::Hard,
             partitions: found.as_deref(),
             is_again: false,
+            adds_only: false,
             in_turn: "TRUE",
             key_range,
         };
@@ -410,6 +414,10 @@ fn statements() -> BTreeMap<String, String> {
             add(format!("partitions_{name}"), sql);
         }
         add(format!("merge_{name}"), statement::merge(&request).unwrap());
+        if final_table.is_keyless || final_table.requires_partition_filter {
+            let request = MergeRequest { adds_only: true, partitions: None, ..request };
+            add(format!("merge_{name}_adding"), statement::merge(&request).unwrap());
+        }
         if final_table.requires_partition_filter {
             let sql = statement::quarantine(PROJECT, &fold_name, &quarantine, &order(), Some(&final_table)).unwrap();
             add(format!("quarantine_{name}"), sql);

@@ -4,11 +4,13 @@
 
 use std::process::Command;
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use strait::config::TableFilter;
 use strait_cli::accounting::{account, expected_accounting, log_statement};
 use strait_cli::dms_file;
 use strait_cli::msk;
+use strait_cli::pipeline::MergedTable;
 use strait_cli::runtime_api::InvocationOutcome;
 use strait_tests::history::Table;
 use strait_tests::pipeline::{NOTHING_FAILED, Pipeline, Setup, answer, of};
@@ -43,6 +45,66 @@ fn an_invocation_repeated_three_times_changes_nothing() {
             assert_eq!(pipeline.snapshot(&orders).await, first);
         }
     });
+}
+
+/// The MERGEs into a final table since then: whether each may write to rows that are there.
+async fn merges_since(pipeline: &Pipeline, table: &Table, since: Timestamp) -> Vec<bool> {
+    let statements = pipeline.bigquery.statements(since.as_millisecond(), i64::MAX / 1_000_000).await.unwrap();
+    let into = format!("`{}`", pipeline.final_table(table).replace('.', "`.`"));
+    let is_into =
+        |sql: &&String| sql.lines().next().is_some_and(|first| first.starts_with("MERGE") && first.contains(&into));
+    statements.iter().filter(is_into).map(|sql| sql.contains("WHEN MATCHED")).collect()
+}
+
+#[test]
+fn where_all_keys_are_new_no_statement_is_billed_for_rows_that_are_there() {
+    for deletes in ["hard", "soft"] {
+        for absent in ["null", "unchanged"] {
+            run(async move {
+                let orders = Table::orders();
+                let setup = Setup::default().with("STRAIT_DELETES", deletes).with("STRAIT_ABSENT_COLUMNS", absent);
+                let mut pipeline = setup.start().await;
+                let counts = |answers: &[MergedTable]| {
+                    let table = of(answers, &orders);
+                    (table.inserted, table.updated, table.deleted)
+                };
+
+                let first = [orders.create(), orders.load(row(1, "a")), orders.load(row(2, "a"))];
+                let (since, first) = (Timestamp::now(), pipeline.send(&first).await);
+                assert_eq!(counts(&pipeline.merge().await), (2, 0, 0));
+                assert_eq!(merges_since(&pipeline, &orders, since).await, [false]);
+
+                let since = Timestamp::now();
+                pipeline.send(&[orders.insert(row(3, "b")).at(10), orders.insert(row(4, "b")).at(11)]).await;
+                assert_eq!(counts(&pipeline.merge().await), (2, 0, 0));
+                assert_eq!(merges_since(&pipeline, &orders, since).await, [false]);
+
+                // A row that was deleted and inserted again is there; one beside it is new.
+                let since = Timestamp::now();
+                let again = [
+                    orders.delete(row(4, "b")).at(20),
+                    orders.insert(row(4, "c")).at(20).record(2),
+                    orders.insert(row(5, "c")).at(21),
+                ];
+                pipeline.send(&again).await;
+                assert_eq!(counts(&pipeline.merge().await), (1, 1, 0));
+                let mut merges = merges_since(&pipeline, &orders, since).await;
+                merges.sort_unstable();
+                assert_eq!(merges, [false, true]);
+
+                let since = Timestamp::now();
+                pipeline.send(&[orders.update(row(1, "d")).at(30), orders.insert(row(6, "d")).at(31)]).await;
+                assert_eq!(counts(&pipeline.merge().await), (1, 1, 0));
+                assert_eq!(merges_since(&pipeline, &orders, since).await, [true]);
+
+                pipeline.deliver(&first).await;
+                pipeline.merge().await;
+                let expected: [&[&str]; 6] =
+                    [&["1", "d"], &["2", "a"], &["3", "b"], &["4", "c"], &["5", "c"], &["6", "d"]];
+                pipeline.assert_rows(&orders, &expected).await;
+            });
+        }
+    }
 }
 
 #[test]

@@ -61,7 +61,7 @@ fn a_plan_says_what_the_next_run_does_and_does_nothing() {
             "some may be older than what is merged",
             "window  ingested from",
             "fold: reads",
-            "MERGE: reads at most",
+            "MERGE, unless all keys were new: reads at most",
             "shop.other →",
             "`strait schema shop.other`",
         ] {
@@ -129,7 +129,11 @@ fn of_many_tables_every_statement_that_writes_is_planned() {
         // Of a table that is altered first, the plan says that the rest is shown as if it were not.
         assert!(planned.contains("shown with the columns as they are now"), "{planned}");
         for sql in writes.into_iter().filter(|sql| !sql.contains("'$.\"note\"'")) {
-            let sql = without_runs(sql);
+            // An ALTER stands behind the question whether the run is in turn, which names the run: the plan leaves it out.
+            let sql = sql
+                .split_once(";\nALTER TABLE")
+                .map_or_else(|| sql.clone(), |(_, alter)| format!("ALTER TABLE{alter}"));
+            let sql = without_runs(&sql);
             let other: Vec<&str> = sql.lines().filter(|line| !shown.contains(line)).collect();
             assert!(shown.contains(&sql), "not planned:\n{sql}\n\nof it: {other:#?}\n\nplanned:\n{shown}");
         }

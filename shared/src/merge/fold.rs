@@ -306,7 +306,7 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
          )\n\
          SELECT {values},\n\
          IF(`flaw` IS NULL, {key_position}, `log_position`) AS `position`, {key_deleted} AS `deleted`, NOT `deleted` AS `has_image`,\n\
-         IF(`flaw` IS NULL, `key_records`, 1) AS `records`, `key_newest` AS `newest`,\n\
+         `operation` IN ('insert', 'load') AS `adds`, IF(`flaw` IS NULL, `key_records`, 1) AS `records`, `key_newest` AS `newest`,\n\
          `flaw` IS NULL AND COALESCE(`key_highest_old` >= `key_lowest_new`, FALSE) AS `late`,\n\
          `raised_committed`, `raised_emitted`, `anew`, `anew_from`, `flaw` IS NULL AND `key_beyond_log` AND NOT {key_deleted} AS `beyond_log`,\n\
          CASE `flaw`{flaw_columns} END AS `flaw_column`,\nCASE {flaw_reasons} END AS `flaw_reason`,\n{key_text} AS `key_text`,\n\
@@ -352,7 +352,7 @@ pub fn survey(project: &str, fold: &TableName, table: &FinalTable) -> Result<Str
         },
     );
     Ok(format!(
-        "SELECT COUNTIF(`flaw_reason` IS NULL) AS `keys`, COUNTIF(`flaw_reason` IS NOT NULL) AS `flawed`, \
+        "SELECT COUNTIF(`flaw_reason` IS NULL) AS `keys`, COUNTIF(`flaw_reason` IS NULL AND `adds`) AS `adding`, COUNTIF(`flaw_reason` IS NOT NULL) AS `flawed`, \
          SUM(`records`) AS `records`, COUNTIF(`late`) AS `late`, MAX(`newest`) AS `newest`, \
          UNIX_MICROS(MAX(`raised_committed`)) AS `raised_committed`, UNIX_MICROS(MAX(`raised_emitted`)) AS `raised_emitted`, \
          SUM(`anew`) AS `anew`, UNIX_MICROS(MIN(`anew_from`)) AS `anew_from`, COUNTIF(`beyond_log`) AS `beyond_log`, {range},\n\

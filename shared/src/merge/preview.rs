@@ -25,7 +25,7 @@ use super::run::{
 };
 use super::schema_change;
 use super::source_history::SourceHistory;
-use super::statement;
+use super::statement::{self, MergeRequest};
 use super::work::{Begun, Own, Standing, Work};
 
 /// What a run would do.
@@ -85,6 +85,8 @@ pub enum Reads {
     Copy,
     /// The fold alone: a row per changed key.
     Fold,
+    /// Of the final table the columns of the key, if it is run at all.
+    Keys,
     /// Not known, because BigQuery would not say.
     Unknown(String),
 }
@@ -389,12 +391,19 @@ impl Run<'_> {
         shown.statements.push(Planned { what: "fold", sql, reads });
         let sql = fold::survey(&config.project, &fold_name, &work.table)?;
         shown.statements.push(Planned { what: "survey of the fold", sql, reads: Reads::Fold });
+        let in_turn = self.in_turn(&work.source)?;
+        let request = self.merge_request(work, begun, &fold_name, &in_turn);
+        let sql = statement::merge(&MergeRequest { adds_only: true, ..request })?;
+        shown.statements.push(Planned {
+            what: "MERGE of new keys alone, if all changes are inserts",
+            sql,
+            reads: Reads::Keys,
+        });
         if let Some(sql) = partitions::query(&config.project, &fold_name, &work.table)? {
             shown.statements.push(Planned { what: "partitions of its rows", sql, reads: of_table.clone() });
         }
-        let in_turn = self.in_turn(&work.source)?;
-        let sql = statement::merge(&self.merge_request(work, begun, &fold_name, &in_turn))?;
-        shown.statements.push(Planned { what: "MERGE", sql, reads: of_table });
+        let sql = statement::merge(&request)?;
+        shown.statements.push(Planned { what: "MERGE, unless all keys were new", sql, reads: of_table });
         Ok(())
     }
 }

@@ -65,8 +65,21 @@ pub struct MergeRequest<'a> {
     pub partitions: Option<&'a str>,
     /// Whether rows at the same position are written again.
     pub is_again: bool,
+    /// Whether rows that the table has are left alone: then BigQuery bills the key's columns and the partitions' alone, and not all of
+    /// the table (<https://cloud.google.com/bigquery/docs/reference/standard-sql/dml-syntax#on-demand_query_size_calculation>).
+    pub adds_only: bool,
     /// The condition that no other run has taken the table up meanwhile; see [`super::ledger::LedgerState::in_turn`].
     pub in_turn: &'a str,
+}
+
+impl MergeRequest<'_> {
+    /// Whether a row at the very position of the fold's is written again: a late change of other columns completes a row at its own position,
+    /// and the same change once more writes what is there. So does what is merged again, because the table's columns are others now. A change that DMS
+    /// had sent before says by that whether a name was another column's then.
+    pub fn rewrites(&self) -> bool {
+        let is_partial = self.absent == AbsentColumns::Unchanged && !self.table.is_keyless;
+        self.is_again || is_partial || self.table.is_told_by_time()
+    }
 }
 
 /// The MERGE of a fold into its final table. The aliases have the prefix that no source column keeps: an alias that equals
@@ -124,11 +137,7 @@ pub fn merge(request: &MergeRequest<'_>) -> Result<String, NameError> {
     updates.push(format!("{merged_at} = CURRENT_TIMESTAMP()"));
     names.extend([position.clone(), merged_at]);
     values.extend(["`_strait_new`.`position`".to_owned(), "CURRENT_TIMESTAMP()".to_owned()]);
-    // A late change of other columns completes a row at its own position; the same change once more writes what is there.
-    // So does what is merged again, because the table's columns are others now. A change that DMS had sent before says by that whether a name was
-    // another column's then.
-    let is_partial = absent == AbsentColumns::Unchanged && !table.is_keyless;
-    let above = if request.is_again || is_partial || table.is_told_by_time() { ">=" } else { ">" };
+    let above = if request.rewrites() { ">=" } else { ">" };
     let is_newer = format!("`_strait_new`.`position` {above} COALESCE(`_strait_old`.{position}, '')");
     // An update of which columns are missing is no row yet: the rest comes with the row's insert or load, which is then late.
     let is_whole = table
@@ -151,17 +160,19 @@ pub fn merge(request: &MergeRequest<'_>) -> Result<String, NameError> {
             (String::new(), "")
         }
     };
+    let when_matched = match request.adds_only {
+        true => String::new(),
+        false => format!("{on_delete}WHEN MATCHED AND {is_newer} THEN UPDATE SET {}\n", updates.join(", ")),
+    };
     Ok(format!(
         "MERGE {target} `_strait_old`\n\
          USING (SELECT * FROM {fold} WHERE `flaw_reason` IS NULL AND {in_turn}) `_strait_new`\n\
          ON {on}\n\
-         {on_delete}WHEN MATCHED AND {is_newer} THEN UPDATE SET {updates}\n\
-         WHEN NOT MATCHED AND NOT `_strait_new`.`beyond_log`{insert_if}{is_whole} THEN INSERT ({names}) VALUES ({values})",
+         {when_matched}WHEN NOT MATCHED AND NOT `_strait_new`.`beyond_log`{insert_if}{is_whole} THEN INSERT ({names}) VALUES ({values})",
         target = table.name.quoted(project)?,
         fold = fold.quoted(project)?,
         in_turn = request.in_turn,
         on = on.join(" AND "),
-        updates = updates.join(", "),
         names = names.join(", "),
         values = values.join(", "),
     ))

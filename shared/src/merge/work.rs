@@ -215,6 +215,8 @@ struct Merged {
 #[derive(Default)]
 struct Survey {
     keys: i64,
+    /// Keys whose row is one that was inserted or loaded.
+    adding: i64,
     flawed: i64,
     records: i64,
     late: i64,
@@ -232,6 +234,14 @@ struct Survey {
     /// Columns that could not hold a value, and since when.
     flaw_columns: BTreeSet<String>,
     flaw_since: Option<i64>,
+}
+
+impl Survey {
+    /// Whether it may be that the final table has none of the keys. What the fold says decides and nothing else, so that a run that goes on with
+    /// another's work takes the same way.
+    fn may_be_all_new(&self) -> bool {
+        self.adding == self.keys && self.late == 0 && self.beyond_log == 0
+    }
 }
 
 /// What is said of a table that the source emptied.
@@ -848,6 +858,7 @@ impl Run<'_> {
             deletes: work.table.deletes.unwrap_or(config.deletes),
             partitions: None,
             is_again: begun.is_again,
+            adds_only: false,
             in_turn,
             key_range: None,
         }
@@ -896,18 +907,30 @@ impl Run<'_> {
         merged.answer.late = survey.late;
         merged.highest_position = survey.newest.clone().max(merged.highest_position);
         if survey.keys > 0 {
-            let partitions = self.partitions(&fold_name, &work.table, &mut stats).await?;
             let in_turn = self.in_turn(&work.source)?;
-            let sql = statement::merge(&MergeRequest {
-                partitions: partitions.as_deref(),
+            let request = MergeRequest {
                 key_range: survey.lowest_key.as_deref().zip(survey.highest_key.as_deref()),
                 ..self.merge_request(work, begun, &fold_name, &in_turn)
-            })?;
-            let answer = self.write(&sql, "merge", key, &mut stats).await?;
-            merged.answer.inserted = answer.stats.inserted;
-            merged.answer.updated = answer.stats.updated;
-            merged.answer.deleted = answer.stats.deleted;
-            merged.job_id = Some(answer.job_id);
+            };
+            let mut added = 0;
+            if survey.may_be_all_new() {
+                let sql = statement::merge(&MergeRequest { adds_only: true, ..request })?;
+                let answer = self.write(&sql, "add", key, &mut stats).await?;
+                added = answer.stats.inserted;
+                merged.answer.inserted = added;
+                merged.job_id = Some(answer.job_id);
+            }
+            // Where every key's row was added the table had none of them, and nothing is left to do.
+            if added < survey.keys {
+                let partitions = self.partitions(&fold_name, &work.table, &mut stats).await?;
+                let sql = statement::merge(&MergeRequest { partitions: partitions.as_deref(), ..request })?;
+                let answer = self.write(&sql, "merge", key, &mut stats).await?;
+                let rewritten = if request.rewrites() { added } else { 0 };
+                merged.answer.inserted = added.saturating_add(answer.stats.inserted);
+                merged.answer.updated = answer.stats.updated.saturating_sub(rewritten);
+                merged.answer.deleted = answer.stats.deleted;
+                merged.job_id = Some(answer.job_id);
+            }
         }
         if begun.is_again {
             let in_turn = self.in_turn(&work.source)?;
@@ -988,6 +1011,7 @@ impl Run<'_> {
         };
         Ok(Survey {
             keys,
+            adding: count("adding").unwrap_or(0),
             flawed,
             // SUM over no row is NULL.
             records: count("records").unwrap_or(0),
