@@ -51,7 +51,7 @@ QUALIFY IF(`flaw` IS NULL, `key_newest` IS NOT NULL AND ROW_NUMBER() OVER (PARTI
 )
 SELECT `c0`, `c1`, `c2`,
 IF(`flaw` IS NULL, `key_position`, `log_position`) AS `position`, `key_deleted` AS `deleted`, NOT `deleted` AS `has_image`,
-IF(`flaw` IS NULL, `key_records`, 1) AS `records`, `key_newest` AS `newest`,
+`operation` IN ('insert', 'load') AS `adds`, IF(`flaw` IS NULL, `key_records`, 1) AS `records`, `key_newest` AS `newest`,
 `flaw` IS NULL AND COALESCE(`key_highest_old` >= `key_lowest_new`, FALSE) AS `late`,
 `raised_committed`, `raised_emitted`, `anew`, `anew_from`, `flaw` IS NULL AND `key_beyond_log` AND NOT `key_deleted` AS `beyond_log`,
 CASE `flaw` WHEN 0 THEN 'id' WHEN 1 THEN 'a' WHEN 2 THEN 'b' END AS `flaw_column`,

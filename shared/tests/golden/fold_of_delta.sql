@@ -61,7 +61,7 @@ QUALIFY IF(`flaw` IS NULL, `key_newest` IS NOT NULL AND ROW_NUMBER() OVER (PARTI
 )
 SELECT `c0`, `c1`, `c2`, `c3`, `c4`, `c5`, `c6`, `c7`, `c8`, `c9`, `c10`, `c11`, `c12`,
 IF(`flaw` IS NULL, GREATEST(`key_position`, '1767322000000000-0-00000000000000000000'), `log_position`) AS `position`, (`key_deleted` OR `key_position` < '1767322000000000') AS `deleted`, NOT `deleted` AS `has_image`,
-IF(`flaw` IS NULL, `key_records`, 1) AS `records`, `key_newest` AS `newest`,
+`operation` IN ('insert', 'load') AS `adds`, IF(`flaw` IS NULL, `key_records`, 1) AS `records`, `key_newest` AS `newest`,
 `flaw` IS NULL AND COALESCE(`key_highest_old` >= `key_lowest_new`, FALSE) AS `late`,
 `raised_committed`, `raised_emitted`, `anew`, `anew_from`, `flaw` IS NULL AND `key_beyond_log` AND NOT (`key_deleted` OR `key_position` < '1767322000000000') AS `beyond_log`,
 CASE `flaw` WHEN 0 THEN 'id' WHEN 1 THEN 'select' WHEN 2 THEN 'a_b_2e7336dc' WHEN 3 THEN 'a_c_14923d06' WHEN 4 THEN 'with space' WHEN 5 THEN '이름' WHEN 6 THEN 'Case' WHEN 7 THEN 'case_bbfcd416' WHEN 8 THEN 'at' WHEN 9 THEN 'quote_d_a31b87dc' WHEN 10 THEN 'back_slash_1498e0b5' WHEN 11 THEN 'it\'s' WHEN 12 THEN 'line' END AS `flaw_column`,
