@@ -495,6 +495,7 @@ fn tables() -> serde_json::Value {
             ("position", "STRING"),
             ("deleted", "BOOL"),
             ("has_image", "BOOL"),
+            ("adds", "BOOL"),
             ("records", "INT64"),
             ("newest", "STRING"),
             ("late", "BOOL"),
