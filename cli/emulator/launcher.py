@@ -1468,6 +1468,9 @@ def main():
     end_interrupted_jobs()
 
     listener = socket.create_server((arguments.host, arguments.port), backlog=1024)
+    # asyncio sets it for sockets that name their protocol, which this one and those that it accepts do not: an answer's second part, its body,
+    # would wait for the client's delayed acknowledgement of the first, 40 ms.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     rest_port = listener.getsockname()[1]
     server, grpc_port = grpc_server(arguments.host, arguments.grpc_port)
     announce(arguments.host, rest_port, grpc_port)
