@@ -348,8 +348,8 @@ class DirectCalls:
     """The two calls that each statement is made of, without the layers that find a route, check its types one by one and open three stacks of
     exits for each. Whatever is not as usual goes through them."""
 
-    PATH = re.compile(r"^/bigquery/v2/projects/([a-z0-9-]+)/(?:(jobs)|queries/([^/]+))$")
-    QUERY = re.compile(r"^(?:(?:location|maxResults|timeoutMs)=\w*(?:&|$))*$")
+    PATH = re.compile(r"^/bigquery/v2/projects/([a-z0-9](?:[a-z0-9-]*[a-z0-9])?)/(?:(jobs)|queries/([^/]+))$")
+    QUERY = re.compile(r"^(?:(?:location=[\w-]*|maxResults=\d+|timeoutMs=\d+)(?:&|$))*$")
 
     def __init__(self):
         from local_bigquery.api import jobs
@@ -358,6 +358,8 @@ class DirectCalls:
         from pydantic import ValidationError
 
         self.jobs, self.from_exception, self.Job, self.invalid = jobs, from_exception, Job, ValidationError
+        # Each waits for a job for as long as it is asked to: as many as those layers have, of which the default is a few for each processor.
+        self.threads = concurrent.futures.ThreadPoolExecutor(40)
 
     def wants(self, scope) -> tuple | None:
         found = self.PATH.match(scope["path"])
@@ -389,7 +391,9 @@ class DirectCalls:
         else:
             ask = functools.partial(self.results, project_id, job_id, scope["query_string"].decode("latin-1"))
         try:
-            status, text = 200, await asyncio.to_thread(ask)
+            # In the caller's context, as those layers call it.
+            ask = functools.partial(contextvars.copy_context().run, ask)
+            status, text = 200, await asyncio.get_running_loop().run_in_executor(self.threads, ask)
         except Exception as error:
             error = self.from_exception(error)
             if error.reason == "dontRetry":

@@ -106,7 +106,7 @@ fn reads(reads: &Reads) -> String {
         ),
         Reads::Copy => "reads the table's part of the copy".to_owned(),
         Reads::Fold => "reads the fold, a row for each changed key".to_owned(),
-        Reads::Keys => "reads the final table's key columns".to_owned(),
+        Reads::Keys => "reads of the final table what tells its rows apart".to_owned(),
         Reads::Unknown(reason) => format!("BigQuery does not say what it reads: {reason}"),
     }
 }
@@ -127,7 +127,8 @@ fn total(preview: &Preview, merged: usize) -> String {
         count => format!(", and what {count} statements read is not known"),
     };
     format!(
-        "{merged} of {} tables are merged: {} of the log and at most {} of final tables{unknown}. Not counted: 10 MB at least for each table that a \
+        "{merged} of {} tables are merged: {} of the log and at most {} of final tables{unknown}. Not counted: what tells rows apart, where new keys alone \
+         are looked for first; 10 MB at least for each table that a \
          statement refers to, what goes to quarantine, the end of a load, work that an earlier run left",
         preview.tables.len(),
         size(known),

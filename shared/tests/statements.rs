@@ -342,7 +342,8 @@ fn statements() -> BTreeMap<String, String> {
                 let sql =
                     statement::quarantine(PROJECT, &fold_name, &quarantine, &order(), Some(&final_table)).unwrap();
                 add("quarantine_beyond_log".into(), sql);
-                add("survey".into(), fold::survey(PROJECT, &fold_name, &final_table).unwrap());
+                add("survey".into(), fold::survey(PROJECT, &fold_name, &final_table, true).unwrap());
+                add("survey_of_older".into(), fold::survey(PROJECT, &fold_name, &final_table, false).unwrap());
             }
         }
     }
@@ -421,7 +422,7 @@ fn statements() -> BTreeMap<String, String> {
         if final_table.requires_partition_filter {
             let sql = statement::quarantine(PROJECT, &fold_name, &quarantine, &order(), Some(&final_table)).unwrap();
             add(format!("quarantine_{name}"), sql);
-            add(format!("survey_{name}"), fold::survey(PROJECT, &fold_name, &final_table).unwrap());
+            add(format!("survey_{name}"), fold::survey(PROJECT, &fold_name, &final_table, true).unwrap());
             add(format!("highest_position_{name}"), statement::highest_position(PROJECT, &final_table).unwrap());
             let sql =
                 reload::sweep(PROJECT, &final_table, &Gone::not_loaded(1_767_322_000_000_000), Deletes::Hard, "TRUE")

@@ -106,3 +106,38 @@ fn a_column_of_another_type_is_an_error_that_names_it() {
         assert!(message.contains(&expected) && message.contains("What to do: compare the table's schema"), "{message}");
     });
 }
+
+#[test]
+fn what_an_older_version_has_begun_is_finished_by_its_own_statements() {
+    run(async {
+        let (mut pipeline, orders) = working().await;
+        pipeline.send(&[orders.insert(row("2", "b")).at(10), orders.insert(row("3", "b")).at(11)]).await;
+        let survey = format!("SELECT COUNTIF[^;]*{}_cdc[^;]*_strait_fold_", pipeline.prefix());
+        let late = json!({"kind": "delay", "seconds": 600});
+        pipeline
+            .fault(json!({"side": "rest", "match": {"api": "jobs.insert", "body_regex": survey}, "action": late}))
+            .await;
+        let invocation = pipeline.invoke_merge("{}");
+        let under_way = async {
+            while !pipeline.faults_are_used_up().await {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        tokio::select! {
+            outcome = invocation => panic!("{outcome:?}"),
+            () = under_way => pipeline.merge.kill().await,
+        }
+
+        // An older version's folds do not say which rows begin with an insert.
+        let tables = format!("SELECT table_name FROM `{}_cdc`.INFORMATION_SCHEMA.TABLES", pipeline.prefix());
+        let folds: Vec<String> =
+            pipeline.texts(&tables).await.into_iter().filter(|name| name.starts_with("_strait_fold_")).collect();
+        assert_eq!(folds.len(), 1, "{folds:?}");
+        pipeline.query(&format!("ALTER TABLE `{}_cdc.{}` DROP COLUMN `adds`", pipeline.prefix(), folds[0])).await;
+
+        let answers = pipeline.merge().await;
+        let table = of(&answers, &orders);
+        assert_eq!((table.outcome.as_str(), table.inserted), ("merged", 2), "{table:?}");
+        pipeline.assert_rows(&orders, &[&["1", "a"], &["2", "b"], &["3", "b"]]).await;
+    });
+}

@@ -79,14 +79,21 @@ fn where_all_keys_are_new_no_statement_is_billed_for_rows_that_are_there() {
                 assert_eq!(counts(&pipeline.merge().await), (2, 0, 0));
                 assert_eq!(merges_since(&pipeline, &orders, since).await, [false]);
 
-                // A row that was deleted and inserted again is there; one beside it is new.
+                // What was inserted and changed since is new; a row that was deleted and inserted again is there.
                 let since = Timestamp::now();
-                let again = [
-                    orders.delete(row(4, "b")).at(20),
-                    orders.insert(row(4, "c")).at(20).record(2),
-                    orders.insert(row(5, "c")).at(21),
-                ];
-                pipeline.send(&again).await;
+                pipeline.send(&[orders.insert(row(5, "b")).at(15), orders.update(row(5, "c")).at(16)]).await;
+                assert_eq!(counts(&pipeline.merge().await), (1, 0, 0));
+                assert_eq!(merges_since(&pipeline, &orders, since).await, [false]);
+
+                let since = Timestamp::now();
+                pipeline.send(&[orders.delete(row(4, "b")).at(20), orders.insert(row(4, "c")).at(20).record(2)]).await;
+                assert_eq!(counts(&pipeline.merge().await), (0, 1, 0));
+                assert_eq!(merges_since(&pipeline, &orders, since).await, [true]);
+
+                // An insert of a row that is there all the same, as of one that was written by hand.
+                let since = Timestamp::now();
+                let there = [orders.insert(row(2, "c")).at(22), orders.insert(row(7, "c")).at(23)];
+                pipeline.send(&there).await;
                 assert_eq!(counts(&pipeline.merge().await), (1, 1, 0));
                 let mut merges = merges_since(&pipeline, &orders, since).await;
                 merges.sort_unstable();
@@ -99,8 +106,8 @@ fn where_all_keys_are_new_no_statement_is_billed_for_rows_that_are_there() {
 
                 pipeline.deliver(&first).await;
                 pipeline.merge().await;
-                let expected: [&[&str]; 6] =
-                    [&["1", "d"], &["2", "a"], &["3", "b"], &["4", "c"], &["5", "c"], &["6", "d"]];
+                let expected: [&[&str]; 7] =
+                    [&["1", "d"], &["2", "c"], &["3", "b"], &["4", "c"], &["5", "c"], &["6", "d"], &["7", "c"]];
                 pipeline.assert_rows(&orders, &expected).await;
             });
         }

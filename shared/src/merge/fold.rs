@@ -294,6 +294,8 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
          MIN(IF(`is_new`, `position`, NULL)) OVER ({by_key}) AS `key_lowest_new`,\n\
          MAX(IF(`is_new`, NULL, `position`)) OVER ({by_key}) AS `key_highest_old`,\n\
          MAX(`position`) OVER ({by_key}) AS `key_position`,\n\
+         MIN(`position`) OVER ({by_key}) AS `key_lowest`,\n\
+         MIN(IF(`operation` IN ({adding}), `position`, NULL)) OVER ({by_key}) AS `key_added`,\n\
          MAX(IF({raises}, `committed_at`, NULL)) OVER ({by_key}) AS `raised_committed`,\n\
          MAX(IF({raises}, `sent`, NULL)) OVER ({by_key}) AS `raised_emitted`,\n\
          COUNTIF({anew}) OVER ({by_key}) AS `anew`,\n\
@@ -306,7 +308,7 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
          )\n\
          SELECT {values},\n\
          IF(`flaw` IS NULL, {key_position}, `log_position`) AS `position`, {key_deleted} AS `deleted`, NOT `deleted` AS `has_image`,\n\
-         `operation` IN ('insert', 'load') AS `adds`, IF(`flaw` IS NULL, `key_records`, 1) AS `records`, `key_newest` AS `newest`,\n\
+         `key_added` = `key_lowest`{unless_deleted} AS `adds`, IF(`flaw` IS NULL, `key_records`, 1) AS `records`, `key_newest` AS `newest`,\n\
          `flaw` IS NULL AND COALESCE(`key_highest_old` >= `key_lowest_new`, FALSE) AS `late`,\n\
          `raised_committed`, `raised_emitted`, `anew`, `anew_from`, `flaw` IS NULL AND `key_beyond_log` AND NOT {key_deleted} AS `beyond_log`,\n\
          CASE `flaw`{flaw_columns} END AS `flaw_column`,\nCASE {flaw_reasons} END AS `flaw_reason`,\n{key_text} AS `key_text`,\n\
@@ -317,6 +319,15 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
         partition = request.share.map_or_else(String::new, |share| format!("{} AND ", share.condition())),
         data = readable("`data`", &is_no_fault(table, request.is_absent_unchanged())),
         before = readable("`before`", &is_no_fault(table, request.is_absent_unchanged())),
+        // While a load is under way its rows are most likely there: it is the table's second.
+        adding = match request.epochs.open() {
+            None => "'insert', 'load'",
+            Some(_) => "'insert'",
+        },
+        unless_deleted = match request.deletes {
+            Deletes::Hard => format!(" AND NOT {key_deleted}"),
+            Deletes::Soft => String::new(),
+        },
         is_new = parts.is_new,
         bounds = parts.bounds,
         schema = string_literal(&source.schema),
@@ -339,8 +350,9 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
     ))
 }
 
-/// The query that sums a fold up before it is merged: counts, and the range of the first key column.
-pub fn survey(project: &str, fold: &TableName, table: &FinalTable) -> Result<String, NameError> {
+/// The query that sums a fold up before it is merged: counts, and the range of the first key column. `says_what_adds`: it is of a version that
+/// says which of its rows begin with an insert or a load.
+pub fn survey(project: &str, fold: &TableName, table: &FinalTable, says_what_adds: bool) -> Result<String, NameError> {
     let range = range_column(table).map_or_else(
         || "NULL AS `lowest_key`, NULL AS `highest_key`".to_owned(),
         |(place, _)| {
@@ -352,7 +364,7 @@ pub fn survey(project: &str, fold: &TableName, table: &FinalTable) -> Result<Str
         },
     );
     Ok(format!(
-        "SELECT COUNTIF(`flaw_reason` IS NULL) AS `keys`, COUNTIF(`flaw_reason` IS NULL AND `adds`) AS `adding`, COUNTIF(`flaw_reason` IS NOT NULL) AS `flawed`, \
+        "SELECT COUNTIF(`flaw_reason` IS NULL) AS `keys`, {adding} AS `adding`, COUNTIF(`flaw_reason` IS NOT NULL) AS `flawed`, \
          SUM(`records`) AS `records`, COUNTIF(`late`) AS `late`, MAX(`newest`) AS `newest`, \
          UNIX_MICROS(MAX(`raised_committed`)) AS `raised_committed`, UNIX_MICROS(MAX(`raised_emitted`)) AS `raised_emitted`, \
          SUM(`anew`) AS `anew`, UNIX_MICROS(MIN(`anew_from`)) AS `anew_from`, COUNTIF(`beyond_log`) AS `beyond_log`, {range},\n\
@@ -361,7 +373,8 @@ pub fn survey(project: &str, fold: &TableName, table: &FinalTable) -> Result<Str
          STRING_AGG(DISTINCT `flaw_column`, '\\n') AS `flaw_columns`, \
          UNIX_MICROS(MIN(IF(`flaw_column` IS NULL, NULL, `ingested_at`))) AS `flaw_since`\n\
          FROM {}",
-        fold.quoted(project)?
+        fold.quoted(project)?,
+        adding = if says_what_adds { "COUNTIF(`flaw_reason` IS NULL AND `adds`)" } else { "0" },
     ))
 }
 

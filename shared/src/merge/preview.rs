@@ -85,7 +85,7 @@ pub enum Reads {
     Copy,
     /// The fold alone: a row per changed key.
     Fold,
-    /// Of the final table the columns of the key, if it is run at all.
+    /// Of the final table the columns that tell rows apart, where it is run at all.
     Keys,
     /// Not known, because BigQuery would not say.
     Unknown(String),
@@ -389,7 +389,7 @@ impl Run<'_> {
             None => self.handler.estimate(&sql, self.deadline).await,
         };
         shown.statements.push(Planned { what: "fold", sql, reads });
-        let sql = fold::survey(&config.project, &fold_name, &work.table)?;
+        let sql = fold::survey(&config.project, &fold_name, &work.table, true)?;
         shown.statements.push(Planned { what: "survey of the fold", sql, reads: Reads::Fold });
         let in_turn = self.in_turn(&work.source)?;
         let request = self.merge_request(work, begun, &fold_name, &in_turn);

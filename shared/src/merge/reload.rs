@@ -82,7 +82,7 @@ pub fn progress(
          ),\n\
          `ended` AS (\n\
          SELECT MIN(`sent`) AS `ended_at` FROM `recent`, `loaded`\n\
-         WHERE `is_own` AND `operation` IN ('insert', 'update', 'delete') AND `sent` > `newest_load`\n\
+         WHERE `is_own` AND `operation` IN ('insert', 'update', 'delete', 'truncate') AND `sent` > `newest_load`\n\
          ),\n\
          `bounds` AS (\n\
          SELECT `kafka_topic`, `kafka_partition`, MAX(IF(`is_dated`, `sent`, NULL)) AS `newest_sent`, MAX(`ingested_at`) AS `newest_ingested`, \

@@ -215,7 +215,7 @@ struct Merged {
 #[derive(Default)]
 struct Survey {
     keys: i64,
-    /// Keys whose row is one that was inserted or loaded.
+    /// Keys of which the oldest record that was read is an insert or a load.
     adding: i64,
     flawed: i64,
     records: i64,
@@ -238,7 +238,7 @@ struct Survey {
 
 impl Survey {
     /// Whether it may be that the final table has none of the keys. What the fold says decides and nothing else, so that a run that goes on with
-    /// another's work takes the same way.
+    /// another's work takes the same way: two statements that only insert do not conflict in BigQuery, and would add a row twice.
     fn may_be_all_new(&self) -> bool {
         self.adding == self.keys && self.late == 0 && self.beyond_log == 0
     }
@@ -913,7 +913,7 @@ impl Run<'_> {
                 ..self.merge_request(work, begun, &fold_name, &in_turn)
             };
             let mut added = 0;
-            if survey.may_be_all_new() {
+            if survey.may_be_all_new() && !begun.is_again {
                 let sql = statement::merge(&MergeRequest { adds_only: true, ..request })?;
                 let answer = self.write(&sql, "add", key, &mut stats).await?;
                 added = answer.stats.inserted;
@@ -994,15 +994,28 @@ impl Run<'_> {
         Ok(partitions::condition(table, TARGET_ALIAS, &found, now_us())?)
     }
 
+    async fn ask_survey(
+        &self,
+        fold_name: &TableName,
+        table: &FinalTable,
+        says_what_adds: bool,
+    ) -> Result<QueryAnswer, TableError> {
+        let sql = fold::survey(&self.handler.config.project, fold_name, table, says_what_adds)?;
+        let id = format!("strait_survey_{}", fingerprint(&format!("{}\0{sql}", self.id), WORK_KEY_DIGITS));
+        Ok(self.handler.bigquery.run_query(&self.handler.job(&sql, id, "survey"), self.deadline).await?)
+    }
+
     async fn survey(
         &self,
         fold_name: &TableName,
         table: &FinalTable,
         stats: &mut JobStats,
     ) -> Result<Survey, TableError> {
-        let sql = fold::survey(&self.handler.config.project, fold_name, table)?;
-        let id = format!("strait_survey_{}", fingerprint(&format!("{}\0{sql}", self.id), WORK_KEY_DIGITS));
-        let answer = self.handler.bigquery.run_query(&self.handler.job(&sql, id, "survey"), self.deadline).await?;
+        let answer = match self.ask_survey(fold_name, table, true).await {
+            // A fold that an older version left: what that began is finished by its own statements.
+            Err(TableError::BigQuery(error)) if is_refused(&error) => self.ask_survey(fold_name, table, false).await?,
+            other => other?,
+        };
         add(stats, &answer.stats);
         let count = |column| answer.integer(0, column);
         let text = |column| answer.text(0, column).map(str::to_owned);

@@ -355,6 +355,8 @@ impl<'h> Model<'h> {
         };
         let new: Vec<Logged> = all_new.iter().copied().filter(|row| row.control.is_none()).collect();
         let window_to = recent.iter().map(|row| row.ingested_us).max().max(self.coverage.to_us).unwrap_or(0);
+        // First, so that no change from after it is written over a row from before.
+        self.empty();
         let look_back = self.look_back(&new);
         let coverage = self.coverage.clone();
         let is_new = |row: &Logged| row.ingested_us >= window_from && !coverage.covers(row);
@@ -532,20 +534,21 @@ impl<'h> Model<'h> {
             (None, false)
         });
         debug_assert!(rows.iter().all(|row| row.key == newest.key));
+        // Once a load is complete, what is older is gone from the source, unless the load brought it.
+        let swept = self.epochs.complete.map_or((0, 0, 0, 0), |boundary| (boundary, 0, 0, 0));
+        let swept = swept.max(self.epochs.emptied_at().filter(|_| self.rules.emptied_hides).unwrap_or_default());
+        let ends = |row: &Split| row.deleted || row.logged.position < swept;
         // Where images may be partial, an update after a delete makes no row before the insert between them has come.
         let begins = |row: &&Split| {
             // A key that was NULL before cannot be seen to have changed; an image that lacks nothing is a row all the same.
             let is_whole = row.logged.operation != Operation::Update
                 || row.logged.old.is_some_and(|old| !self.history.kind.is_null(old))
                 || !row.logged.image.contains(&Cell::Absent);
-            !row.deleted && is_whole
+            !ends(row) && is_whole
         };
-        let ended = rows.iter().filter(|row| row.deleted).map(|row| row.logged.position).max();
+        let ended = rows.iter().filter(|row| ends(row)).map(|row| row.logged.position).max();
         let begun = rows.iter().filter(begins).map(|row| row.logged.position).max();
         let waits_for_its_insert = modes.unchanged && ended > begun;
-        // Once a load is complete, what is older is gone from the source, unless the load brought it.
-        let swept = self.epochs.complete.map_or((0, 0, 0, 0), |boundary| (boundary, 0, 0, 0));
-        let swept = swept.max(self.epochs.emptied_at().filter(|_| self.rules.emptied_hides).unwrap_or_default());
         Some(Folded {
             position: newest.logged.position.max(swept),
             deleted: newest.deleted || waits_for_its_insert || newest.logged.position < swept,
@@ -684,8 +687,8 @@ pub fn play(
         for row in own_controls() {
             now_us += 1;
             model.log.push(Logged { ingested_us: now_us, visible_from: number, ..*row });
-            if let Some(transaction) = row.truncates() {
-                oracle.deliver_truncate(transaction);
+            if let Some(control) = row.control {
+                oracle.deliver_control(control.told);
             }
         }
         for arrival in window {

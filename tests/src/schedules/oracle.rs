@@ -6,8 +6,8 @@
 //! - A row that is marked as deleted is of a key that existed.
 //! - Once the records of a key that have been delivered are the beginning of its history, the row is as it was then. All records
 //!   delivered is the longest such beginning.
-//! - A row that the source never lost does not vanish again; but where the table is emptied and reloaded, one may be gone from when the late record of
-//!   the emptying has come until the control record of the load has.
+//! - A row that the source never lost does not vanish again; but where the record has come that the table was emptied, and the `create-table` record of
+//!   a load has not, a row of that load may be gone until it has.
 //! - Of a row of which a record is in quarantine, because the log no longer says what became of it, nothing is guessed: it is as it should be,
 //!   or not there, or marked as deleted.
 //! - After a reload and the changes behind it, all of the table equals the source.
@@ -35,6 +35,8 @@ pub struct Oracle<'h> {
     delivered: Vec<bool>,
     /// Transactions at whose beginning the table was emptied, as far as that was delivered.
     emptied: BTreeSet<u32>,
+    /// `create-table` records of loads that have not come.
+    unannounced: usize,
     was_seen: [bool; KEYS],
     /// What the source never lost once it had it.
     is_kept: [bool; KEYS],
@@ -47,10 +49,9 @@ pub struct Oracle<'h> {
 impl<'h> Oracle<'h> {
     pub fn new(history: &'h History, timeline: &Timeline) -> Self {
         let truth = history.truth();
-        let may_dip = timeline.has_reloads() && timeline.emptying().next().is_some();
         let is_kept = std::array::from_fn(|key| {
             let mut first = truth.actual.iter().skip_while(|rows| rows[key].is_none());
-            !may_dip && first.all(|rows| rows[key].is_some())
+            first.all(|rows| rows[key].is_some())
         });
         let last = timeline.phases.last().map_or(0, |phase| phase.from.max(1));
         let last_load = history.steps.iter().position(|step| step.transaction >= last).unwrap_or(history.steps.len());
@@ -59,6 +60,7 @@ impl<'h> Oracle<'h> {
             has_reloads: timeline.has_reloads(),
             delivered: vec![false; history.sendings.len()],
             emptied: BTreeSet::new(),
+            unannounced: timeline.controls.iter().filter(|control| control.told == Told::Create).count(),
             was_seen: [false; KEYS],
             is_kept,
             last_load,
@@ -76,9 +78,15 @@ impl<'h> Oracle<'h> {
         self.delivered[sending] = true;
     }
 
-    /// The record is in the log that the table was emptied at the beginning of this transaction.
-    pub fn deliver_truncate(&mut self, transaction: u32) {
-        self.emptied.insert(transaction);
+    /// A control record is in the log.
+    pub fn deliver_control(&mut self, told: Told) {
+        match told {
+            Told::Truncate(transaction) => {
+                self.emptied.insert(transaction);
+            }
+            Told::Create => self.unannounced = self.unannounced.saturating_sub(1),
+            Told::Drop => {}
+        }
     }
 
     /// The rows once everything has come.
@@ -134,7 +142,7 @@ impl<'h> Oracle<'h> {
         // A key with NULL takes a row's changes out of sight, so that one that is there may be older than a reload's.
         if row.is_some() {
             self.was_seen[place] = true;
-        } else if self.was_seen[place] && self.is_kept[place] {
+        } else if self.was_seen[place] && self.is_kept[place] && (self.emptied.is_empty() || self.unannounced == 0) {
             return Err("the row vanished, and the source never lost it".to_owned());
         }
         Ok(())

@@ -334,9 +334,7 @@ pub async fn perform(play: &Play, level: Level) -> (Vec<Wrong>, usize) {
             for (number, control) in timeline.controls.iter().enumerate() {
                 if control.window == window {
                     batch.extend(records.get(&(place, usize::MAX, number)).cloned());
-                    if let Told::Truncate(transaction) = control.told {
-                        oracles[place].iter_mut().for_each(|oracle| oracle.deliver_truncate(transaction));
-                    }
+                    oracles[place].iter_mut().for_each(|oracle| oracle.deliver_control(control.told));
                 }
             }
             for (lane, history) in table.histories.iter().enumerate() {
