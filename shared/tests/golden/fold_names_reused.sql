@@ -39,6 +39,8 @@ MAX(IF(`is_new`, `position`, NULL)) OVER (PARTITION BY `flaw` IS NULL, `c0`) AS 
 MIN(IF(`is_new`, `position`, NULL)) OVER (PARTITION BY `flaw` IS NULL, `c0`) AS `key_lowest_new`,
 MAX(IF(`is_new`, NULL, `position`)) OVER (PARTITION BY `flaw` IS NULL, `c0`) AS `key_highest_old`,
 MAX(`position`) OVER (PARTITION BY `flaw` IS NULL, `c0`) AS `key_position`,
+MIN(`position`) OVER (PARTITION BY `flaw` IS NULL, `c0`) AS `key_lowest`,
+MIN(IF(`operation` IN ('insert', 'load'), `position`, NULL)) OVER (PARTITION BY `flaw` IS NULL, `c0`) AS `key_added`,
 MAX(IF(`is_new` AND NOT `is_old_key` AND `position` > '', `committed_at`, NULL)) OVER (PARTITION BY `flaw` IS NULL, `c0`) AS `raised_committed`,
 MAX(IF(`is_new` AND NOT `is_old_key` AND `position` > '', `sent`, NULL)) OVER (PARTITION BY `flaw` IS NULL, `c0`) AS `raised_emitted`,
 COUNTIF(`is_new` AND (`position` < `earlier_position` AND (REGEXP_CONTAINS(`position`, r'^[0-9]+-1-t') AND REGEXP_CONTAINS(`earlier_position`, r'^[0-9]+-2-') OR REGEXP_CONTAINS(`position`, r'^[0-9]+-2-m') AND UNIX_MICROS(`committed_at`) > UNIX_MICROS(`earlier_committed`) + 2000000 OR REGEXP_CONTAINS(`position`, r'^[0-9]+-2-p') AND UNIX_MICROS(`committed_at`) > UNIX_MICROS(`earlier_committed`) + 86400000000))) OVER (PARTITION BY `flaw` IS NULL, `c0`) AS `anew`,
@@ -51,7 +53,7 @@ QUALIFY IF(`flaw` IS NULL, `key_newest` IS NOT NULL AND ROW_NUMBER() OVER (PARTI
 )
 SELECT `c0`, `c1`, `c2`,
 IF(`flaw` IS NULL, `key_position`, `log_position`) AS `position`, `key_deleted` AS `deleted`, NOT `deleted` AS `has_image`,
-`operation` IN ('insert', 'load') AS `adds`, IF(`flaw` IS NULL, `key_records`, 1) AS `records`, `key_newest` AS `newest`,
+`key_added` = `key_lowest` AND NOT `key_deleted` AS `adds`, IF(`flaw` IS NULL, `key_records`, 1) AS `records`, `key_newest` AS `newest`,
 `flaw` IS NULL AND COALESCE(`key_highest_old` >= `key_lowest_new`, FALSE) AS `late`,
 `raised_committed`, `raised_emitted`, `anew`, `anew_from`, `flaw` IS NULL AND `key_beyond_log` AND NOT `key_deleted` AS `beyond_log`,
 CASE `flaw` WHEN 0 THEN 'id' WHEN 1 THEN 'a' WHEN 2 THEN 'b' END AS `flaw_column`,

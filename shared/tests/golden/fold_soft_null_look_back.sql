@@ -49,6 +49,8 @@ MAX(IF(`is_new`, `position`, NULL)) OVER (PARTITION BY `flaw` IS NULL, `c0`, `c1
 MIN(IF(`is_new`, `position`, NULL)) OVER (PARTITION BY `flaw` IS NULL, `c0`, `c12`) AS `key_lowest_new`,
 MAX(IF(`is_new`, NULL, `position`)) OVER (PARTITION BY `flaw` IS NULL, `c0`, `c12`) AS `key_highest_old`,
 MAX(`position`) OVER (PARTITION BY `flaw` IS NULL, `c0`, `c12`) AS `key_position`,
+MIN(`position`) OVER (PARTITION BY `flaw` IS NULL, `c0`, `c12`) AS `key_lowest`,
+MIN(IF(`operation` IN ('insert', 'load'), `position`, NULL)) OVER (PARTITION BY `flaw` IS NULL, `c0`, `c12`) AS `key_added`,
 MAX(IF(`is_new` AND NOT `is_old_key` AND `position` > '1767322000000000-2-m0000000007-0000000042-00000000000000000001', `committed_at`, NULL)) OVER (PARTITION BY `flaw` IS NULL, `c0`, `c12`) AS `raised_committed`,
 MAX(IF(`is_new` AND NOT `is_old_key` AND `position` > '1767322000000000-2-m0000000007-0000000042-00000000000000000001', `sent`, NULL)) OVER (PARTITION BY `flaw` IS NULL, `c0`, `c12`) AS `raised_emitted`,
 COUNTIF(`is_new` AND (NOT `is_old_key` AND (`position` < '1767322000000000-2-m0000000007-0000000042-00000000000000000001' AND `sent` > TIMESTAMP '2026-01-02 02:46:40.500000+00' AND (STARTS_WITH(`position`, '1767322000000000-1-t') OR STARTS_WITH(`position`, '1767322000000000-2-m') AND `committed_at` > TIMESTAMP '2026-01-02 02:46:42.000001+00' OR STARTS_WITH(`position`, '1767322000000000-2-p') AND `committed_at` > TIMESTAMP '2026-01-03 02:46:40.000001+00')) OR `position` < `earlier_position` AND (REGEXP_CONTAINS(`position`, r'^[0-9]+-1-t') AND REGEXP_CONTAINS(`earlier_position`, r'^[0-9]+-2-') OR REGEXP_CONTAINS(`position`, r'^[0-9]+-2-m') AND UNIX_MICROS(`committed_at`) > UNIX_MICROS(`earlier_committed`) + 2000000 OR REGEXP_CONTAINS(`position`, r'^[0-9]+-2-p') AND UNIX_MICROS(`committed_at`) > UNIX_MICROS(`earlier_committed`) + 86400000000))) OVER (PARTITION BY `flaw` IS NULL, `c0`, `c12`) AS `anew`,
@@ -61,7 +63,7 @@ QUALIFY IF(`flaw` IS NULL, `key_newest` IS NOT NULL AND ROW_NUMBER() OVER (PARTI
 )
 SELECT `c0`, `c1`, `c2`, `c3`, `c4`, `c5`, `c6`, `c7`, `c8`, `c9`, `c10`, `c11`, `c12`,
 IF(`flaw` IS NULL, GREATEST(`key_position`, '1767322000000000-0-00000000000000000000'), `log_position`) AS `position`, (`key_deleted` OR `key_position` < '1767322000000000') AS `deleted`, NOT `deleted` AS `has_image`,
-`operation` IN ('insert', 'load') AS `adds`, IF(`flaw` IS NULL, `key_records`, 1) AS `records`, `key_newest` AS `newest`,
+`key_added` = `key_lowest` AS `adds`, IF(`flaw` IS NULL, `key_records`, 1) AS `records`, `key_newest` AS `newest`,
 `flaw` IS NULL AND COALESCE(`key_highest_old` >= `key_lowest_new`, FALSE) AS `late`,
 `raised_committed`, `raised_emitted`, `anew`, `anew_from`, `flaw` IS NULL AND `key_beyond_log` AND NOT (`key_deleted` OR `key_position` < '1767322000000000') AS `beyond_log`,
 CASE `flaw` WHEN 0 THEN 'id' WHEN 1 THEN 'select' WHEN 2 THEN 'a_b_2e7336dc' WHEN 3 THEN 'a_c_14923d06' WHEN 4 THEN 'with space' WHEN 5 THEN '이름' WHEN 6 THEN 'Case' WHEN 7 THEN 'case_bbfcd416' WHEN 8 THEN 'at' WHEN 9 THEN 'quote_d_a31b87dc' WHEN 10 THEN 'back_slash_1498e0b5' WHEN 11 THEN 'it\'s' WHEN 12 THEN 'line' END AS `flaw_column`,

@@ -12,7 +12,7 @@ SELECT MAX(`sent`) AS `newest_load` FROM `recent` WHERE `is_own` AND `operation`
 ),
 `ended` AS (
 SELECT MIN(`sent`) AS `ended_at` FROM `recent`, `loaded`
-WHERE `is_own` AND `operation` IN ('insert', 'update', 'delete') AND `sent` > `newest_load`
+WHERE `is_own` AND `operation` IN ('insert', 'update', 'delete', 'truncate') AND `sent` > `newest_load`
 ),
 `bounds` AS (
 SELECT `kafka_topic`, `kafka_partition`, MAX(IF(`is_dated`, `sent`, NULL)) AS `newest_sent`, MAX(`ingested_at`) AS `newest_ingested`, MIN(IF(`sent` >= IF(`is_dated`, TIMESTAMP '2026-01-02 02:46:40.000000+00', TIMESTAMP '2026-01-02 02:41:40.000000+00'), `kafka_offset`, NULL)) AS `first`, COALESCE(MIN(IF(`is_dated` AND `sent` >= `ended_at`, `kafka_offset`, NULL)), MAX(`kafka_offset`)) AS `last`, MIN(`ended_at`) AS `ended_at`
