@@ -183,7 +183,9 @@ impl Epochs {
 
     fn learn_of_loads(&mut self, new: &[Logged], may_hold_older: bool, hides_older: bool) -> bool {
         let starts = new.iter().filter(|row| row.control.is_some() && row.truncates().is_none());
-        self.starts.extend(starts.map(|row| row.emission_us));
+        // The start of a load that is known is read again, and one from before it may come late.
+        let known = self.open.max(self.complete);
+        self.starts.extend(starts.map(|row| row.emission_us).filter(|start| Some(*start) > known));
         self.starts.sort_unstable();
         self.starts.dedup();
         let loads = new.iter().filter(|row| row.control.is_none() && row.operation == Operation::Load);
@@ -342,10 +344,13 @@ impl<'h> Model<'h> {
         if self.rules.epochs {
             // With an epoch that begins, records that are merged already are of another one: they are looked at again.
             let may_hold_older = self.highest.is_some();
+            let mut before = self.epochs.boundaries.clone();
             while self.epochs.learn(&all_new, may_hold_older, self.rules.first_load_hides) {
-                if let (Some(to), Some(from)) = (self.coverage.to_us, self.epochs.boundaries.last()) {
+                let lowest = self.epochs.boundaries.iter().find(|boundary| !before.contains(boundary));
+                if let (Some(to), Some(from)) = (self.coverage.to_us, lowest) {
                     self.coverage = Coverage { to_us: Some(to.min(*from)), ranges: Vec::new() };
                 }
+                before.clone_from(&self.epochs.boundaries);
                 recent = self.recent(visible);
                 all_new = new(&recent, &self.coverage);
             }
