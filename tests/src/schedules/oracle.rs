@@ -6,8 +6,8 @@
 //! - A row that is marked as deleted is of a key that existed.
 //! - Once the records of a key that have been delivered are the beginning of its history, the row is as it was then. All records
 //!   delivered is the longest such beginning.
-//! - A row that the source never lost does not vanish again; but where the record has come that the table was emptied, and the `create-table` record of
-//!   a load has not, a row of that load may be gone until it has.
+//! - A row that the source never lost does not vanish again. That is not asked for of a table that is loaded anew, once a record has come that it was
+//!   emptied: one that is late hides the rows of a load of which the `create-table` record has not come, until it has or they are loaded again.
 //! - Of a row of which a record is in quarantine, because the log no longer says what became of it, nothing is guessed: it is as it should be,
 //!   or not there, or marked as deleted.
 //! - After a reload and the changes behind it, all of the table equals the source.
@@ -35,8 +35,6 @@ pub struct Oracle<'h> {
     delivered: Vec<bool>,
     /// Transactions at whose beginning the table was emptied, as far as that was delivered.
     emptied: BTreeSet<u32>,
-    /// `create-table` records of loads that have not come.
-    unannounced: usize,
     was_seen: [bool; KEYS],
     /// What the source never lost once it had it.
     is_kept: [bool; KEYS],
@@ -60,7 +58,6 @@ impl<'h> Oracle<'h> {
             has_reloads: timeline.has_reloads(),
             delivered: vec![false; history.sendings.len()],
             emptied: BTreeSet::new(),
-            unannounced: timeline.controls.iter().filter(|control| control.told == Told::Create).count(),
             was_seen: [false; KEYS],
             is_kept,
             last_load,
@@ -80,12 +77,8 @@ impl<'h> Oracle<'h> {
 
     /// A control record is in the log.
     pub fn deliver_control(&mut self, told: Told) {
-        match told {
-            Told::Truncate(transaction) => {
-                self.emptied.insert(transaction);
-            }
-            Told::Create => self.unannounced = self.unannounced.saturating_sub(1),
-            Told::Drop => {}
+        if let Told::Truncate(transaction) = told {
+            self.emptied.insert(transaction);
         }
     }
 
@@ -142,7 +135,7 @@ impl<'h> Oracle<'h> {
         // A key with NULL takes a row's changes out of sight, so that one that is there may be older than a reload's.
         if row.is_some() {
             self.was_seen[place] = true;
-        } else if self.was_seen[place] && self.is_kept[place] && (self.emptied.is_empty() || self.unannounced == 0) {
+        } else if self.was_seen[place] && self.is_kept[place] && (self.emptied.is_empty() || !self.has_reloads) {
             return Err("the row vanished, and the source never lost it".to_owned());
         }
         Ok(())
