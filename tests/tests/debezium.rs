@@ -358,6 +358,21 @@ fn a_table_that_is_read_again_loses_what_the_snapshot_did_not_bring() {
         pipeline.merge().await;
         pipeline.merge().await;
         pipeline.assert_rows(&table, &[&["1", "1.11", AT, "a"], &["3", "3", AT, "c"], &["4", "4", AT, "d"]]).await;
+        // Read once more, and emptied: that ends the load as any change does.
+        deliver(
+            &pipeline,
+            &mut topics,
+            &[
+                captured.read("first_in_data_collection", &row(1, 111, "a")),
+                captured.read("last_in_data_collection", &row(3, 300, "c")),
+                captured.truncate(60),
+            ],
+        )
+        .await;
+        pipeline.merge().await;
+        pipeline.merge().await;
+        pipeline.assert_rows(&table, &[]).await;
+        assert!(pipeline.merge().await.is_empty(), "nothing is under way any more");
     });
 }
 
