@@ -1189,14 +1189,11 @@ impl Unfilled {
         news
     }
 
-    /// Compares with a table's columns: members that have a column now, or one of another type, are to be merged again from when on
-    /// they were lacking; names that are another column's since a time from that time on; and everything once a control record has come
+    /// Compares with a table's columns: members that have a column now, or one of another type, or none any more that could not hold them,
+    /// are to be merged again from when on they were lacking; names that are another column's since a time from that time on; and everything once a control record has come
     /// after a newer one, if any name is told by time. Returns whether one has.
     pub fn meet(&mut self, columns: &[FinalColumn], history: Option<&SourceHistory>) -> bool {
-        let is_met = |member: &str, lacking: &Lacking| {
-            let held_as = held_as(columns, member);
-            held_as.is_some() && held_as != lacking.held_as
-        };
+        let is_met = |member: &str, lacking: &Lacking| held_as(columns, member) != lacking.held_as;
         let met: Vec<i64> = self
             .members
             .iter()
@@ -1241,8 +1238,11 @@ impl Unfilled {
         self.members.iter().any(|(member, lacking)| {
             let held_as = held_as(&columns, member);
             // A person's spelling may be another.
-            let is_new = lacking.held_as.is_none() && columns.iter().any(|column| is_alike(&column.name, member));
-            held_as.is_some() && held_as != lacking.held_as || is_new
+            let is_alike = columns.iter().any(|column| is_alike(&column.name, member));
+            match held_as {
+                Some(_) => held_as != lacking.held_as,
+                None => lacking.held_as.is_none() == is_alike,
+            }
         })
     }
 
@@ -1830,6 +1830,26 @@ mod tests {
         table.schema.fields.get_mut(1).unwrap().field_type = "NUMERIC".into();
         unfilled.meet(&taken(&table), None);
         assert_eq!(unfilled.again_from(), Some(5));
+    }
+
+    #[test]
+    fn what_a_column_could_not_hold_is_merged_again_once_the_column_is_gone() {
+        let (mut table, history) =
+            altered(&[("create-table", json!({"id": {"type": "INT64"}, "n": {"type": "INT32"}}))]);
+        let taken = |table: &Table| {
+            FinalTable::existing(name(), &orders(), table, history.newest(), Deletes::Hard).unwrap().columns
+        };
+        let mut unfilled = Unfilled::default();
+        unfilled.note(&BTreeSet::new(), None, &BTreeSet::from(["n".to_owned()]), Some(5), &taken(&table));
+        assert!(!unfilled.may_be_met(&table));
+        table.schema.fields.remove(1);
+        assert!(unfilled.may_be_met(&table));
+        let columns: Vec<FinalColumn> = taken(&table).into_iter().filter(|column| column.name != "n").collect();
+        unfilled.meet(&columns, None);
+        assert_eq!((unfilled.again_from(), unfilled.is_lacking()), (Some(5), false));
+        // Its values are lacking from then on, as those of any member without a column.
+        assert_eq!(unfilled.note(&BTreeSet::from(["n".to_owned()]), Some(5), &BTreeSet::new(), None, &columns), ["n"]);
+        assert!(unfilled.is_lacking() && !unfilled.may_be_met(&table));
     }
 
     #[test]
