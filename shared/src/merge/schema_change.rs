@@ -361,6 +361,8 @@ struct Altered<'a> {
     name: &'a TableName,
     history: &'a SourceHistory,
     held: Vec<Held<'a>>,
+    /// Whether a column that the source dropped stays.
+    keeps_dropped: bool,
 }
 
 /// Columns that went and columns that came, of which one may be another with a new name.
@@ -394,7 +396,8 @@ pub fn difference(
     let Some(newest) = history.newest() else {
         return difference;
     };
-    let altered = Altered { table, name, history, held: held(table, history, newest) };
+    let keeps_dropped = dropped == DroppedColumns::Keep;
+    let altered = Altered { table, name, history, held: held(table, history, newest), keeps_dropped };
     let perhaps = altered.perhaps_renamed(&mut difference.for_a_person);
     let mut steps = altered.replaced();
     if steps.is_empty() {
@@ -791,7 +794,13 @@ impl<'a> Altered<'a> {
     /// The type that a column is to have, if its source's has changed and it still has the one from before. Any other is a person's
     /// choice, which stays.
     fn retype(&self, held: &Held<'_>) -> Option<ColumnType> {
-        let to = made_type(self.now(held)?);
+        // One that was dropped is kept as it was at the end: what was sent before may come yet. Where another has its name, that takes its place.
+        let is_kept = |_: &ColumnId| {
+            let mut names = self.history.columns().map(|(_, column)| &column.name);
+            self.keeps_dropped && !held.is_superseded && !names.any(|name| is_alike(name, &held.names.now.name))
+        };
+        let kept = || self.history.earlier(self.gone(held).filter(is_kept)?).last();
+        let to = made_type(self.now(held).or_else(kept)?);
         let is = ColumnType::from_field(held.field)?;
         (is != to && self.was_made(held.column?, is)).then_some(to)
     }
@@ -1807,6 +1816,25 @@ mod tests {
         records.push(("rename-table", "{}".to_owned()));
         let (_, for_a_person) = all_steps(&mut table, &history(records), DroppedColumns::Keep);
         assert!(for_a_person.concat().contains("RENAME TO"), "{for_a_person:?}");
+    }
+
+    #[test]
+    fn a_column_that_was_altered_and_then_dropped_is_kept_as_it_was_at_the_end() {
+        let records = [
+            ("create-table", json!({"id": {"type": "INT64"}, "d": {"type": "DATE"}, "n": {"type": "INT32"}})),
+            ("change-columns", json!({"id": {"type": "INT64"}, "d": {"type": "DATETIME"}, "n": {"type": "INT32"}})),
+            ("drop-column", json!({"id": {"type": "INT64"}, "n": {"type": "INT32"}})),
+        ];
+        for (dropped, expected) in [
+            (DroppedColumns::Keep, &["id INT64", "d DATETIME", "n INT64"][..]),
+            (DroppedColumns::Drop, &["id INT64", "n INT64"]),
+        ] {
+            let (mut table, history) = altered(&records);
+            let (steps, for_a_person) = all_steps(&mut table, &history, dropped);
+            let mut found = columns(&table);
+            found.sort_by_key(|column| expected.iter().position(|expected| expected == column));
+            assert_eq!(found, expected, "{steps:?} {for_a_person:?}");
+        }
     }
 
     #[test]
