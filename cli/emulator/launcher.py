@@ -1205,21 +1205,7 @@ def walk_trees_quickly():
                 elif isinstance(value, exp.Expr):
                     nodes.append(value)
 
-    def find_all(self, *kinds, bfs=True):
-        if not bfs:
-            yield from (node for node in self.dfs() if isinstance(node, kinds))
-            return
-        nodes = [self]
-        for node in nodes:
-            if isinstance(node, kinds):
-                yield node
-            for value in node.args.values():
-                if type(value) is list:
-                    nodes.extend([item for item in value if isinstance(item, exp.Expr)])
-                elif isinstance(value, exp.Expr):
-                    nodes.append(value)
-
-    exp.Expression.bfs, exp.Expression.find_all = bfs, find_all
+    exp.Expression.bfs = bfs
 
 
 def qualify_no_fold_in_vain():
