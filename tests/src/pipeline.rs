@@ -268,6 +268,22 @@ impl Pipeline {
         !self.bigquery.remaining_faults().await.unwrap().to_string().contains(&format!("{}_", self.prefix))
     }
 
+    /// Kills `merge` in the middle of an invocation, once every fault of this test has taken place.
+    ///
+    /// # Panics
+    /// When the invocation ends before that.
+    pub async fn kill_merge_in_a_fault(&self, payload: impl Into<Bytes>) {
+        let under_way = async {
+            while !self.faults_are_used_up().await {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::select! {
+            outcome = self.invoke_merge(payload) => panic!("the merge ended: {}", in_words(&outcome)),
+            () = under_way => self.merge.kill().await,
+        }
+    }
+
     // BigQuery
 
     /// Runs a statement.

@@ -117,16 +117,7 @@ fn what_an_older_version_has_begun_is_finished_by_its_own_statements() {
         pipeline
             .fault(json!({"side": "rest", "match": {"api": "jobs.insert", "body_regex": survey}, "action": late}))
             .await;
-        let invocation = pipeline.invoke_merge("{}");
-        let under_way = async {
-            while !pipeline.faults_are_used_up().await {
-                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-            }
-        };
-        tokio::select! {
-            outcome = invocation => panic!("{outcome:?}"),
-            () = under_way => pipeline.merge.kill().await,
-        }
+        pipeline.kill_merge_in_a_fault("{}").await;
 
         // An older version's folds do not say which rows begin with an insert.
         let tables = format!("SELECT table_name FROM `{}_cdc`.INFORMATION_SCHEMA.TABLES", pipeline.prefix());

@@ -86,16 +86,7 @@ fn two_commands_in_sequence_both_take_effect() {
             };
             pipeline.fault(json!({"side": "rest", "match": merge, "action": action})).await;
             if is_killed {
-                let invocation = pipeline.invoke_merge(first.to_owned());
-                let under_way = async {
-                    while !pipeline.faults_are_used_up().await {
-                        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-                    }
-                };
-                tokio::select! {
-                    outcome = invocation => panic!("{outcome:?}"),
-                    () = under_way => pipeline.merge.kill().await,
-                }
+                pipeline.kill_merge_in_a_fault(first.to_owned()).await;
             } else {
                 let outcome = pipeline.invoke_merge(first.to_owned()).await;
                 let (kind, message) = failure(&outcome);
