@@ -225,11 +225,16 @@ fn statements() -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
     let mut add = |name: String, sql: String| assert!(all.insert(name, sql).is_none());
 
-    add("ledger_state".into(), LedgerState::query(PROJECT, &table("cdc", "merges")).unwrap());
-    add("plan_first".into(), plan::query(PROJECT, &log, &Coverage::default(), None).unwrap());
+    let merges = table("cdc", "merges");
+    add("ledger_state".into(), LedgerState::query(PROJECT, &merges, Some(1_772_409_600_000_000)).unwrap());
+    add("ledger_state_whole".into(), LedgerState::query(PROJECT, &merges, None).unwrap());
+    add("plan_first".into(), plan::query(PROJECT, &log, &Coverage::default(), None, None).unwrap());
     let coverage = Coverage { to_us: Some(1_767_323_045_678_901), ranges: covered };
-    add("plan".into(), plan::query(PROJECT, &log, &coverage, None).unwrap());
-    add("plan_one_table".into(), plan::query(PROJECT, &log, &coverage, Some(&order())).unwrap());
+    add("plan".into(), plan::query(PROJECT, &log, &coverage, None, None).unwrap());
+    let known = LedgerState { read_from_us: Some(1_772_409_600_000_000), entries: 12, ..LedgerState::default() };
+    let if_moved = known.if_it_moved(PROJECT, &merges).unwrap();
+    add("plan_of_a_known_ledger".into(), plan::query(PROJECT, &log, &coverage, None, Some(&if_moved)).unwrap());
+    add("plan_one_table".into(), plan::query(PROJECT, &log, &coverage, Some(&order()), None).unwrap());
     let window_to_us = 1_767_323_045_678_901;
     add("delta".into(), delta(&log).statement(PROJECT, &log, window_to_us).unwrap());
     add("gaps_view".into(), offsets::create_gaps_view(PROJECT, &log, 30).unwrap());

@@ -1,4 +1,4 @@
-//! What BigQuery is asked for: appends go by gRPC, each row once, and a merge without news costs two small queries. The embedded
+//! What BigQuery is asked for: appends go by gRPC, each row once, and a merge without news costs one small query. The embedded
 //! BigQuery counts for all of its clients together, so this binary's tests take turns.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
@@ -46,30 +46,92 @@ fn every_row_goes_through_the_storage_write_api_once() {
 }
 
 #[test]
-fn a_merge_without_news_reads_twice_and_does_nothing_else() {
+fn a_merge_without_news_is_one_query_of_a_process_that_knows_the_ledger() {
     run(async {
         let _turn = TURN.lock().await;
         let orders = Table::orders();
         let mut pipeline = Pipeline::start().await;
         let records = pipeline.send(&[orders.create(), orders.insert(json!({"id": 1, "v": "a"})).at(10)]).await;
         pipeline.merge().await;
+        // The first run that finds something in the ledger carries it forward, so that none has to read all of it again.
+        pipeline.merge().await;
         let ledger = format!("SELECT COUNT(*) FROM `{}`", pipeline.merges());
-        let entries = pipeline.texts(&ledger).await;
-        let assert_idle = async |pipeline: &mut Pipeline| {
-            counters(pipeline).await;
-            pipeline.merge().await;
-            let counted = counters(pipeline).await;
-            assert_eq!(counted["jobs"], 2, "{counted}");
-            assert_eq!(counted["append"]["rows"], 0, "{counted}");
-            assert_eq!(counted["rest"]["tables.get"], Value::Null, "{counted}");
+        let assert_idle = async |pipeline: &mut Pipeline, queries: [i32; 3]| {
+            let entries = pipeline.texts(&ledger).await;
+            for queries in queries {
+                counters(pipeline).await;
+                pipeline.merge().await;
+                let counted = counters(pipeline).await;
+                assert_eq!(counted["jobs"], queries, "{counted}");
+                assert_eq!(counted["append"]["rows"], 0, "{counted}");
+                assert_eq!(counted["rest"]["tables.get"], Value::Null, "{counted}");
+            }
+            assert_eq!(pipeline.texts(&ledger).await, entries);
         };
-        assert_idle(&mut pipeline).await;
-        assert_eq!(pipeline.texts(&ledger).await, entries);
+        assert_idle(&mut pipeline, [2, 1, 1]).await;
         // What is delivered again is looked at once: its offsets might be those of a topic that was made anew.
         pipeline.deliver(&records).await;
         pipeline.merge().await;
-        let entries = pipeline.texts(&ledger).await;
-        assert_idle(&mut pipeline).await;
-        assert_eq!(pipeline.texts(&ledger).await, entries);
+        assert_idle(&mut pipeline, [2, 1, 1]).await;
+
+        // As if another process had taken the table up, and failed.
+        let merges = pipeline.merges();
+        let newest = format!("recorded_at = (SELECT MAX(recorded_at) FROM `{merges}`)");
+        let later = "TIMESTAMP_ADD(recorded_at, INTERVAL 1 MICROSECOND) AS recorded_at";
+        let failed = format!(
+            "SELECT * REPLACE ({later}, 'failed' AS outcome, 'elsewhere' AS run_id) FROM `{merges}` WHERE {newest}"
+        );
+        pipeline.query(&format!("INSERT INTO `{merges}` {failed}")).await;
+        pipeline.merge().await;
+        let outcome = pipeline.texts(&format!("SELECT outcome FROM `{merges}` WHERE {newest}")).await;
+        assert_eq!(outcome, ["merged"], "what another process wrote is seen");
+    });
+}
+
+#[test]
+fn a_run_reads_no_more_of_the_ledger_than_since_all_tables_were_carried_forward() {
+    run(async {
+        let _turn = TURN.lock().await;
+        let orders = Table::orders();
+        let items = Table::new("shop", "items").column("id", "INT32").column("v", "WSTRING").key(&["id"]);
+        let mut pipeline = Pipeline::start().await;
+        let row = |id: i32, v: &str| json!({"id": id, "v": v});
+        pipeline
+            .send(&[
+                orders.create(),
+                items.create(),
+                orders.insert(row(1, "a")).at(10),
+                items.insert(row(7, "x")).at(11),
+                items.insert(row(8, "y")).at(12),
+            ])
+            .await;
+        pipeline.merge().await;
+        pipeline.send(&[items.delete(row(8, "y")).at(20)]).await;
+        pipeline.merge().await;
+
+        let merges = pipeline.merges();
+        let carried = format!(
+            "SELECT source_table, outcome, carried FROM `{merges}` WHERE carried IS NOT NULL ORDER BY recorded_at"
+        );
+        assert_eq!(pipeline.texts(&carried).await, ["items|merged|2", "orders|merged|2"]);
+        // What a run may read from now on is all that is left, of a day that has passed.
+        pipeline.query(&format!("DELETE FROM `{merges}` WHERE carried IS NULL AND recorded_at < (SELECT MIN(recorded_at) FROM `{merges}` WHERE carried IS NOT NULL)")).await;
+        pipeline.send(&[items.insert(row(8, "late")).at(15), orders.update(row(1, "b")).at(30)]).await;
+        pipeline.merge().await;
+        pipeline.assert_rows(&orders, &[&["1", "b"]]).await;
+        pipeline.assert_rows(&items, &[&["7", "x"]]).await;
+        assert_eq!(pipeline.texts(&carried).await.len(), 2, "once a day is enough");
+
+        // After a pause of days all of it is read once, and carried forward.
+        let earlier = |column: &str| format!("{column} = TIMESTAMP_SUB({column}, INTERVAL 3 DAY)");
+        let times = ["recorded_at", "based_on", "begun_at"].map(earlier).join(", ");
+        pipeline.query(&format!("UPDATE `{merges}` SET {times} WHERE TRUE")).await;
+        pipeline.send(&[items.insert(row(8, "late")).at(16), items.insert(row(9, "z")).at(40)]).await;
+        pipeline.merge().await;
+        pipeline.assert_rows(&orders, &[&["1", "b"]]).await;
+        pipeline.assert_rows(&items, &[&["7", "x"], &["9", "z"]]).await;
+        assert_eq!(pipeline.texts(&carried).await.len(), 4);
+        let begun = format!("SELECT COUNT(DISTINCT begun_at) FROM `{merges}` WHERE carried IS NOT NULL");
+        assert_eq!(pipeline.texts(&begun).await, ["1"], "the ledger's beginning is carried as well");
     });
 }

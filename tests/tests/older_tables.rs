@@ -18,7 +18,10 @@ fn table() -> Table {
 /// The columns of Strait's own tables that came with later versions, by table.
 fn newer(pipeline: &Pipeline) -> [(String, &'static [&'static str]); 4] {
     [
-        (pipeline.merges(), &["work", "epochs", "based_on", "unfilled", "definitions"]),
+        (
+            pipeline.merges(),
+            &["work", "epochs", "based_on", "unfilled", "definitions", "carried", "begun_at", "bytes_estimated"],
+        ),
         (pipeline.quarantine(), &["resolved_at"]),
         (pipeline.log(), &["error"]),
         (format!("{}_kept_out", pipeline.log()), &["emitted_at"]),

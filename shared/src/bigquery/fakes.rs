@@ -571,7 +571,7 @@ fn job_answer(plan: &JobPlan) -> Value {
         "status": {"state": "DONE"},
         "statistics": {
             "startTime": "1000", "endTime": "1500", "totalSlotMs": "77",
-            "query": {"totalBytesBilled": "10485760", "totalBytesProcessed": "123",
+            "query": {"totalBytesBilled": "10485760", "totalBytesProcessed": "123", "estimatedBytesProcessed": "456",
                 "dmlStats": {"insertedRowCount": "3", "updatedRowCount": "2", "deletedRowCount": "1"}}
         }
     });

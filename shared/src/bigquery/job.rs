@@ -94,6 +94,9 @@ pub struct JobStats {
     pub bytes_billed: i64,
     /// Bytes read.
     pub bytes_processed: i64,
+    /// Bytes that BigQuery expected to be read, as a dry run would say (`estimatedBytesProcessed` of REST's `JobStatistics2`: "the original
+    /// estimate of bytes processed for the job").
+    pub bytes_estimated: i64,
     /// Slot milliseconds.
     pub slot_ms: i64,
     /// Rows that DML inserted.
@@ -452,6 +455,7 @@ struct StatisticsAnswer {
 struct QueryStatisticsAnswer {
     total_bytes_billed: Option<String>,
     total_bytes_processed: Option<String>,
+    estimated_bytes_processed: Option<String>,
     total_slot_ms: Option<String>,
     dml_stats: Option<DmlStatsAnswer>,
 }
@@ -488,6 +492,7 @@ impl JobAnswer {
         JobStats {
             bytes_billed: number(query.and_then(|query| query.total_bytes_billed.as_ref())).unwrap_or(0),
             bytes_processed: self.bytes_processed().unwrap_or(0),
+            bytes_estimated: number(query.and_then(|query| query.estimated_bytes_processed.as_ref())).unwrap_or(0),
             slot_ms: number(slot).unwrap_or(0),
             inserted: number(dml.and_then(|dml| dml.inserted_row_count.as_ref())).unwrap_or(0),
             updated: number(dml.and_then(|dml| dml.updated_row_count.as_ref())).unwrap_or(0),

@@ -33,6 +33,7 @@ async fn a_query_is_one_job_with_all_its_settings_and_all_its_pages() {
         JobStats {
             bytes_billed: 10_485_760,
             bytes_processed: 123,
+            bytes_estimated: 456,
             slot_ms: 77,
             inserted: 3,
             updated: 2,

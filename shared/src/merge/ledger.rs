@@ -1,11 +1,13 @@
 //! The merge ledger `cdc.merges`: an appended row per table and step of a run. It is the state, the history and the
-//! bill; nothing of the merge's state is kept anywhere else, and a row is never changed.
+//! bill; nothing of the merge's state is kept anywhere else, and a row is never changed. Once a day a run carries every table's state
+//! forward, so that no run has to read what grew in all the days before.
 
 use std::collections::BTreeMap;
 
 use prost::Message;
 
 use crate::bigquery::table_spec::{Column, ColumnType, Mode, PartitionUnit, TableSpec, column};
+use crate::config::{DAY_US, HOUR_US};
 use crate::names::{NameError, SourceTable, TableName, string_literal};
 
 use super::coverage::{Coverage, OffsetRange};
@@ -77,6 +79,24 @@ pub const MERGES: TableSpec = TableSpec {
             ColumnType::String,
             Mode::Nullable,
             "The control records that define the source's table, where the run read some: the log lets them expire",
+        ),
+        column(
+            "carried",
+            ColumnType::Int64,
+            Mode::Nullable,
+            "Of a row that repeats a table's state, so that older ones need not be read: how many tables its run repeated",
+        ),
+        column(
+            "begun_at",
+            ColumnType::Timestamp,
+            Mode::Nullable,
+            "Of such a row: when the ledger's first row was written",
+        ),
+        column(
+            "bytes_estimated",
+            ColumnType::Int64,
+            Mode::Nullable,
+            "Bytes that BigQuery expected this table's jobs to read, as a dry run would say",
         ),
     ],
     partition: ("recorded_at", PartitionUnit::Day),
@@ -196,6 +216,15 @@ pub struct Entry {
     /// See [`super::definition::Definitions`]. NULL: as before.
     #[prost(string, optional, tag = "27")]
     pub definitions: Option<String>,
+    /// How many tables the run carried forward, of one of those entries.
+    #[prost(int64, optional, tag = "28")]
+    pub carried: Option<i64>,
+    /// Of such an entry: when the ledger's first entry was written.
+    #[prost(int64, optional, tag = "29")]
+    pub begun_at: Option<i64>,
+    /// Bytes that were expected to be read.
+    #[prost(int64, optional, tag = "30")]
+    pub bytes_estimated: Option<i64>,
 }
 
 /// [`OffsetRange`] as the Storage Write API takes it.
@@ -279,6 +308,28 @@ pub struct LedgerState {
     pub begun_us: Option<i64>,
     /// When its newest entry was written, in µs, whatever it is worth.
     pub newest_us: Option<i64>,
+    /// When all tables' states were last carried forward, in µs.
+    pub carried_us: Option<i64>,
+    /// From where on it was read, in µs; `None`: from its beginning.
+    pub read_from_us: Option<i64>,
+    /// Entries from there on. They are never changed, so as long as there are as many, nothing was written.
+    pub entries: i64,
+    /// Some table's state may be in an entry from before all were carried forward.
+    pub is_cut: bool,
+}
+
+/// By how much another run's clock may be behind, in µs: only that long after a day's beginning its entries from before are surely seen.
+const CLOCKS_DIFFER_US: i64 = 5 * 60 * 1_000_000;
+
+/// From where on a run at that time reads the ledger, in µs: a day's beginning, as its partitions are days. In the first hour it is the
+/// day before's, for this day's carrying forward may not have been done yet.
+#[must_use]
+pub fn read_from(now_us: i64) -> i64 {
+    day_of(now_us.saturating_sub(HOUR_US))
+}
+
+fn day_of(at_us: i64) -> i64 {
+    at_us.saturating_sub(at_us.rem_euclid(DAY_US))
 }
 
 /// A ledger row that is not of the form that Strait writes.
@@ -290,17 +341,26 @@ pub struct LedgerRowError {
 }
 
 impl LedgerState {
-    /// The query that reads the newest entry of each table.
+    /// The query that reads the newest entry of each table, from entries of that time on, in µs.
     ///
     /// Runs follow each other: each has read the entries of those before it. Two that have not seen each other may have merged with a
     /// knowledge that was no longer true, so neither's entries count, and the table stands where it did before them.
-    pub fn query(project: &str, merges: &TableName) -> Result<String, NameError> {
+    pub fn query(project: &str, merges: &TableName, from_us: Option<i64>) -> Result<String, NameError> {
+        let since = from_us.map_or_else(String::new, |from| format!("\nWHERE {}", recorded_since(from)));
         Ok(format!(
             "WITH `entries` AS (\n\
-             SELECT * EXCEPT (`definitions`), MIN(`recorded_at`) OVER () AS `begun`, MAX(`recorded_at`) OVER () AS `newest`,\n\
+             SELECT * EXCEPT (`definitions`), MIN(LEAST(`recorded_at`, COALESCE(`begun_at`, `recorded_at`))) OVER () AS `begun`, \
+             MAX(`recorded_at`) OVER () AS `newest`, COUNT(*) OVER () AS `number`,\n\
              LAST_VALUE(`definitions` IGNORE NULLS) OVER (PARTITION BY `source_schema`, `source_table` ORDER BY `recorded_at` \
              ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS `definitions`\n\
-             FROM {merges}\n\
+             FROM {merges}{since}\n\
+             ),\n\
+             `carriers` AS (\n\
+             SELECT MIN(`recorded_at`) AS `carried_at`\n\
+             FROM `entries`\n\
+             WHERE `carried` IS NOT NULL\n\
+             GROUP BY `run_id`\n\
+             HAVING COUNT(DISTINCT CONCAT(`source_schema`, '\\n', `source_table`)) >= MAX(`carried`)\n\
              ),\n\
              `runs` AS (\n\
              SELECT `source_schema`, `source_table`, `run_id`, MIN(`recorded_at`) AS `claimed_at`, MIN(COALESCE(`based_on`, `recorded_at`)) AS `based`\n\
@@ -321,7 +381,8 @@ impl LedgerState {
              SELECT `source_schema`, `source_table`, `outcome`, `reason`, UNIX_MICROS(`covered_to`) AS `covered_to`, \
              TO_JSON_STRING(`offsets`) AS `offsets`, `highest_position`, UNIX_MICROS(`recorded_at`) AS `recorded_us`, `work`, \
              `epochs`, `unfilled`, UNIX_MICROS(`window_from`) AS `window_from`, UNIX_MICROS(`begun`) AS `begun`, UNIX_MICROS(`newest`) AS `newest`, \
-             `counts`, COALESCE(`newest_that_does_not` > `recorded_at`, FALSE) AS `is_outrun`, `definitions`\n\
+             `counts`, COALESCE(`newest_that_does_not` > `recorded_at`, FALSE) AS `is_outrun`, `definitions`, `number`, \
+             UNIX_MICROS((SELECT MAX(`carried_at`) FROM `carriers`)) AS `carried_us`\n\
              FROM `judged`\n\
              WHERE TRUE\n\
              QUALIFY ROW_NUMBER() OVER (PARTITION BY `source_schema`, `source_table` ORDER BY `counts` DESC, `recorded_at` DESC) = 1",
@@ -347,7 +408,7 @@ impl LedgerState {
         );
         let run_id = string_literal(run_id);
         Ok(format!(
-            "IF(EXISTS (SELECT 1 {since} <> {run_id} AND (`outcome` = {merged} \
+            "IF(EXISTS (SELECT 1 {since} <> {run_id} AND (`outcome` = {merged} AND `carried` IS NULL \
              OR `recorded_at` <= COALESCE((SELECT MIN(`recorded_at`) {since} = {run_id}), `recorded_at`))), \
              ERROR('{OVERTAKEN}; the next run goes on from what is sure'), TRUE)",
             merged = string_literal(Outcome::Merged.as_str()),
@@ -355,8 +416,8 @@ impl LedgerState {
     }
 
     /// Reads that query's rows.
-    pub fn from_rows(rows: &[Vec<Option<String>>]) -> Result<Self, LedgerRowError> {
-        let mut state = Self::default();
+    pub fn from_rows(rows: &[Vec<Option<String>>], from_us: Option<i64>) -> Result<Self, LedgerRowError> {
+        let mut state = Self { read_from_us: from_us, ..Self::default() };
         for row in rows {
             let [
                 schema,
@@ -376,6 +437,8 @@ impl LedgerState {
                 counts,
                 is_outrun,
                 definitions,
+                entries,
+                carried_us,
             ] = row.as_slice()
             else {
                 return Err(LedgerRowError { what: "its columns" });
@@ -388,6 +451,10 @@ impl LedgerState {
             let ranges = read_ranges(offsets.as_deref().unwrap_or("[]"))?;
             state.begun_us = number(begun, "begun")?;
             state.newest_us = number(newest, "newest")?;
+            state.entries = number(entries, "number")?.unwrap_or_default();
+            state.carried_us = number(carried_us, "carried_us")?;
+            let is_carried = state.carried_us.is_some_and(|at| required_time(recorded_at).is_ok_and(|own| own >= at));
+            state.is_cut |= !is_carried || counts.as_deref() != Some("true");
             let definitions = Definitions::from_entry(definitions.as_deref());
             if counts.as_deref() != Some("true") {
                 // Nothing of it is sure, so all that the log holds is to be merged.
@@ -416,6 +483,58 @@ impl LedgerState {
         Ok(state)
     }
 
+    /// Whether it says of every table what the whole ledger says. It does from where all tables were carried forward on: of any two runs since
+    /// then it is seen whether they saw each other, and one that did not see the carrying takes its entries' worth from them.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.read_from_us.is_none() || self.carried_us.is_some() && !self.is_cut
+    }
+
+    /// The end of a query for one row, which is there if the ledger has other entries than were read. Entries are never changed, so their
+    /// number tells, and the newest one's time, should a person have changed them.
+    pub fn if_it_moved(&self, project: &str, merges: &TableName) -> Result<String, NameError> {
+        let since = self.read_from_us.map_or_else(|| "TRUE".to_owned(), recorded_since);
+        let newest = self.newest_us.map_or_else(|| "NULL".to_owned(), timestamp_literal);
+        Ok(format!(
+            "FROM {}\nWHERE {since}\nHAVING COUNT(*) <> {} OR MAX(`recorded_at`) <> {newest}",
+            merges.quoted(project)?,
+            self.entries
+        ))
+    }
+
+    /// The entries that carry all tables forward, if that is due: once a day. The state must have been read at or after that time.
+    pub fn carry(&mut self, run_id: &str, now_us: i64, name_of: impl Fn(&SourceTable) -> TableName) -> Vec<Entry> {
+        let is_due = self.carried_us.is_none_or(|at| at < day_of(now_us.saturating_sub(CLOCKS_DIFFER_US)));
+        // Of a table that was outrun older entries count as well, until it is merged.
+        if !is_due || self.tables.is_empty() || self.tables.values().any(|table| table.is_outrun) {
+            return Vec::new();
+        }
+        let at = self.next_recorded_at(now_us);
+        let mut tables: Vec<_> = self.tables.iter().collect();
+        // In their order, for of two that reach equally far the newer one has seen more.
+        tables.sort_by_key(|(_, table)| table.recorded_at);
+        let entries: Vec<Entry> = tables
+            .into_iter()
+            .zip(at..)
+            .map(|((source, table), at)| Entry {
+                final_table: Some(name_of(source).to_string()),
+                reason: table.reason.clone(),
+                window_from: table.window_from_us,
+                highest_position: table.highest_position.clone(),
+                work: table.work.clone(),
+                epochs: table.epochs.to_entry(),
+                based_on: self.newest_us,
+                unfilled: table.unfilled.to_entry(),
+                definitions: table.definitions.as_ref().and_then(Definitions::to_entry),
+                carried: i64::try_from(self.tables.len()).ok(),
+                begun_at: self.begun_us,
+                ..Entry::new(run_id, at, source, table.outcome, &table.coverage)
+            })
+            .collect();
+        self.carried_us = entries.last().map(|entry| entry.recorded_at);
+        entries
+    }
+
     /// A table's state, if it stands behind the others.
     pub fn behind(&self, source: &SourceTable) -> Option<&TableState> {
         self.tables.get(source).filter(|table| table.outcome != Outcome::Merged)
@@ -441,8 +560,13 @@ impl LedgerState {
 
     /// A time for new entries that no entry of any table has reached yet, so that clocks that differ cannot reorder entries.
     pub fn next_recorded_at(&self, now_us: i64) -> i64 {
-        now_us.max(self.newest_us.map_or(i64::MIN, |newest| newest.saturating_add(1)))
+        let newest = self.newest_us.max(self.carried_us);
+        now_us.max(newest.map_or(i64::MIN, |newest| newest.saturating_add(1)))
     }
+}
+
+fn recorded_since(from_us: i64) -> String {
+    format!("`recorded_at` >= {}", timestamp_literal(from_us))
 }
 
 fn required_time(text: &Option<String>) -> Result<i64, LedgerRowError> {
@@ -527,15 +651,17 @@ mod tests {
             text("true"),
             text("false"),
             None,
+            text("2"),
+            None,
         ]
     }
 
     #[test]
     fn a_run_that_died_leaves_its_tables_behind_and_the_others_covered() {
-        let state = LedgerState::from_rows(&[
-            row("orders", "running", Some("100"), "900"),
-            row("items", "merged", Some("500"), "901"),
-        ])
+        let state = LedgerState::from_rows(
+            &[row("orders", "running", Some("100"), "900"), row("items", "merged", Some("500"), "901")],
+            None,
+        )
         .unwrap();
         assert_eq!(state.furthest().to_us, Some(500));
         let orders = state.tables.values().find(|table| table.outcome == Outcome::Running).unwrap();
@@ -547,7 +673,7 @@ mod tests {
     fn of_two_that_reach_equally_far_the_newer_has_seen_more() {
         let mut newer = row("a", "merged", Some("500"), "902");
         *newer.get_mut(5).unwrap() = Some("null".to_owned());
-        let state = LedgerState::from_rows(&[newer, row("b", "merged", Some("500"), "901")]).unwrap();
+        let state = LedgerState::from_rows(&[newer, row("b", "merged", Some("500"), "901")], None).unwrap();
         assert_eq!(state.furthest(), Coverage { to_us: Some(500), ranges: Vec::new() });
     }
 
@@ -557,7 +683,7 @@ mod tests {
         *outrun.get_mut(15).unwrap() = Some("true".to_owned());
         let mut unsure = row("items", "merged", Some("500"), "901");
         *unsure.get_mut(14).unwrap() = Some("false".to_owned());
-        let state = LedgerState::from_rows(&[outrun, unsure]).unwrap();
+        let state = LedgerState::from_rows(&[outrun, unsure], None).unwrap();
         let of = |name: &str| state.tables.iter().find(|(source, _)| source.table == name).unwrap().1;
         assert_eq!((of("orders").outcome, of("orders").coverage.to_us), (Outcome::Running, Some(100)));
         assert_eq!((of("items").outcome, of("items").coverage.to_us), (Outcome::Running, None));
@@ -565,9 +691,72 @@ mod tests {
         assert_eq!(state.furthest().to_us, Some(100), "what does not count covers nothing");
     }
 
+    const DAY: i64 = 1_772_409_600_000_000;
+    const MINUTE: i64 = 60_000_000;
+
+    fn read_on_that_day(rows: &[(&str, i64)], carried_us: Option<i64>) -> LedgerState {
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|(table, at)| {
+                let mut row = row(table, "merged", Some("500"), &at.to_string());
+                *row.last_mut().unwrap() = carried_us.map(|us| us.to_string());
+                row
+            })
+            .collect();
+        LedgerState::from_rows(&rows, Some(DAY)).unwrap()
+    }
+
+    #[test]
+    fn a_part_of_the_ledger_is_enough_from_where_every_table_was_carried_forward_on() {
+        assert!(!read_on_that_day(&[], None).is_whole(), "nothing was written that day");
+        assert!(!read_on_that_day(&[("orders", DAY + 1)], None).is_whole());
+        assert!(read_on_that_day(&[("items", DAY + 7), ("orders", DAY + 9)], Some(DAY + 7)).is_whole());
+        let cut = read_on_that_day(&[("items", DAY + 6), ("orders", DAY + 9)], Some(DAY + 7));
+        assert!(!cut.is_whole(), "what counts of items is from before that");
+        let mut unsure = row("orders", "merged", Some("1"), &(DAY + 9).to_string());
+        *unsure.get_mut(14).unwrap() = Some("false".to_owned());
+        *unsure.last_mut().unwrap() = Some((DAY + 7).to_string());
+        assert!(!LedgerState::from_rows(&[unsure], Some(DAY)).unwrap().is_whole(), "what counts of it was not read");
+        assert!(LedgerState::from_rows(&[], None).unwrap().is_whole(), "there is no more than all");
+    }
+
+    #[test]
+    fn all_tables_are_carried_forward_once_a_day() {
+        let name = |source: &SourceTable| TableName { dataset: "replica".into(), table: source.table.clone() };
+        let at = |table: &'static str| (table, DAY - 3 * MINUTE);
+        let mut state = read_on_that_day(&[at("orders"), at("items")], Some(DAY - DAY_US + MINUTE));
+        let newest = state.newest_us.unwrap();
+        assert_eq!(state.carry("run", DAY + 4 * MINUTE, name), [], "entries of the day before may still come");
+        let now = DAY + 6 * MINUTE;
+        let carried = state.carry("run", now, name);
+        let told: Vec<_> = carried
+            .iter()
+            .map(|entry| {
+                (entry.source_table.as_str(), entry.carried, entry.begun_at, entry.based_on, entry.recorded_at)
+            })
+            .collect();
+        assert_eq!(
+            told,
+            [("items", Some(2), Some(1), Some(newest), now), ("orders", Some(2), Some(1), Some(newest), now + 1)]
+        );
+        assert_eq!(state.next_recorded_at(now), now + 2, "what the run writes then is newer");
+        assert_eq!(state.carry("run", now + DAY_US / 2, name), []);
+        assert_eq!(state.carry("run", now + DAY_US, name).len(), 2);
+        let mut outrun = read_on_that_day(&[at("orders")], None);
+        outrun.tables.values_mut().for_each(TableState::outrun);
+        assert_eq!(outrun.carry("run", now, name), [], "entries from before those that do not count are what counts");
+    }
+
+    #[test]
+    fn a_run_reads_the_ledger_from_the_days_beginning_once_that_day_was_carried_forward() {
+        assert_eq!(read_from(DAY + 59 * MINUTE), DAY - DAY_US);
+        assert_eq!(read_from(DAY + 61 * MINUTE), DAY);
+        assert_eq!(read_from(DAY + DAY_US - 1), DAY);
+    }
+
     #[test]
     fn entries_stay_in_order_when_a_clock_steps_back() {
-        let state = LedgerState::from_rows(&[row("orders", "merged", Some("1"), "1000")]).unwrap();
+        let state = LedgerState::from_rows(&[row("orders", "merged", Some("1"), "1000")], None).unwrap();
         assert_eq!(state.next_recorded_at(10), 1001);
         assert_eq!(state.next_recorded_at(5000), 5000);
     }
@@ -602,6 +791,9 @@ mod tests {
             &mut entry.bytes_billed,
             &mut entry.slot_ms,
             &mut entry.duration_ms,
+            &mut entry.carried,
+            &mut entry.begun_at,
+            &mut entry.bytes_estimated,
         ] {
             *number = Some(0);
         }

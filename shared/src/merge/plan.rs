@@ -19,6 +19,8 @@ pub struct Plan {
     pub seen: Vec<OffsetRange>,
     /// The newest `ingested_at` that the plan saw, in µs; `None`: the log had no rows there.
     pub window_to_us: Option<i64>,
+    /// The ledger has other entries than the plan was asked with, so it is worth nothing.
+    pub is_outdated: bool,
 }
 
 /// One table's news. Times in µs since the epoch.
@@ -70,12 +72,14 @@ pub struct PlanRowError {
 }
 
 /// The plan's query. One pass over the log's narrow columns yields two kinds of rows: one per source table, and one per
-/// range of consecutive offsets. With `only`, it looks at one source table, whose coverage is not the others'.
+/// range of consecutive offsets. With `only`, it looks at one source table, whose coverage is not the others'. With `if_ledger_moved`, the
+/// end of a query for one row, it says whether that row is there.
 pub fn query(
     project: &str,
     log: &TableName,
     covered: &Coverage,
     only: Option<&SourceTable>,
+    if_ledger_moved: Option<&str>,
 ) -> Result<String, NameError> {
     let since = covered
         .open_from_us()
@@ -96,6 +100,13 @@ pub fn query(
             "\nAND `source_schema` = {} AND `source_table` = {}",
             string_literal(&source.schema),
             string_literal(&source.table)
+        )
+    });
+    let moved = if_ledger_moved.map_or_else(String::new, |end| {
+        format!(
+            "\nUNION ALL\n\
+             SELECT NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, NULL, NULL, UNIX_MICROS(MAX(`recorded_at`))\n\
+             {end}"
         )
     });
     let is_change = "`is_new` AND `operation` IN ('load', 'insert', 'update', 'delete')";
@@ -128,7 +139,7 @@ pub fn query(
          STRING_AGG(IF(`is_new` AND `operation` IN ({truncates}), CONCAT(CAST(UNIX_MICROS({SENT}) AS STRING), ' ', `position`), NULL), ',') AS `truncated`, \
          UNIX_MICROS(MAX(`ingested_at`)) AS `newest_us`\n\
          FROM `recent`\n\
-         GROUP BY GROUPING SETS ((`source_schema`, `source_table`), (`kafka_topic`, `kafka_partition`, `island`))",
+         GROUP BY GROUPING SETS ((`source_schema`, `source_table`), (`kafka_topic`, `kafka_partition`, `island`)){moved}",
         not_covered = not_covered(covered),
         definitions = DEFINITIONS.map(string_literal).join(", "),
         alterations = ALTERATIONS.map(string_literal).join(", "),
@@ -202,6 +213,10 @@ impl Plan {
                     last: required(last, "last")?,
                 });
                 plan.window_to_us = plan.window_to_us.max(number(newest_us, "newest_us")?);
+                continue;
+            }
+            if schema.is_none() && table.is_none() {
+                plan.is_outdated = true;
                 continue;
             }
             let (changes, definitions) = (required(changes, "changes")?, required(definitions, "definitions")?);

@@ -104,11 +104,8 @@ impl MergeHandler {
         let mut preview = Preview::default();
         let config = &self.config;
         let id = format!("preview/{}", now_us());
-        let sql = LedgerState::query(&config.project, &config.merges_table)?;
-        let state = match self.read(&sql, "state", &id, deadline).await {
-            Ok(rows) => {
-                LedgerState::from_rows(&rows).map_err(|error| TableError::Unexpected { what: error.to_string() })?
-            }
+        let state = match self.known_state(&id, deadline).await {
+            Ok(state) => state,
             Err(TableError::BigQuery(error)) if is_missing(&error) => {
                 preview.notes.push(format!("nothing was merged yet: {} does not exist", config.merges_table));
                 LedgerState::default()
@@ -116,7 +113,7 @@ impl MergeHandler {
             Err(error) => return Err(error),
         };
         let furthest = state.furthest();
-        let sql = plan::query(&config.project, &config.log_table, &furthest, None)?;
+        let sql = plan::query(&config.project, &config.log_table, &furthest, None, None)?;
         let rows = match self.read(&sql, "plan", &id, deadline).await {
             Err(TableError::BigQuery(error)) if is_missing(&error) => {
                 preview.notes.push(format!(

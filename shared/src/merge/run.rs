@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures::{StreamExt, stream};
@@ -29,7 +29,7 @@ use super::definition::Definitions;
 use super::epoch::Epochs;
 use super::final_table::{FinalTable, FinalTableProblem, SelfDescribing};
 use super::finals::{Found, no_definition};
-use super::ledger::{Entry, LedgerState, MERGES, Outcome, TableState};
+use super::ledger::{self, Entry, LedgerState, MERGES, Outcome, TableState};
 use super::metrics::{self, Seen};
 use super::offsets;
 use super::plan::{self, News, Plan};
@@ -50,6 +50,11 @@ pub struct MergeHandler {
     pub(super) config: Config,
     pub(super) bigquery: BigQuery,
     appends: AppendClient,
+    /// What the ledger said in a run that wrote nothing to it: while it says no other thing, the next run in this process has only to
+    /// look at the log.
+    known: Mutex<Option<LedgerState>>,
+    /// Times that something was to be written to the ledger.
+    written: AtomicU64,
 }
 
 /// Why one table could not be merged.
@@ -270,7 +275,13 @@ impl Run<'_> {
 impl MergeHandler {
     /// With its configuration and its two ways to BigQuery.
     pub fn new(config: Config, connections: Connections) -> Self {
-        Self { config, bigquery: connections.rest, appends: connections.appends }
+        Self {
+            config,
+            bigquery: connections.rest,
+            appends: connections.appends,
+            known: Mutex::default(),
+            written: AtomicU64::default(),
+        }
     }
 
     /// One run.
@@ -308,35 +319,78 @@ impl MergeHandler {
     async fn run(&self, asked: &Asked, invocation: &Invocation) -> Result<(Answer, Seen), TableError> {
         let deadline = invocation.deadline;
         // Lambda keeps the request id when it invokes again; the queries of an earlier attempt must not answer this one's.
-        let run_id = &format!("{}/{}", invocation.request_id, now_us());
+        let begun_us = now_us();
+        let run_id = &format!("{}/{begun_us}", invocation.request_id);
         let run_id = run_id.as_str();
+        let written = self.written.load(Ordering::Relaxed);
+        let (mut state, plan) = self.state_and_plan(run_id, deadline).await?;
+        let carried = state.carry(run_id, begun_us, |source| self.config.final_table.name_of(source));
+        self.record(&carried, deadline).await?;
+        let done = self.run_planned(run_id, asked, (&plan, &state), deadline).await?;
+        if self.written.load(Ordering::Relaxed) == written
+            && let Ok(mut known) = self.known.lock()
+        {
+            *known = Some(state);
+        }
+        Ok(done)
+    }
+
+    /// What the ledger says, and what the log holds beyond that: two queries, or one where this process knows what the ledger says.
+    async fn state_and_plan(&self, run_id: &str, deadline: Instant) -> Result<(LedgerState, Plan), TableError> {
+        let (project, log, merges) = (&self.config.project, &self.config.log_table, &self.config.merges_table);
+        let known = self.known.lock().ok().and_then(|mut known| known.take());
+        if let Some(state) = known {
+            let if_moved = state.if_it_moved(project, merges)?;
+            let sql = plan::query(project, log, &state.furthest(), None, Some(&if_moved))?;
+            match self.read(&sql, "plan", run_id, deadline).await {
+                Ok(rows) => {
+                    let plan = read_plan(&rows)?;
+                    if !plan.is_outdated {
+                        return Ok((state, plan));
+                    }
+                }
+                // A table of Strait's own is not what it was, which is seen to below.
+                Err(TableError::BigQuery(error)) if is_missing(&error) || is_refused(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
         let state = self.ledger_state(run_id, deadline).await?;
-        let furthest = state.furthest();
-        let plan_sql = plan::query(&self.config.project, &self.config.log_table, &furthest, None)?;
-        let rows = match self.read(&plan_sql, "plan", run_id, deadline).await {
+        let sql = plan::query(project, log, &state.furthest(), None, None)?;
+        let rows = match self.read(&sql, "plan", run_id, deadline).await {
             // A ledger from before the offsets that are kept out were noted.
             Err(TableError::BigQuery(error)) if is_missing(&error) => {
                 self.make_own_tables(deadline).await?;
-                self.read(&plan_sql, "second_plan", run_id, deadline).await?
+                self.read(&sql, "second_plan", run_id, deadline).await?
             }
             Err(TableError::BigQuery(error)) if is_refused(&error) && self.complete_own_tables(deadline).await? => {
-                self.read(&plan_sql, "completed_plan", run_id, deadline).await?
+                self.read(&sql, "completed_plan", run_id, deadline).await?
             }
             other => other?,
         };
-        let plan = Plan::from_rows(&rows).map_err(|error| TableError::Unexpected { what: error.to_string() })?;
+        Ok((state, read_plan(&rows)?))
+    }
+
+    /// The run's tables, once it is known what there is to do.
+    async fn run_planned(
+        &self,
+        run_id: &str,
+        asked: &Asked,
+        (plan, state): (&Plan, &LedgerState),
+        deadline: Instant,
+    ) -> Result<(Answer, Seen), TableError> {
+        let furthest = state.furthest();
         let Some(window_to_us) = plan.window_to_us.max(furthest.to_us) else {
             return Ok((Answer { tables: self.idle(asked, &BTreeSet::new()) }, Seen::default()));
         };
-        warn_of_holes(&plan);
+        warn_of_holes(plan);
 
-        let concerned = concerned(&plan, &state, asked);
-        let mut run = Run::new(self, run_id, deadline, window_to_us, (&plan, &state), asked);
+        let concerned = concerned(plan, state, asked);
+        let mut run = Run::new(self, run_id, deadline, window_to_us, (plan, state), asked);
         let (now, retention_us) = (run.now_us, self.config.log_retention_us());
 
         let (mut to_do, mut answers, mut held_back) = (Vec::new(), Vec::new(), Vec::new());
         let mut oldest_wait_us = 0;
-        let finals = run.finals(&concerned, &state, asked).await?;
+        let finals = run.finals(&concerned, state, asked).await?;
         for source in concerned {
             let own = state.tables.get(&source);
             let is_replicated = self.config.tables.matches(&source.schema, &source.table);
@@ -464,7 +518,7 @@ impl MergeHandler {
         let has_moved = window_to_us.saturating_sub(furthest.to_us.unwrap_or(window_to_us)) > HOUR_US;
         if has_moved
             && to_do.is_empty()
-            && let Some((source, table)) = state.any_merged_besides(&plan)
+            && let Some((source, table)) = state.any_merged_besides(plan)
         {
             held_back.push(Entry {
                 highest_position: table.highest_position.clone(),
@@ -523,18 +577,27 @@ impl MergeHandler {
 
     /// The ledger's state. The first run ever makes the tables.
     async fn ledger_state(&self, run_id: &str, deadline: Instant) -> Result<LedgerState, TableError> {
-        let sql = LedgerState::query(&self.config.project, &self.config.merges_table)?;
-        let rows = match self.read(&sql, "state", run_id, deadline).await {
-            Err(TableError::BigQuery(error)) if is_missing(&error) => {
-                self.make_own_tables(deadline).await?;
-                self.read(&sql, "first_state", run_id, deadline).await?
+        match self.known_state(run_id, deadline).await {
+            Err(TableError::BigQuery(error)) if is_missing(&error) => self.make_own_tables(deadline).await?,
+            Err(TableError::BigQuery(error)) if is_refused(&error) && self.complete_own_tables(deadline).await? => {}
+            other => return other,
+        }
+        // Another id than before, for that job failed.
+        self.known_state(&format!("{run_id}/again"), deadline).await
+    }
+
+    /// What the ledger says, as it is: its last days' entries, or all of them where those do not tell all.
+    pub(super) async fn known_state(&self, run_id: &str, deadline: Instant) -> Result<LedgerState, TableError> {
+        for from_us in [Some(ledger::read_from(now_us())), None] {
+            let sql = LedgerState::query(&self.config.project, &self.config.merges_table, from_us)?;
+            let rows = self.read(&sql, "state", run_id, deadline).await?;
+            let state = LedgerState::from_rows(&rows, from_us)
+                .map_err(|error| TableError::Unexpected { what: error.to_string() })?;
+            if state.is_whole() {
+                return Ok(state);
             }
-            Err(TableError::BigQuery(error)) if is_refused(&error) && self.complete_own_tables(deadline).await? => {
-                self.read(&sql, "completed_state", run_id, deadline).await?
-            }
-            other => other?,
-        };
-        LedgerState::from_rows(&rows).map_err(|error| TableError::Unexpected { what: error.to_string() })
+        }
+        Err(TableError::Unexpected { what: "the whole ledger is less than itself".to_owned() })
     }
 
     async fn make_own_tables(&self, deadline: Instant) -> Result<(), TableError> {
@@ -582,6 +645,7 @@ impl MergeHandler {
         if entries.is_empty() {
             return Ok(());
         }
+        self.written.fetch_add(1, Ordering::Relaxed);
         let table = &self.config.merges_table;
         let stream = WriteStream::default_of(self.config.project.clone(), table.clone(), MERGES.proto_descriptor());
         let rows: Vec<Vec<u8>> = entries.iter().map(Message::encode_to_vec).collect();
@@ -668,6 +732,10 @@ fn warn_of_holes(plan: &Plan) {
         first = named.join(", "),
         "offsets are missing in the log; the view of its gaps lists those that stay"
     );
+}
+
+fn read_plan(rows: &[Vec<Option<String>>]) -> Result<Plan, TableError> {
+    Plan::from_rows(rows).map_err(|error| TableError::Unexpected { what: error.to_string() })
 }
 
 fn text_rows(answer: QueryAnswer) -> Vec<Vec<Option<String>>> {

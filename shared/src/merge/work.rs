@@ -110,6 +110,7 @@ impl Copied {
         JobStats {
             bytes_billed: self.delta.part(number, self.stats.bytes_billed),
             slot_ms: self.delta.part(number, self.stats.slot_ms),
+            bytes_estimated: self.delta.part(number, self.stats.bytes_estimated),
             ..JobStats::default()
         }
     }
@@ -206,7 +207,7 @@ struct Swept {
 struct Merged {
     answer: TableAnswer,
     highest_position: Option<String>,
-    slot_ms: i64,
+    stats: JobStats,
     job_id: Option<String>,
     fold: TableName,
     survey: Survey,
@@ -637,6 +638,7 @@ impl Run<'_> {
             quarantined: Some(0),
             late: Some(0),
             bytes_billed: Some(stats.bytes_billed),
+            bytes_estimated: Some(stats.bytes_estimated),
             slot_ms: Some(stats.slot_ms),
             job_id: Some(job_id),
             duration_ms: i64::try_from(duration.as_millis()).ok(),
@@ -699,7 +701,7 @@ impl Run<'_> {
     /// The news of a table that stands behind the others, by its own coverage.
     async fn own_news(&self, source: &SourceTable, coverage: &Coverage) -> Result<Option<News>, TableError> {
         let config = &self.handler.config;
-        let sql = plan::query(&config.project, &config.log_table, coverage, Some(source))?;
+        let sql = plan::query(&config.project, &config.log_table, coverage, Some(source), None)?;
         let rows = self.handler.read(&sql, "own_plan", &self.id, self.deadline).await?;
         let mut plan = Plan::from_rows(&rows).map_err(|error| TableError::Unexpected { what: error.to_string() })?;
         Ok(plan.tables.remove(source))
@@ -754,9 +756,9 @@ impl Run<'_> {
         };
         if let Some(removed) = removed {
             merged.answer.deleted = merged.answer.deleted.saturating_add(removed.gone);
-            merged.answer.bytes_billed = merged.answer.bytes_billed.saturating_add(removed.stats.bytes_billed);
-            merged.slot_ms = merged.slot_ms.saturating_add(removed.stats.slot_ms);
+            add(&mut merged.stats, &removed.stats);
         }
+        merged.answer.bytes_billed = merged.stats.bytes_billed;
         standing.merged_up_to(Coverage::after(begun.window_to_us, now_us(), begun.seen.clone()));
         standing.highest_position = merged.highest_position;
         if begun.is_again {
@@ -784,8 +786,9 @@ impl Run<'_> {
             deleted: Some(done.deleted),
             quarantined: Some(done.quarantined),
             late: Some(done.late),
-            bytes_billed: Some(done.bytes_billed),
-            slot_ms: Some(merged.slot_ms),
+            bytes_billed: Some(merged.stats.bytes_billed),
+            bytes_estimated: Some(merged.stats.bytes_estimated),
+            slot_ms: Some(merged.stats.slot_ms),
             job_id: merged.job_id,
             duration_ms: i64::try_from(started.elapsed().as_millis()).ok(),
             epochs: standing.epochs.to_entry(),
@@ -879,7 +882,7 @@ impl Run<'_> {
         let mut merged = Merged {
             answer: TableAnswer::new(&work.source, &work.table.name, Outcome::Merged.as_str()),
             highest_position: standing.highest_position.clone(),
-            slot_ms: 0,
+            stats: JobStats::default(),
             job_id: None,
             fold: fold_name.clone(),
             survey: Survey::default(),
@@ -940,8 +943,7 @@ impl Run<'_> {
                 tracing::info!(table = %work.source, records = answer.stats.updated, "quarantined records could be applied");
             }
         }
-        merged.answer.bytes_billed = stats.bytes_billed;
-        merged.slot_ms = stats.slot_ms;
+        merged.stats = stats;
         merged.survey = survey;
         Ok(merged)
     }
@@ -1150,6 +1152,7 @@ fn columns_key(table: &FinalTable) -> String {
 
 fn add(stats: &mut JobStats, more: &JobStats) {
     stats.bytes_billed = stats.bytes_billed.saturating_add(more.bytes_billed);
+    stats.bytes_estimated = stats.bytes_estimated.saturating_add(more.bytes_estimated);
     stats.slot_ms = stats.slot_ms.saturating_add(more.slot_ms);
 }
 

@@ -352,6 +352,9 @@ pub async fn perform(play: &Play, level: Level) -> (Vec<Wrong>, usize) {
         {
             forget(&stage).await;
         }
+        if window > 1 {
+            days_pass(&stage, window % 2 == 0).await;
+        }
         stage.ingest(&batch).await;
         if !again.is_empty() {
             stage.ingest(&again).await;
@@ -383,12 +386,25 @@ const FORGOTTEN_AFTER_US: i64 = 40 * 24 * 3_600_000_000;
 async fn forget(stage: &Stage) {
     let (log, merges) = (format!("{}_cdc.log", stage.prefix), format!("{}_cdc.merges", stage.prefix));
     let first = format!("recorded_at = (SELECT MIN(recorded_at) FROM `{merges}`)");
-    let is_young = "recorded_at > TIMESTAMP_SUB(CURRENT_TIMESTAMP(), INTERVAL 1 DAY)";
+    let is_young = "recorded_at > TIMESTAMP_SUB(CURRENT_TIMESTAMP(), INTERVAL 39 DAY)";
     let ages = format!(
         "UPDATE `{merges}` SET recorded_at = TIMESTAMP_SUB(recorded_at, INTERVAL 40 DAY) WHERE {first} AND {is_young}"
     );
     stage.statement(&ages).await;
     stage.statement(&format!("DELETE FROM `{log}` WHERE TRUE")).await;
+}
+
+/// As if no run would read the ledger further back than all tables were last carried forward, and, `with_a_pause`, none had run for two days.
+async fn days_pass(stage: &Stage, with_a_pause: bool) {
+    let merges = format!("`{}_cdc.merges`", stage.prefix);
+    let newest = format!("(SELECT run_id FROM {merges} WHERE carried IS NOT NULL ORDER BY recorded_at DESC LIMIT 1)");
+    let carried = format!("(SELECT MIN(recorded_at) FROM {merges} WHERE carried IS NOT NULL AND run_id = {newest})");
+    stage.statement(&format!("DELETE FROM {merges} WHERE recorded_at < {carried}")).await;
+    if with_a_pause {
+        let earlier = |column: &str| format!("{column} = TIMESTAMP_SUB({column}, INTERVAL 2 DAY)");
+        let times = ["recorded_at", "based_on"].map(earlier).join(", ");
+        stage.statement(&format!("UPDATE {merges} SET {times} WHERE TRUE")).await;
+    }
 }
 
 /// The keys of which a record is in the quarantine because nobody knows what followed it.
