@@ -211,9 +211,9 @@ pub fn decode_message(text: &str) -> Result<Message<'_>, DecodeError> {
 /// The reason, without a word of the text.
 pub fn decode(text: &str) -> Result<Record<'_>, DecodeError> {
     // Neither this nor what follows recurses, so that the table of a text nested too deep can still be told.
-    let envelope = members(text, &ENVELOPE)?.ok_or(DecodeErrorKind::NotAnObject)?;
-    let [metadata, data, before, control, schema, payload] = envelope.values;
-    let Some(metadata) = metadata else {
+    let (envelope, fields) = envelope(text)?;
+    let [_, data, before, control, schema, payload] = envelope.values;
+    let Some(fields) = fields else {
         // The converter writes both or none: a row without its envelope may have a column of one of these names.
         let enveloped = schema.zip(payload);
         if let Some(name) = envelope.duplicate_among(OF_DEBEZIUM).filter(|_| enveloped.is_some()) {
@@ -223,8 +223,6 @@ pub fn decode(text: &str) -> Result<Record<'_>, DecodeError> {
             .map(Record::Debezium)
             .map_err(|(kind, table)| DecodeError { kind, table });
     };
-    let metadata = Some(metadata).filter(|raw| raw.get() != "null").ok_or(DecodeErrorKind::Missing("metadata"))?;
-    let fields = members(metadata.get(), &METADATA)?.ok_or(DecodeErrorKind::MemberNotAnObject("metadata"))?;
     // With one of these twice it is open which table the record is of.
     if let Some(name @ "metadata") = envelope.duplicate() {
         return Err(DecodeErrorKind::DuplicateMember(name).into());
@@ -248,6 +246,31 @@ pub fn decode(text: &str) -> Result<Record<'_>, DecodeError> {
         }
     };
     Err(DecodeError { kind, table: Some(SourceTable { schema: schema.into_owned(), table: table.into_owned() }) })
+}
+
+/// The envelope's members, and those of its metadata if there is any.
+type Envelope<'a> = (Members<'a, 6>, Option<Members<'a, 9>>);
+
+/// In one pass where the metadata is an object, which takes a fifth less time than another pass over it (`make bench`, `decode_envelope_ns`). Where
+/// anything is wrong, what that is is found out by one pass over each.
+fn envelope(text: &str) -> Result<Envelope<'_>, DecodeErrorKind> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let in_one = deserializer.deserialize_map(MembersVisitor { wanted: &ENVELOPE, first: Some(&METADATA) });
+    if let Ok((members, metadata)) = in_one
+        && deserializer.end().is_ok()
+    {
+        return Ok((members, metadata));
+    }
+    let envelope = members(text, &ENVELOPE)?.ok_or(DecodeErrorKind::NotAnObject)?;
+    let [metadata, ..] = envelope.values;
+    let Some(metadata) = metadata else {
+        return Ok((envelope, None));
+    };
+    if metadata.get() == "null" {
+        return Err(DecodeErrorKind::Missing("metadata"));
+    }
+    let fields = members(metadata.get(), &METADATA)?.ok_or(DecodeErrorKind::MemberNotAnObject("metadata"))?;
+    Ok((envelope, Some(fields)))
 }
 
 /// Everything that can go wrong once the table is known.
@@ -370,9 +393,8 @@ pub(crate) fn members<'a, const N: usize>(
     wanted: &'static Wanted<N>,
 ) -> Result<Option<Members<'a, N>>, DecodeErrorKind> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let found = deserializer
-        .deserialize_map(MembersVisitor { wanted })
-        .and_then(|members| deserializer.end().map(|()| members));
+    let found =
+        MembersOf { wanted }.deserialize(&mut deserializer).and_then(|members| deserializer.end().map(|()| members));
     match found {
         Ok(members) => Ok(Some(members)),
         // The visitor refuses nothing itself, so this is `serde_json`'s word for anything but an object.
@@ -381,12 +403,28 @@ pub(crate) fn members<'a, const N: usize>(
     }
 }
 
-struct MembersVisitor<const N: usize> {
+/// Reads an object.
+struct MembersOf<const N: usize> {
     wanted: &'static Wanted<N>,
 }
 
-impl<'de, const N: usize> Visitor<'de> for MembersVisitor<N> {
+impl<'de, const N: usize> DeserializeSeed<'de> for MembersOf<N> {
     type Value = Members<'de, N>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        let visitor = MembersVisitor::<N, 0> { wanted: self.wanted, first: None };
+        deserializer.deserialize_map(visitor).map(|(members, _)| members)
+    }
+}
+
+/// Finds the wanted members, and within the first of them, which has to be an object then, those that are wanted `first`.
+struct MembersVisitor<const N: usize, const M: usize> {
+    wanted: &'static Wanted<N>,
+    first: Option<&'static Wanted<M>>,
+}
+
+impl<'de, const N: usize, const M: usize> Visitor<'de> for MembersVisitor<N, M> {
+    type Value = (Members<'de, N>, Option<Members<'de, M>>);
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
@@ -394,20 +432,24 @@ impl<'de, const N: usize> Visitor<'de> for MembersVisitor<N> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut members = Members { values: [None; N], is_twice: [false; N], names: &self.wanted.names };
+        let mut in_first = None;
         while let Some(place) = map.next_key_seed(PlaceOf(self.wanted.place))? {
             let slots =
                 place.and_then(|place| Some((members.values.get_mut(place)?, members.is_twice.get_mut(place)?)));
-            match slots {
-                Some((slot, is_twice)) => {
+            match (slots, self.first.filter(|_| place == Some(0))) {
+                (Some((_, is_twice)), Some(wanted)) => {
+                    *is_twice |= in_first.replace(map.next_value_seed(MembersOf { wanted })?).is_some();
+                }
+                (Some((slot, is_twice)), None) => {
                     let value: &'de RawValue = map.next_value()?;
                     *is_twice |= slot.replace(value).is_some();
                 }
-                None => {
+                (None, _) => {
                     map.next_value::<IgnoredAny>()?;
                 }
             }
         }
-        Ok(members)
+        Ok((members, in_first))
     }
 }
 
@@ -505,8 +547,7 @@ pub fn parse_timestamp(text: &str) -> Option<i64> {
         jiff::civil::Date::new(i16::try_from(year).ok()?, i8::try_from(month).ok()?, i8::try_from(day).ok()?).ok()?;
     // Not through `jiff::Timestamp`, which ends a day before the year 9999 does.
     let epoch = jiff::civil::Date::constant(1970, 1, 1);
-    let days = i64::from(date.since(epoch).ok()?.get_days());
-    let seconds = days * 86_400 + hour * 3_600 + minute * 60 + second;
+    let seconds = date.duration_since(epoch).as_secs() + hour * 3_600 + minute * 60 + second;
     Some(seconds * MICROS_PER_SECOND + fraction_micros(fraction)?)
 }
 
