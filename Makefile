@@ -45,13 +45,13 @@ ifdef SHORT
 	$(BIN)/strait-bench --short --functions $(BIN) --alternatives $(BIN)
 else
 	@for source in $(SOURCES); do [ $(ZIPS)/merge.zip -nt $$source ] || { $(MAKE) build; break; }; done
-	$(CARGO) build --release -p strait-bench-insert-all
-	$(CARGO) build --release -p strait-bench
+	$(CARGO) build --release $(FOR_LAMBDA) -p strait-bench-insert-all
+	$(CARGO) build --release $(FOR_LAMBDA) -p strait-bench
 	@mkdir -p target/bench/functions
 	@for function in ingest merge; do \
 	  (cd target/bench/functions && $(PYTHON) -m zipfile -e ../../../$(ZIPS)/$$function.zip . && mv bootstrap $$function && chmod +x $$function) || exit 1; \
 	done
-	target/release/strait-bench --functions target/bench/functions --alternatives target/release --zips $(ZIPS) $(addprefix --tables ,$(TABLES))
+	target/$(TARGET)/release/strait-bench --functions target/bench/functions --alternatives target/$(TARGET)/release --zips $(ZIPS) $(addprefix --tables ,$(TABLES))
 endif
 
 fuzz: ## libFuzzer over every reader and writer of text, MINUTES=10 each (TARGETS="names event" for some of them).
@@ -90,11 +90,14 @@ lint: ## Formatting, lints, dependencies, one TLS provider.
 	$(CARGO) deny --offline check bans licenses sources
 	./.ci/one-tls-provider
 
+# For the processors that Lambda has, as cargo lambda does for `sam build`: x86_64 with AVX2 (AWS, "Using AVX2 vectorization in Lambda"), Graviton2.
+TARGET ?= $(shell rustc -vV | sed -n 's/^host: //p')
+FOR_LAMBDA = --target $(TARGET) --config 'target.$(TARGET).rustflags = ["-Ctarget-cpu=$(if $(filter aarch64-%,$(TARGET)),neoverse-n1,haswell)"]'
 build: ## Deployable zips, one per function (TARGET=aarch64-unknown-linux-gnu for Graviton, with its toolchain installed).
-	$(CARGO) build --release $(if $(TARGET),--target $(TARGET)) -p strait-ingest -p strait-merge
+	$(CARGO) build --release $(FOR_LAMBDA) -p strait-ingest -p strait-merge
 	@mkdir -p $(ZIPS)
 	@for function in ingest merge; do \
-	  cp target/$(if $(TARGET),$(TARGET)/)release/$$function $(ZIPS)/bootstrap && \
+	  cp target/$(TARGET)/release/$$function $(ZIPS)/bootstrap && \
 	  (cd $(ZIPS) && rm -f $$function.zip && $(PYTHON) -m zipfile -c $$function.zip bootstrap && ls -l $$function.zip) || exit 1; \
 	done; rm -f $(ZIPS)/bootstrap
 
