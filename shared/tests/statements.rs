@@ -307,6 +307,7 @@ fn statements() -> BTreeMap<String, String> {
                     epochs: &epochs,
                     highest_position: Some("1767322000000000-2-m0000000007-0000000042-00000000000000000001"),
                     expired_before_us: Some(1_764_720_000_000_000),
+                    is_again: false,
                     share: None,
                 };
                 add(format!("fold_{mode}_{name}"), fold::statement(&request).unwrap());
@@ -399,6 +400,7 @@ fn statements() -> BTreeMap<String, String> {
             epochs: &Epochs::default(),
             highest_position: None,
             expired_before_us: None,
+            is_again: false,
             share: None,
         };
         add(format!("fold_{name}"), fold::statement(&request).unwrap());

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use serde_json::json;
+use strait_cli::msk::KafkaRecord;
 use strait_tests::history::Table;
 use strait_tests::pipeline::{Pipeline, Setup, of};
 use strait_tests::run;
@@ -361,6 +362,110 @@ fn a_topic_made_anew_counts_from_zero_and_hides_nothing() {
         pipeline.deliver(&records).await;
         pipeline.merge().await;
         pipeline.assert_rows(&orders, &[&["1", "a2"], &["3", "c2"], &["4", "d"]]).await;
+    });
+}
+
+/// These records are all that the log retains, and were sent, and committed, so many days ago.
+async fn deliver_days_late(pipeline: &mut Pipeline, records: &[KafkaRecord], days: u32) {
+    days_pass(pipeline, days).await;
+    pipeline.query(&format!("DELETE FROM `{}` WHERE TRUE", pipeline.log())).await;
+    pipeline.deliver(records).await;
+    let earlier = |column: &str| format!("{column} = TIMESTAMP_SUB({column}, INTERVAL {days} DAY)");
+    let times = ["committed_at", "emitted_at"].map(earlier).join(", ");
+    pipeline.query(&format!("UPDATE `{}` SET {times} WHERE TRUE", pipeline.log())).await;
+}
+
+#[test]
+fn a_load_that_comes_later_than_the_log_retains_changes_nothing_and_is_said() {
+    run(async {
+        let orders = Table::orders();
+        let mut pipeline = Setup::default().with("STRAIT_LOG_RETENTION_DAYS", "10").start().await;
+        pipeline
+            .send(&[
+                orders.create(),
+                orders.insert(row(1, "a")).at(100),
+                orders.insert(row(2, "b")).at(101),
+                orders.insert(row(3, "c")).at(102),
+            ])
+            .await;
+        pipeline.merge().await;
+        let load = pipeline.produce(&[
+            orders.drop_table(),
+            orders.create(),
+            orders.load(row(1, "a")),
+            orders.load(row(2, "b")),
+            orders.load(row(3, "c")),
+        ]);
+        let later = [
+            orders.update(row(1, "a2")).at(200),
+            orders.delete(row(2, "b")).at(201),
+            orders.insert(row(4, "d")).at(202),
+        ];
+        pipeline.send(&later).await;
+        pipeline.merge().await;
+        let expected: &[&[&str]] = &[&["1", "a2"], &["3", "c"], &["4", "d"]];
+        pipeline.assert_rows(&orders, expected).await;
+
+        deliver_days_late(&mut pipeline, &load, 40).await;
+        let said = reason(&pipeline, &orders, "{}").await;
+        assert!(said.contains("the log has forgotten changes that were sent since"), "{said}");
+        pipeline.assert_rows(&orders, expected).await;
+        let quarantined = pipeline.texts(&format!("SELECT key FROM `{}`", pipeline.quarantine())).await;
+        assert_eq!(quarantined, [r#"{"id":"2"}"#], "whether it was deleted since is not known");
+        // Nor does a person's word make it count.
+        let event = format!(r#"{{"tables":["{}"],"reload":"complete"}}"#, orders.source_name());
+        reason(&pipeline, &orders, &event).await;
+        pipeline.assert_rows(&orders, expected).await;
+
+        // A load in time does.
+        pipeline
+            .send(&[
+                orders.drop_table(),
+                orders.create(),
+                orders.load(row(1, "a2")),
+                orders.load(row(4, "d")),
+                orders.update(row(4, "d2")).at(300),
+            ])
+            .await;
+        let said = reason(&pipeline, &orders, "{}").await;
+        assert!(!said.contains("has forgotten"), "{said}");
+        pipeline.assert_rows(&orders, &[&["1", "a2"], &["4", "d2"]]).await;
+    });
+}
+
+#[test]
+fn a_partial_image_that_comes_later_than_the_log_retains_is_quarantined() {
+    run(async {
+        let orders = Table::new("shop", "orders")
+            .column("id", "INT32")
+            .column("v", "WSTRING")
+            .column("w", "WSTRING")
+            .key(&["id"]);
+        let mut pipeline = Setup::default()
+            .with("STRAIT_LOG_RETENTION_DAYS", "10")
+            .with("STRAIT_ABSENT_COLUMNS", "unchanged")
+            .start()
+            .await;
+        pipeline.send(&[orders.create(), orders.insert(json!({"id": 1, "v": "a", "w": "x"})).at(100)]).await;
+        pipeline.merge().await;
+        let late = pipeline.produce(&[orders.update(json!({"id": 1, "v": "late"})).at(110)]);
+        pipeline
+            .send(&[
+                orders.update(json!({"id": 1, "v": "newer"})).at(115),
+                orders.update(json!({"id": 1, "w": "y"})).at(120),
+            ])
+            .await;
+        pipeline.merge().await;
+        deliver_days_late(&mut pipeline, &late, 40).await;
+        let answers = pipeline.merge().await;
+        assert_eq!(of(&answers, &orders).quarantined, 1, "{answers:?}");
+        pipeline.assert_rows(&orders, &[&["1", "newer", "y"]]).await;
+        // It does not come in with a change that is newer, either.
+        pipeline.send(&[orders.update(json!({"id": 1, "w": "z"})).at(130)]).await;
+        pipeline.merge().await;
+        pipeline.assert_rows(&orders, &[&["1", "newer", "z"]]).await;
+        let quarantined = pipeline.texts(&format!("SELECT reason FROM `{}`", pipeline.quarantine())).await.concat();
+        assert!(quarantined.starts_with("the change is older than what the log retains"), "{quarantined}");
     });
 }
 

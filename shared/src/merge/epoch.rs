@@ -55,6 +55,11 @@ pub struct Epochs {
     rid_of: Option<String>,
     /// When a loaded row was sent that no load of the newest epoch can have brought, because changes had been sent before.
     load_without_start: Option<i64>,
+    /// When a load began that began no epoch, because the log has forgotten what was sent before then and since.
+    load_beyond_log: Option<i64>,
+    /// What was sent before this may be forgotten by the log.
+    #[serde(skip)]
+    forgotten_before: Option<i64>,
 }
 
 impl Epochs {
@@ -65,7 +70,7 @@ impl Epochs {
 
     /// As a ledger entry keeps it; `None` if nothing is known.
     pub fn to_entry(&self) -> Option<String> {
-        if *self == Self::default() {
+        if *self == (Self { forgotten_before: self.forgotten_before, ..Self::default() }) {
             return None;
         }
         serde_json::to_string(self).ok()
@@ -164,6 +169,10 @@ impl Epochs {
             return false;
         };
         self.starts.retain(|other| *other > start);
+        if may_hold_older && self.is_beyond_log(start) {
+            self.load_beyond_log = self.load_beyond_log.max(Some(start));
+            return false;
+        }
         let is_new = self.begin(start);
         if is_new && may_hold_older {
             self.open = self.open.max(Some(start));
@@ -174,11 +183,27 @@ impl Epochs {
         is_new
     }
 
+    /// Takes in from when on the log has everything that was sent. An epoch that began earlier could not be begun: of what belongs to it the
+    /// log has forgotten some, which would be taken for older than it.
+    pub fn forget_before(&mut self, known_from_us: Option<i64>) {
+        self.forgotten_before = known_from_us;
+    }
+
+    fn is_beyond_log(&self, start: i64) -> bool {
+        self.forgotten_before.is_some_and(|known_from| start < known_from)
+    }
+
+    /// When a load began that does not count, because the log has forgotten changes that were sent since.
+    pub fn load_beyond_log(&self) -> Option<i64> {
+        self.load_beyond_log
+    }
+
     /// Begins an epoch; whether there is none yet at this very time.
     pub fn begin(&mut self, boundary: i64) -> bool {
         if boundary <= 0 || self.boundaries.contains(&boundary) {
             return false;
         }
+        self.load_beyond_log = self.load_beyond_log.filter(|start| *start > boundary);
         self.boundaries.push(boundary);
         self.boundaries.sort_unstable();
         let surplus = self.boundaries.len().saturating_sub(BOUNDARIES_KEPT);
@@ -203,6 +228,10 @@ impl Epochs {
             return false;
         };
         self.starts.clear();
+        if self.is_beyond_log(start) {
+            self.load_beyond_log = self.load_beyond_log.max(Some(start));
+            return false;
+        }
         self.open = Some(start);
         self.begin(start)
     }
@@ -416,6 +445,29 @@ mod tests {
         assert_eq!(epochs.placed("0000-2-m1", 99), "0000-2-m1");
         assert_eq!(epochs.placed("0000-2-m1", 150), "0000000000000100-2-m1");
         assert_eq!(epochs.placed("0000-2-m1", 200), "0000000000000200-2-m1");
+    }
+
+    #[test]
+    fn a_load_from_before_what_the_log_retains_begins_no_epoch_in_a_table_with_rows() {
+        let mut epochs = Epochs::default();
+        epochs.forget_before(Some(100));
+        assert!(!epochs.learn(&news(&[90], Some(150)), true));
+        assert_eq!((epochs.boundaries.as_slice(), epochs.open(), epochs.load_beyond_log()), (&[][..], None, Some(90)));
+        assert_eq!(Epochs { forgotten_before: Some(100), ..Epochs::from_entry(epochs.to_entry().as_deref()) }, epochs);
+        // Nor does it at a person's word that it is complete.
+        epochs.learn(&news(&[95], None), true);
+        assert!(!epochs.begin_without_load());
+        assert_eq!((epochs.open(), epochs.load_beyond_log()), (None, Some(95)));
+        // The next one makes up for it.
+        assert!(epochs.learn(&news(&[200], Some(210)), true));
+        assert_eq!((epochs.open(), epochs.load_beyond_log()), (Some(200), None));
+        // Of a table that holds nothing yet, nothing is forgotten.
+        let mut empty = Epochs::default();
+        empty.forget_before(Some(100));
+        assert!(empty.learn(&news(&[90], Some(95)), false));
+        let mut nothing = Epochs::default();
+        nothing.forget_before(Some(100));
+        assert_eq!(nothing.to_entry(), None);
     }
 
     #[test]

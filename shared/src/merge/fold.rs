@@ -59,6 +59,8 @@ pub struct FoldRequest<'a> {
     pub highest_position: Option<&'a str>,
     /// Records from before this time, in µs, may be younger than what the log has let expire; `None`: nothing has expired.
     pub expired_before_us: Option<i64>,
+    /// Whether what is merged already is merged again.
+    pub is_again: bool,
     /// The copy of the log's rows from which they are read; `None`: they are read from the log.
     pub share: Option<Share<'a>>,
 }
@@ -192,12 +194,17 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
     let beyond_log = expired_before_us.map_or_else(
         || "FALSE".to_owned(),
         |expired| {
-            format!(
-                "FIRST_VALUE(`position` <= {highest} AND LEAST(COALESCE(`committed_at`, `sent`), `sent`) < {}) OVER ({by_key} {newest_first} {whole_key})",
-                timestamp_literal(expired.saturating_add(LOOK_BACK_MARGIN_US))
-            )
+            let is_beyond = is_sent_before(request, expired.saturating_add(LOOK_BACK_MARGIN_US));
+            format!("FIRST_VALUE({is_beyond}) OVER ({by_key} {newest_first} {whole_key})")
         },
     );
+    // One that was sent again outlives in the log those that were sent after it, which may have had another value of a column.
+    let outlives = match parts.beyond_log {
+        Some(expired) => {
+            format!("\nWHERE `is_new` OR NOT ({})", is_sent_before(request, expired))
+        }
+        None => String::new(),
+    };
     // Where images may be partial, an update after a delete makes no row before the insert between them has come. What is gone from the source is
     // as good as deleted.
     let gone = request.epochs.gone();
@@ -281,7 +288,7 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
          ),\n\
          `checked` AS (\n\
          SELECT *, CASE {flaws} END AS `flaw`\n\
-         FROM `typed`\n\
+         FROM `typed`{outlives}\n\
          ),\n\
          `sent_in_turn` AS (\n\
          SELECT *, MAX(`position`) {sent_before} AS `earlier_position`, MAX(`committed_at`) {sent_before} AS `earlier_committed`\n\
@@ -349,6 +356,19 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
         key_text = key_text(table),
     ))
 }
+
+/// Whether a record that the fold has read is no newer than what is merged, and was committed or sent before this time, in µs.
+fn is_sent_before(request: &FoldRequest<'_>, us: i64) -> String {
+    format!(
+        "`position` <= {} AND LEAST(COALESCE(`committed_at`, `sent`), `sent`) < {}",
+        string_literal(request.highest_position.unwrap_or_default()),
+        timestamp_literal(us)
+    )
+}
+
+/// What a change is quarantined with of which the log may have forgotten what came after it, where images may be partial.
+const PARTIAL_BEYOND_LOG: &str = "the change is older than what the log retains, and where images may lack columns it cannot be told what of it \
+                                  still holds. Reload the table in DMS if the row is wrong";
 
 /// The query that sums a fold up before it is merged: counts, and the range of the first key column. `says_what_adds`: it is of a version that
 /// says which of its rows begin with an insert or a load.
@@ -428,6 +448,8 @@ struct Parts {
     flaw_reasons: String,
     /// Whether an image lacks columns, where that means something.
     is_partial: String,
+    /// From what time on, in µs, the log has every image that may complete another; `None`: no image lacks anything, or all are there.
+    beyond_log: Option<i64>,
 }
 
 impl Parts {
@@ -457,7 +479,16 @@ impl Parts {
             flaw_columns: String::new(),
             flaw_reasons: "WHEN `flaw` = -1 THEN `error`".to_owned(),
             is_partial: "FALSE".to_owned(),
+            beyond_log: request
+                .expired_before_us
+                .filter(|_| absent == AbsentColumns::Unchanged && !table.is_keyless && !request.is_again),
         };
+        // What newer images of the row left out may be in it, and they be forgotten.
+        if let Some(expired) = parts.beyond_log {
+            let is_beyond = is_sent_before(request, expired.saturating_add(LOOK_BACK_MARGIN_US));
+            parts.flaws.push(format!("WHEN `is_new` AND {is_beyond} THEN -4"));
+            parts.flaw_reasons.push_str(&format!(" WHEN `flaw` = -4 THEN {}", string_literal(PARTIAL_BEYOND_LOG)));
+        }
         let (mut absent_beside_key, mut lacking) = (Vec::new(), Vec::new());
         for (place, column) in table.columns.iter().enumerate() {
             let (member, column_type) = (column.member(), column.column_type);

@@ -133,10 +133,13 @@ impl Run<'_> {
     /// How far a table is merged: one that stands behind by its own coverage, all others by the furthest.
     pub(super) fn standing(&self, source: &SourceTable) -> Standing {
         let own = self.state.tables.get(source);
+        let mut epochs = own.map(|table| table.epochs.clone()).unwrap_or_default();
+        // Its partitions are hours, and so is the time.
+        epochs.forget_before(self.expired_before_us.map(|expired| expired.saturating_add(HOUR_US)));
         Standing {
             coverage: self.state.behind(source).map_or_else(|| self.furthest.clone(), |table| table.coverage.clone()),
             highest_position: own.and_then(|table| table.highest_position.clone()),
-            epochs: own.map(|table| table.epochs.clone()).unwrap_or_default(),
+            epochs,
             unfilled: own.map(|table| table.unfilled.clone()).unwrap_or_default(),
         }
     }

@@ -473,6 +473,11 @@ impl Run<'_> {
                 }
             }
         }
+        if let Some(start_us) = standing.epochs.load_beyond_log() {
+            let reason = loaded_beyond_log(start_us);
+            tracing::error!(table = %work.source, reason, "a table needs a person");
+            answer.explain([reason]);
+        }
         if let Some(since_us) = standing.epochs.load_without_start(now_us()) {
             let reason = loaded_without_start(&work.source, since_us);
             tracing::error!(table = %work.source, reason, "a table needs a person");
@@ -840,6 +845,7 @@ impl Run<'_> {
             epochs: &standing.epochs,
             highest_position: standing.highest_position.as_deref(),
             expired_before_us: begun.expired_before_us,
+            is_again: begun.is_again,
             share: None,
         }
     }
@@ -1123,6 +1129,14 @@ fn loaded_without_start(source: &SourceTable, since_us: i64) -> String {
          load begins: it is lost, so these rows count as older than every change, and rows that are gone at the source stay. Reload the table in DMS, \
          or invoke the merge with {{\"tables\":[\"{source}\"],\"epoch\":\"…\"}}, the time at which that load began",
         in_words(since_us)
+    )
+}
+
+fn loaded_beyond_log(start_us: i64) -> String {
+    format!(
+        "a load that began at {} comes so late that the log has forgotten changes that were sent since: its rows count as older than every change, and \
+         rows that are gone at the source stay. Reload the table in DMS",
+        in_words(start_us)
     )
 }
 

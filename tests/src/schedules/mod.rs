@@ -87,9 +87,7 @@ pub fn draw(seed: u64, reloads: bool) -> (History, Timeline, u64, Option<u64>) {
     let modes = Modes { soft: random.one_in(2), unchanged: random.one_in(3) };
     let spread_us = random.pick(&[1_000, 300_000, 5_000_000]);
     let history = History::random(&mut random, &timeline, kind, engine, modes);
-    // A loaded row that comes after the log has forgotten changes that were sent after it begins an epoch without them.
-    let is_loaded = history.sendings.iter().any(|sending| matches!(sending.origin, history::Origin::Load { .. }));
-    let forgets = !timeline.has_reloads() && !is_loaded && !modes.unchanged && random.one_in(2);
+    let forgets = random.one_in(2);
     let retention_us = forgets.then(|| random.pick(&[1_500_000, 3_000_000, 10_000_000]));
     (history, timeline, spread_us, retention_us)
 }

@@ -88,6 +88,9 @@ impl Rules {
     };
 }
 
+/// By how much a row may have been read before it was sent.
+const MARGIN_US: u64 = 1_000_000;
+
 /// Epoch, class (load before change), then emission or transaction, then the record of the transaction.
 type Position = (u64, u8, u64, u32);
 
@@ -171,17 +174,19 @@ struct Epochs {
     emptied: Vec<(u64, Position)>,
     /// The position up to which the final table is rid of what is gone by that.
     rid_of: Option<Position>,
+    /// A load began before what the log retains.
+    has_forgotten: bool,
 }
 
 impl Epochs {
-    fn learn(&mut self, new: &[Logged], may_hold_older: bool, hides_older: bool) -> bool {
-        let begins = self.learn_of_loads(new, may_hold_older, hides_older);
+    fn learn(&mut self, new: &[Logged], may_hold_older: bool, hides_older: bool, known_from_us: u64) -> bool {
+        let begins = self.learn_of_loads(new, may_hold_older, hides_older, known_from_us);
         let truncates = new.iter().filter(|row| row.truncates().is_some());
         self.emptied.extend(truncates.map(|row| (row.emission_us, row.position)));
         begins
     }
 
-    fn learn_of_loads(&mut self, new: &[Logged], may_hold_older: bool, hides_older: bool) -> bool {
+    fn learn_of_loads(&mut self, new: &[Logged], may_hold_older: bool, hides_older: bool, known_from_us: u64) -> bool {
         let starts = new.iter().filter(|row| row.control.is_some() && row.truncates().is_none());
         // The start of a load that is known is read again, and one from before it may come late.
         let known = self.open.max(self.complete);
@@ -195,6 +200,11 @@ impl Epochs {
             return false;
         };
         self.starts.retain(|other| *other > start);
+        // What was sent since then may be forgotten, and would be taken for older than the load.
+        if may_hold_older && start < known_from_us {
+            self.has_forgotten = true;
+            return false;
+        }
         if self.boundaries.contains(&start) {
             return false;
         }
@@ -238,6 +248,8 @@ pub struct Model<'h> {
     quarantined: BTreeSet<(usize, u32)>,
     /// Keys of which a record is in quarantine because the log no longer says what became of the row.
     beyond_log: BTreeSet<Key>,
+    /// The same, whether or not the row is there.
+    held: BTreeSet<Key>,
     /// What was ingested before has expired in the log; 0: nothing has.
     expired_us: u64,
     is_defined: bool,
@@ -264,6 +276,7 @@ impl<'h> Model<'h> {
             epochs: Epochs::default(),
             quarantined: BTreeSet::new(),
             beyond_log: BTreeSet::new(),
+            held: BTreeSet::new(),
             expired_us: 0,
             is_defined: false,
         }
@@ -345,7 +358,8 @@ impl<'h> Model<'h> {
             // With an epoch that begins, records that are merged already are of another one: they are looked at again.
             let may_hold_older = self.highest.is_some();
             let mut before = self.epochs.boundaries.clone();
-            while self.epochs.learn(&all_new, may_hold_older, self.rules.first_load_hides) {
+            let known_from_us = if self.rules.expiry { self.expired_us } else { 0 };
+            while self.epochs.learn(&all_new, may_hold_older, self.rules.first_load_hides, known_from_us) {
                 let lowest = self.epochs.boundaries.iter().find(|boundary| !before.contains(boundary));
                 if let (Some(to), Some(from)) = (self.coverage.to_us, lowest) {
                     self.coverage = Coverage { to_us: Some(to.min(*from)), ranges: Vec::new() };
@@ -429,8 +443,11 @@ impl<'h> Model<'h> {
     /// An operator's word that the load is complete, though it may have brought no row. What was sent since it began may be merged
     /// already, as of the epoch before: it is looked at again first, or it would be swept.
     fn complete_by_hand(&mut self, window: usize) {
-        if let Some(start) = self.epochs.starts.pop() {
-            self.epochs.starts.clear();
+        let started = self.epochs.starts.pop();
+        self.epochs.starts.clear();
+        let is_forgotten = |start: &u64| self.rules.expiry && self.highest.is_some() && *start < self.expired_us;
+        self.epochs.has_forgotten |= started.as_ref().is_some_and(is_forgotten);
+        if let Some(start) = started.filter(|start| !is_forgotten(start)) {
             self.epochs.boundaries.push(start);
             self.epochs.open = Some(start);
             if let Some(to) = self.coverage.to_us.filter(|_| self.rules.reopen_by_hand) {
@@ -487,6 +504,17 @@ impl<'h> Model<'h> {
                 }
                 continue;
             }
+            // What newer images of the row left out may be in it, and they be forgotten.
+            if self.rules.expiry && self.history.modes.unchanged {
+                if is_new && self.is_beyond_log(&row, MARGIN_US) {
+                    self.held.extend([Some(row.key), row.old].into_iter().flatten());
+                    continue;
+                }
+                // One that was sent again outlives them.
+                if !is_new && self.is_beyond_log(&row, 0) {
+                    continue;
+                }
+            }
             let deleted = row.operation == Operation::Delete;
             keys.entry(row.key).or_default().push(Split { logged: row, key: row.key, deleted, is_new });
             // A NULL in the old key compares to nothing.
@@ -495,6 +523,12 @@ impl<'h> Model<'h> {
             }
         }
         keys.into_iter().filter_map(|(key, rows)| Some((key, self.fold_key(rows)?))).collect()
+    }
+
+    /// A newer change of the row may have expired in the log.
+    fn is_beyond_log(&self, row: &Logged, margin_us: u64) -> bool {
+        let expired_us = if self.expired_us == 0 { 0 } else { self.expired_us + margin_us };
+        self.highest.is_some_and(|highest| row.position <= highest) && row.sent_us < expired_us
     }
 
     fn fold_key(&self, mut rows: Vec<Split>) -> Option<Folded> {
@@ -559,8 +593,7 @@ impl<'h> Model<'h> {
             deleted: newest.deleted || waits_for_its_insert || newest.logged.position < swept,
             has_image: rows.iter().any(|row| !row.deleted),
             late,
-            beyond_log: self.highest.is_some_and(|highest| newest.logged.position <= highest)
-                && newest.logged.sent_us < self.expired_us,
+            beyond_log: self.is_beyond_log(&newest.logged, 0),
             cells,
         })
     }
@@ -720,6 +753,9 @@ pub fn play(
             continue;
         }
         oracle.unsure.extend(&model.beyond_log);
+        oracle.held.extend(&model.held);
+        // Or its end cannot be seen any more, which a person is told as well.
+        oracle.is_forgotten = model.epochs.has_forgotten || retention_us.is_some() && model.epochs.open.is_some();
         oracle
             .check(&model.observed(), number == history.windows.len())
             .map_err(|what| format!("after merge {}: key {what}", number + 1))?;

@@ -16,7 +16,7 @@ use strait_cli::msk::{self, KafkaRecord};
 use strait_cli::runtime_api::InvocationOutcome;
 
 use super::Tally;
-use super::history::{Engine, History, Modes, Timeline, Told};
+use super::history::{Engine, History, Modes, Origin, Timeline, Told};
 use super::oracle::{Observed, Oracle, in_words};
 use super::random::Random;
 use super::shrink::candidates;
@@ -71,9 +71,8 @@ impl Play {
         let modes = Modes { soft: random.one_in(2), unchanged: random.one_in(3) };
         let kinds = Kind::ALL;
         let mut timeline = Timeline::random(&mut random, windows, reload_count);
-        // What a partial image leaves out, or a load brings, may be older than what the log has forgotten: a limit that is documented.
-        let forgets = !with_reloads && !modes.unchanged && random.one_in(3);
-        timeline.is_empty_at_first = forgets;
+        let forgets = !with_reloads && random.one_in(3);
+        timeline.is_empty_at_first = forgets && random.one_in(2);
         let is_dense = !random.one_in(4);
         // The end of a load is seen by what comes after it in each partition; the partitions of a window bring no more.
         let by_hand = is_dense || random.one_in(3);
@@ -386,11 +385,12 @@ const FORGOTTEN_AFTER_US: i64 = 40 * 24 * 3_600_000_000;
 async fn forget(stage: &Stage) {
     let (log, merges) = (format!("{}_cdc.log", stage.prefix), format!("{}_cdc.merges", stage.prefix));
     let first = format!("recorded_at = (SELECT MIN(recorded_at) FROM `{merges}`)");
-    let is_young = "recorded_at > TIMESTAMP_SUB(CURRENT_TIMESTAMP(), INTERVAL 39 DAY)";
-    let ages = format!(
-        "UPDATE `{merges}` SET recorded_at = TIMESTAMP_SUB(recorded_at, INTERVAL 40 DAY) WHERE {first} AND {is_young}"
-    );
-    stage.statement(&ages).await;
+    // Its beginning is told by its first row, and by those that carry it forward.
+    for (column, of) in [("recorded_at", first.as_str()), ("begun_at", "begun_at IS NOT NULL")] {
+        let is_young = format!("{column} > TIMESTAMP_SUB(CURRENT_TIMESTAMP(), INTERVAL 39 DAY)");
+        let earlier = format!("{column} = TIMESTAMP_SUB({column}, INTERVAL 40 DAY)");
+        stage.statement(&format!("UPDATE `{merges}` SET {earlier} WHERE {of} AND {is_young}")).await;
+    }
     stage.statement(&format!("DELETE FROM `{log}` WHERE TRUE")).await;
 }
 
@@ -429,9 +429,18 @@ async fn learn_what_is_unsure(
         if !is_held || *lane == usize::MAX {
             continue;
         }
-        let oracle = &mut oracles[*place][*lane];
-        if let Some(change) = play.tables[*place].histories[*lane].change(oracle.truth(), *sending) {
-            oracle.unsure.insert(change.key);
+        let (oracle, history) = (&mut oracles[*place][*lane], &play.tables[*place].histories[*lane]);
+        let keys = match history.sendings[*sending].origin {
+            Origin::Load { key, .. } => [Some(key), None],
+            Origin::Change(_) => match history.change(oracle.truth(), *sending) {
+                Some(change) => [Some(change.key), change.old],
+                None => [None, None],
+            },
+        };
+        if play.modes.unchanged {
+            oracle.held.extend(keys.into_iter().flatten());
+        } else {
+            oracle.unsure.extend(keys[0]);
         }
     }
 }
@@ -546,12 +555,13 @@ async fn check_quarantine(
             for sending in delivered {
                 let Some(record) = records.get(&(place, lane, sending)) else { continue };
                 let key = match history.sendings[sending].origin {
-                    super::history::Origin::Load { key, .. } => key,
-                    super::history::Origin::Change(step) => truth.changes[step].map_or(0, |change| change.key),
+                    Origin::Load { key, .. } => key,
+                    Origin::Change(step) => truth.changes[step].map_or(0, |change| change.key),
                 };
                 let is_held = held.contains(&(record.partition, record.offset));
                 let may_be_passed_over = play.timeline.has_reloads() && !is_held;
-                let is_unsure = oracles[place][lane].unsure.contains(&key);
+                let oracle = &oracles[place][lane];
+                let is_unsure = oracle.unsure.contains(&key) || oracle.held.contains(&key);
                 if is_held != table.kind.is_null(key) && !may_be_passed_over && !is_unsure {
                     let what = format!("a record of key {key} is in the quarantine: {is_held}");
                     wrong.push(Wrong { table: place, lane, what });
