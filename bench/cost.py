@@ -37,7 +37,7 @@ HOURS_READ = 0.5 + 1 / 3
 PLAN_SHARE = 0.4
 LOG_READINGS = PLAN_SHARE + 1 + MERGE_MINUTES / 60 / HOURS_READ
 
-# Of a ledger's row, the columns that tell a table's state; two rows for each table and run (a fold of `tests/tests/counters.rs`, six partitions).
+# Of a ledger's row, the columns that tell a table's state, reckoned with six partitions and an epoch; two rows for each table and run.
 LEDGER_ENTRY_BYTES = 750
 
 SIZES = [

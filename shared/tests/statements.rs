@@ -232,8 +232,14 @@ fn statements() -> BTreeMap<String, String> {
     let coverage = Coverage { to_us: Some(1_767_323_045_678_901), ranges: covered };
     add("plan".into(), plan::query(PROJECT, &log, &coverage, None, None).unwrap());
     let known = LedgerState { read_from_us: Some(1_772_409_600_000_000), entries: 12, ..LedgerState::default() };
-    let if_moved = known.if_it_moved(PROJECT, &merges).unwrap();
-    add("plan_of_a_known_ledger".into(), plan::query(PROJECT, &log, &coverage, None, Some(&if_moved)).unwrap());
+    let newest_us = Some(1_772_441_045_678_901);
+    for (name, known) in [
+        ("plan_of_an_empty_ledger", LedgerState::default()),
+        ("plan_of_a_known_ledger", LedgerState { newest_us, ..known }),
+    ] {
+        let if_moved = known.if_it_moved(PROJECT, &merges).unwrap();
+        add(name.into(), plan::query(PROJECT, &log, &coverage, None, Some(&if_moved)).unwrap());
+    }
     add("plan_one_table".into(), plan::query(PROJECT, &log, &coverage, Some(&order()), None).unwrap());
     let window_to_us = 1_767_323_045_678_901;
     add("delta".into(), delta(&log).statement(PROJECT, &log, window_to_us).unwrap());
@@ -248,7 +254,10 @@ fn statements() -> BTreeMap<String, String> {
     let sql = reload::quarantined_rows(PROJECT, &quarantine, &order(), 1_767_322_000_000_000).unwrap();
     add("reload_quarantined".into(), sql);
     add("reload_progress".into(), reload::progress(PROJECT, &log, &kept_out, &order(), 1_767_322_000_000_000).unwrap());
-    add("reload_earlier".into(), reload::earlier(PROJECT, &log, &kept_out, 1_767_322_000_000_000).unwrap());
+    for (name, from_us) in [("reload_earlier", Some(1_767_312_000_000_000)), ("reload_earlier_whole", None)] {
+        let sql = reload::earlier(PROJECT, &log, &kept_out, 1_767_322_000_000_000, from_us).unwrap();
+        add(name.into(), sql);
+    }
     let other = SourceTable { schema: "crm".into(), table: "o'brien".into() };
     let (order_, at) = (order(), 1_767_323_045_678_901);
     for (name, sought) in

@@ -89,6 +89,33 @@ fn a_merge_without_news_is_one_query_of_a_process_that_knows_the_ledger() {
 }
 
 #[test]
+fn a_load_that_waits_for_a_change_asks_nothing_of_the_log() {
+    run(async {
+        let _turn = TURN.lock().await;
+        let orders = Table::orders();
+        let mut pipeline = Pipeline::start().await;
+        let row = |id: i32, v: &str| json!({"id": id, "v": v});
+        pipeline.send(&[orders.create(), orders.insert(row(1, "a")).at(10), orders.insert(row(2, "b")).at(11)]).await;
+        pipeline.merge().await;
+        // Of a table that nobody changes, no change ever shows that its load has ended.
+        pipeline.send(&[orders.drop_table(), orders.create(), orders.load(row(1, "a"))]).await;
+        let answers = pipeline.merge().await;
+        let waits = answers.iter().filter_map(|table| table.reason.as_deref()).collect::<String>();
+        assert!(waits.contains("waits for a change of the table after its newest loaded row"), "{waits}");
+        for queries in [2, 1, 1] {
+            counters(&pipeline).await;
+            pipeline.merge().await;
+            let counted = counters(&pipeline).await;
+            assert_eq!((&counted["jobs"], &counted["append"]["rows"]), (&json!(queries), &json!(0)), "{counted}");
+        }
+        pipeline.assert_rows(&orders, &[&["1", "a"], &["2", "b"]]).await;
+        pipeline.send(&[orders.update(row(1, "a2")).at(20)]).await;
+        pipeline.merge().await;
+        pipeline.assert_rows(&orders, &[&["1", "a2"]]).await;
+    });
+}
+
+#[test]
 fn a_run_reads_no_more_of_the_ledger_than_since_all_tables_were_carried_forward() {
     run(async {
         let _turn = TURN.lock().await;

@@ -48,6 +48,8 @@ pub struct Epochs {
     highest_emitted: Option<i64>,
     /// When the oldest insert, update or delete of the newest epoch was sent, as far as it is known.
     first_change: Option<i64>,
+    /// When the newest insert, update, delete or TRUNCATE was sent, as far as it is known; `None`: by a version that did not note it.
+    newest_change: Option<i64>,
     /// When the source's records were sent that it emptied the table, and the log's positions of them: those that may be the highest,
     /// whatever epochs begin yet. What is older is gone.
     emptied: Vec<(i64, String)>,
@@ -89,9 +91,16 @@ impl Epochs {
             .flatten()
             .filter(|sent| *sent >= newest)
             .min();
+        let truncated = news.truncated.iter().map(|(sent, _)| *sent).max();
+        self.newest_change = self.newest_change.max(news.newest_change_us).max(truncated);
         self.look_for_a_load_without_start();
         self.learn_of_emptying(news);
         begins
+    }
+
+    /// Whether a load may have ended, which a change that was sent after its newest row shows: before, nothing has to be asked of the log.
+    pub fn may_have_ended(&self) -> bool {
+        self.newest_change.is_none_or(|change| self.newest_load.is_none_or(|load| change > load))
     }
 
     fn learn_of_emptying(&mut self, news: &News) {
@@ -204,6 +213,8 @@ impl Epochs {
             return false;
         }
         self.load_beyond_log = self.load_beyond_log.filter(|start| *start > boundary);
+        // From here on it is known: whatever comes is learned of.
+        self.newest_change = self.newest_change.or(Some(boundary));
         self.boundaries.push(boundary);
         self.boundaries.sort_unstable();
         let surplus = self.boundaries.len().saturating_sub(BOUNDARIES_KEPT);
@@ -445,6 +456,25 @@ mod tests {
         assert_eq!(epochs.placed("0000-2-m1", 99), "0000-2-m1");
         assert_eq!(epochs.placed("0000-2-m1", 150), "0000000000000100-2-m1");
         assert_eq!(epochs.placed("0000-2-m1", 200), "0000000000000200-2-m1");
+    }
+
+    #[test]
+    fn nothing_has_to_be_asked_of_a_load_before_a_change_was_sent_that_ends_it() {
+        let mut epochs = Epochs::default();
+        assert!(epochs.may_have_ended(), "what an older version learned is not known");
+        epochs.learn(&news(&[100], Some(150)), true);
+        assert!(!epochs.may_have_ended());
+        let changed = |sent| News { newest_change_us: Some(sent), ..News::default() };
+        epochs.learn(&changed(140), true);
+        assert!(!epochs.may_have_ended());
+        assert!(!Epochs::from_entry(epochs.to_entry().as_deref()).may_have_ended());
+        epochs.learn(&changed(151), true);
+        assert!(epochs.may_have_ended());
+        // One that empties the table ends it as well, and a later load begins anew.
+        epochs.learn(&news(&[200], Some(250)), true);
+        assert!(!epochs.may_have_ended());
+        epochs.learn(&News { truncated: vec![(260, "0000-2-m9".to_owned())], ..News::default() }, true);
+        assert!(epochs.may_have_ended());
     }
 
     #[test]

@@ -494,12 +494,10 @@ impl LedgerState {
     /// number tells, and the newest one's time, should a person have changed them.
     pub fn if_it_moved(&self, project: &str, merges: &TableName) -> Result<String, NameError> {
         let since = self.read_from_us.map_or_else(|| "TRUE".to_owned(), recorded_since);
-        let newest = self.newest_us.map_or_else(|| "NULL".to_owned(), timestamp_literal);
-        Ok(format!(
-            "FROM {}\nWHERE {since}\nHAVING COUNT(*) <> {} OR MAX(`recorded_at`) <> {newest}",
-            merges.quoted(project)?,
-            self.entries
-        ))
+        let newest = self
+            .newest_us
+            .map_or_else(String::new, |newest| format!(" OR MAX(`recorded_at`) <> {}", timestamp_literal(newest)));
+        Ok(format!("FROM {}\nWHERE {since}\nHAVING COUNT(*) <> {}{newest}", merges.quoted(project)?, self.entries))
     }
 
     /// The entries that carry all tables forward, if that is due: once a day. The state must have been read at or after that time.

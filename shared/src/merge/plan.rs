@@ -48,6 +48,8 @@ pub struct News {
     pub oldest_commit_us: Option<i64>,
     /// The newest commit time among the changes.
     pub newest_commit_us: Option<i64>,
+    /// When the newest insert, update or delete among the news was sent.
+    pub newest_change_us: Option<i64>,
     /// When each record of a table that was emptied was sent, and its position.
     pub truncated: Vec<(i64, String)>,
 }
@@ -103,10 +105,13 @@ pub fn query(
         )
     });
     let moved = if_ledger_moved.map_or_else(String::new, |end| {
+        // The texts' types have to be said: to Google, NULL beside an aggregate is an INT64.
         format!(
             "\nUNION ALL\n\
-             SELECT NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, NULL, NULL, UNIX_MICROS(MAX(`recorded_at`))\n\
-             {end}"
+             SELECT {text}, {text}, {text}, NULL, NULL, NULL, 0, 0, 0, {text}, NULL, NULL, NULL, NULL, {text}, NULL, 0, NULL, NULL, {text}, \
+             UNIX_MICROS(MAX(`recorded_at`))\n\
+             {end}",
+            text = "CAST(NULL AS STRING)"
         )
     });
     let is_change = "`is_new` AND `operation` IN ('load', 'insert', 'update', 'delete')";
@@ -136,6 +141,7 @@ pub fn query(
          UNIX_MICROS(MIN(IF({is_change}, LEAST(COALESCE(`committed_at`, `emitted_at`), COALESCE(`emitted_at`, `committed_at`)), NULL))) AS `oldest_us`, \
          COUNTIF({is_change} AND `committed_at` IS NULL AND `emitted_at` IS NULL) AS `timeless`, \
          UNIX_MICROS(MAX(IF({is_change}, `committed_at`, NULL))) AS `newest_commit_us`, \
+         UNIX_MICROS(MAX(IF({is_change} AND `operation` <> 'load', {SENT}, NULL))) AS `newest_change_us`, \
          STRING_AGG(IF(`is_new` AND `operation` IN ({truncates}), CONCAT(CAST(UNIX_MICROS({SENT}) AS STRING), ' ', `position`), NULL), ',') AS `truncated`, \
          UNIX_MICROS(MAX(`ingested_at`)) AS `newest_us`\n\
          FROM `recent`\n\
@@ -195,6 +201,7 @@ impl Plan {
                 oldest_us,
                 timeless,
                 newest_commit_us,
+                newest_change_us,
                 truncated,
                 newest_us,
             ] = row.as_slice()
@@ -259,6 +266,7 @@ impl Plan {
                 lowest_position: lowest_position.clone(),
                 oldest_commit_us: if is_timeless { None } else { number(oldest_us, "oldest_us")? },
                 newest_commit_us: number(newest_commit_us, "newest_commit_us")?,
+                newest_change_us: number(newest_change_us, "newest_change_us")?,
                 truncated,
             };
             plan.tables.insert(source, news);
@@ -274,7 +282,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
 
-    fn row(cells: [&str; 20]) -> Vec<Option<String>> {
+    fn row(cells: [&str; 21]) -> Vec<Option<String>> {
         cells.iter().map(|cell| (*cell != "-").then(|| (*cell).to_owned())).collect()
     }
 
@@ -300,20 +308,21 @@ mod tests {
                 "50",
                 "0",
                 "60",
+                "61",
                 "9 0000-2-p1,12 0000-2-p2",
                 "120",
             ]),
             row([
                 "shop", "idle", "-", "-", "0", "9", "0", "0", "0", "-", "-", "-", "-", "-", "-", "-", "0", "-", "-",
-                "120",
+                "-", "120",
             ]),
             row([
                 "-", "-", "cdc", "1", "7", "9", "3", "0", "0", "-", "-", "8", "8", "100", "p1", "50", "0", "60", "-",
-                "119",
+                "-", "119",
             ]),
             row([
                 "-", "-", "cdc", "0", "0", "4", "3", "0", "0", "-", "-", "8", "8", "100", "p1", "50", "0", "60", "-",
-                "120",
+                "-", "120",
             ]),
         ])
         .unwrap();
@@ -339,7 +348,7 @@ mod tests {
     fn a_change_without_any_time_leaves_the_oldest_commit_unknown() {
         let plan = Plan::from_rows(&[row([
             "shop", "orders", "-", "-", "0", "9", "4", "1", "0", "9,12", "14", "8", "9", "100", "p1", "50", "1", "60",
-            "-", "120",
+            "-", "-", "120",
         ])])
         .unwrap();
         assert_eq!(plan.tables.values().next().unwrap().oldest_commit_us, None);

@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::config::Deletes;
+use crate::config::{DAY_US, Deletes, HOUR_US};
 use crate::names::{
     DELETED_COLUMN, MERGED_AT_COLUMN, NameError, POSITION_COLUMN, SourceTable, TableName, quote_column, string_literal,
 };
@@ -25,6 +25,9 @@ use super::fold::timestamp_literal;
 /// How long a partition has to be silent to count as read to its end, in µs: a batching window (at most 5 min) and an
 /// invocation (at most 15 min).
 const SILENCE_US: i64 = REACH_BACK_US;
+/// What a load's end waits for first.
+pub const WAITS_FOR_A_CHANGE: &str =
+    "a change of the table after its newest loaded row, which shows that DMS has sent all of them";
 /// Far more partitions than a topic of Amazon MSK has; a number beyond is not counted up to.
 const MOST_PARTITIONS: i64 = 100_000;
 
@@ -106,15 +109,32 @@ pub fn progress(
     ))
 }
 
-/// The query for what the log held before that which [`progress`] looks at: a row for each partition, with its highest offset.
-pub fn earlier(project: &str, log: &TableName, kept_out: &TableName, boundary: i64) -> Result<String, NameError> {
+/// How far [`earlier`] looks back at first, in µs: nearly always the record before the load's first is there.
+const EARLIER_US: i64 = 2 * HOUR_US;
+
+/// How far back, in µs, it is enough to look at first; `None`: at all of a log that is hardly older.
+pub fn earlier_from(boundary: i64, ledger_begun_us: Option<i64>) -> Option<i64> {
+    let from = looked_at_from(boundary).saturating_sub(EARLIER_US);
+    ledger_begun_us.filter(|begun| *begun < from.saturating_sub(DAY_US)).map(|_| from)
+}
+
+/// The query for what the log held before that which [`progress`] looks at, from a time on, in µs: a row for each partition, with its highest
+/// offset.
+pub fn earlier(
+    project: &str,
+    log: &TableName,
+    kept_out: &TableName,
+    boundary: i64,
+    from_us: Option<i64>,
+) -> Result<String, NameError> {
     let before = timestamp_literal(looked_at_from(boundary));
+    let since = from_us.map_or_else(String::new, |from| format!(" AND `ingested_at` >= {}", timestamp_literal(from)));
     Ok(format!(
         "SELECT `kafka_topic`, `kafka_partition`, MAX(`highest`)\n\
          FROM (\n\
-         SELECT `kafka_topic`, `kafka_partition`, `kafka_offset` AS `highest` FROM {log} WHERE `ingested_at` < {before}\n\
+         SELECT `kafka_topic`, `kafka_partition`, `kafka_offset` AS `highest` FROM {log} WHERE `ingested_at` < {before}{since}\n\
          UNION ALL\n\
-         SELECT `kafka_topic`, `kafka_partition`, `last_offset` FROM {kept_out} WHERE `ingested_at` < {before}\n\
+         SELECT `kafka_topic`, `kafka_partition`, `last_offset` FROM {kept_out} WHERE `ingested_at` < {before}{since}\n\
          )\n\
          GROUP BY `kafka_topic`, `kafka_partition`",
         log = log.quoted(project)?,
@@ -142,6 +162,15 @@ pub fn quarantined_rows(
 /// What was not silent for long enough when the load began is looked at, too.
 fn looked_at_from(boundary: i64) -> i64 {
     Epochs::ingested_from(boundary).saturating_sub(SILENCE_US)
+}
+
+/// A load that takes so long, in µs, is asked for in every run.
+const ASKED_EACH_TIME_US: i64 = 6 * HOUR_US;
+
+/// How long to wait until a load's progress is asked for again, in µs: the longer it takes, the more of the log that reads. So what is read in
+/// all is some ten times what the log takes in meanwhile, however long the load's end cannot be told.
+pub fn ask_again_after(boundary: i64, now_us: i64) -> i64 {
+    now_us.saturating_sub(boundary).saturating_sub(ASKED_EACH_TIME_US).max(0) / 10
 }
 
 impl Progress {
@@ -176,6 +205,28 @@ impl Progress {
         Ok(progress)
     }
 
+    /// Whether [`earlier`]'s rows, which are not all that the log held, tell the record before each partition's first.
+    pub fn is_preceded(&self, rows: &[Vec<Option<String>>]) -> bool {
+        let has = |topic: &str, partition: i64| {
+            rows.iter().any(|row| {
+                matches!(row.as_slice(), [Some(of), Some(number), Some(_)] if of == topic && number.parse() == Ok(partition))
+            })
+        };
+        self.partitions.iter().all(|known| known.unpreceded.is_none() || has(&known.topic, known.partition))
+    }
+
+    /// Counts with partitions of higher numbers than those that were seen: their last records may be older than what was looked at. They are
+    /// read to their end once they have been silent for long enough.
+    pub fn count_with_unseen(&mut self) {
+        let topics: BTreeSet<String> = self.partitions.iter().map(|known| known.topic.clone()).collect();
+        for topic in topics {
+            let highest =
+                self.partitions.iter().filter(|known| known.topic == topic).map(|known| known.partition).max();
+            self.partitions.push(PartitionProgress::unseen(topic, highest.unwrap_or(0).saturating_add(1)));
+        }
+        self.in_order();
+    }
+
     /// Takes in what [`earlier`] says: whether an offset is missing right before the first that came since. Where the log is not
     /// `whole` any more, what is missing may have expired. A partition of which nothing has come since, or ever, as its number shows,
     /// is not known to be read to its end.
@@ -203,14 +254,7 @@ impl Progress {
             let last = known.iter().filter(|(of, _)| of == topic).map(|(_, partition)| *partition).chain(earlier).max();
             for partition in 0..=last.unwrap_or(0).min(MOST_PARTITIONS) {
                 if !known.contains(&(topic.to_owned(), partition)) {
-                    self.partitions.push(PartitionProgress {
-                        newest_emitted_us: None,
-                        newest_ingested_us: i64::MIN,
-                        is_gapless: true,
-                        topic: topic.to_owned(),
-                        partition,
-                        unpreceded: None,
-                    });
+                    self.partitions.push(PartitionProgress::unseen(topic.to_owned(), partition));
                 }
             }
         }
@@ -225,10 +269,7 @@ impl Progress {
     /// What the load's end waits for, in words; `None`: it is complete.
     pub fn waits_for(&self, now_us: i64) -> Option<String> {
         let Some(ended) = self.ended_us else {
-            return Some(
-                "a change of the table after its newest loaded row, which shows that DMS has sent all of them"
-                    .to_owned(),
-            );
+            return Some(WAITS_FOR_A_CHANGE.to_owned());
         };
         let with_gap: Vec<String> =
             self.partitions.iter().filter(|partition| !partition.is_gapless).map(PartitionProgress::name).collect();
@@ -257,6 +298,18 @@ impl Progress {
 }
 
 impl PartitionProgress {
+    /// One that has brought nothing since the load began.
+    fn unseen(topic: String, partition: i64) -> Self {
+        Self {
+            newest_emitted_us: None,
+            newest_ingested_us: i64::MIN,
+            is_gapless: true,
+            topic,
+            partition,
+            unpreceded: None,
+        }
+    }
+
     fn name(&self) -> String {
         format!("{}-{}", self.topic, self.partition)
     }
@@ -367,6 +420,41 @@ mod tests {
         assert_eq!(waits_for(None, true), None);
         assert!(waits_for(Some("10"), true).unwrap().contains("missing in the log in cdc-0"));
         assert_eq!(waits_for(Some("10"), false), None, "what came before has expired");
+    }
+
+    #[test]
+    fn a_long_load_is_asked_for_less_and_less() {
+        let begun = 100 * DAY_US;
+        assert_eq!(ask_again_after(begun, begun + 6 * HOUR_US), 0);
+        assert_eq!(ask_again_after(begun, begun + 16 * HOUR_US), HOUR_US);
+        let (mut now, mut read_us, mut asked) = (begun, 0, 0);
+        while now < begun + 30 * DAY_US {
+            (read_us, asked) = (read_us + (now - begun), asked + 1);
+            now += ask_again_after(begun, now).max(5 * MINUTE);
+        }
+        assert!(asked < 200, "{asked}, and 8,640 runs");
+        assert!(read_us < 12 * 30 * DAY_US, "of thirty days of the log {read_us} were read");
+    }
+
+    #[test]
+    fn the_last_hours_of_a_long_log_are_enough_where_they_hold_the_record_before_each_partitions_first() {
+        let boundary = 100 * DAY_US;
+        assert_eq!(earlier_from(boundary, Some(boundary - HOUR_US)), None, "all of a young log is little");
+        assert!(earlier_from(boundary, Some(boundary - 10 * DAY_US)).unwrap() < boundary - 2 * HOUR_US);
+        let rows = [row("0", Some(60), 60, 61, true), row("1", Some(60), 70, 71, true)];
+        let before =
+            |partition: &str, offset: &str| vec![Some("cdc".to_owned()), Some(partition.into()), Some(offset.into())];
+        let mut progress = Progress::from_rows(&rows).unwrap();
+        assert!(!progress.is_preceded(&[before("0", "9")]));
+        let both = [before("0", "9"), before("1", "9")];
+        assert!(progress.is_preceded(&both));
+        progress.count_with_unseen();
+        progress.take_earlier(&both, true).unwrap();
+        assert!(
+            progress.waits_for(70).unwrap().contains("silence, in cdc-2"),
+            "a partition may have been silent before"
+        );
+        assert_eq!(progress.waits_for(60 + SILENCE_US), None);
     }
 
     #[test]

@@ -55,6 +55,8 @@ pub struct MergeHandler {
     known: Mutex<Option<LedgerState>>,
     /// Times that something was to be written to the ledger.
     written: AtomicU64,
+    /// When this process last asked how far a table's load is, in µs, and what it waits for.
+    pub(super) asked_of_loads: Mutex<BTreeMap<SourceTable, (i64, String)>>,
 }
 
 /// Why one table could not be merged.
@@ -284,6 +286,7 @@ impl MergeHandler {
             appends: connections.appends,
             known: Mutex::default(),
             written: AtomicU64::default(),
+            asked_of_loads: Mutex::default(),
         }
     }
 

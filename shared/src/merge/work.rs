@@ -552,7 +552,7 @@ impl Run<'_> {
         let boundary = match (word, standing.epochs.open()) {
             (Some(Word::ReloadComplete | Word::ReloadEmpty), open) => open,
             (_, Some(open)) => {
-                if let Some(waits_for) = self.load_waits_for(&work.source, open, &standing.coverage).await? {
+                if let Some(waits_for) = self.load_waits_for(&work.source, open, standing).await? {
                     let reason = format!(
                         "the table is being loaded again: rows that are gone at the source stay until the load is known to be \
                          complete. It waits for {waits_for}; or invoke the merge with {{\"tables\":[\"{}\"],\"reload\":\"complete\"}} \
@@ -659,7 +659,34 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// What the end of a load waits for; `None`: it is complete. The log is asked no more often than is worth it.
     async fn load_waits_for(
+        &self,
+        source: &SourceTable,
+        boundary: i64,
+        standing: &Standing,
+    ) -> Result<Option<String>, TableError> {
+        if !standing.epochs.may_have_ended() {
+            return Ok(Some(reload::WAITS_FOR_A_CHANGE.to_owned()));
+        }
+        let now_us = now_us();
+        let asked = self.handler.asked_of_loads.lock().ok().and_then(|asked| asked.get(source).cloned());
+        if let Some((at, waits_for)) = asked
+            && now_us.saturating_sub(at) < reload::ask_again_after(boundary, at)
+        {
+            return Ok(Some(waits_for));
+        }
+        let waits_for = self.asked_of_load(source, boundary, &standing.coverage).await?;
+        if let Ok(mut asked) = self.handler.asked_of_loads.lock() {
+            match &waits_for {
+                Some(waits_for) => asked.insert(source.clone(), (now_us, waits_for.clone())),
+                None => asked.remove(source),
+            };
+        }
+        Ok(waits_for)
+    }
+
+    async fn asked_of_load(
         &self,
         source: &SourceTable,
         boundary: i64,
@@ -674,11 +701,19 @@ impl Run<'_> {
         if let Some(waits_for) = progress.waits_for(now_us()) {
             return Ok(Some(waits_for));
         }
-        // Only now, for it reads all of the log.
-        let sql = reload::earlier(&config.project, &config.log_table, &kept_out, boundary)?;
-        // It says nothing of the table, so two tables would ask under one job's id at the same moment.
-        let id = format!("{}/{source}", self.id);
-        let rows = self.handler.read(&sql, "reload_earlier", &id, self.deadline).await?;
+        // Only now, for it may read all of the log, though it nearly never has to.
+        let some_from = reload::earlier_from(boundary, self.state.begun_us);
+        let mut rows = Vec::new();
+        for from_us in some_from.map(Some).into_iter().chain([None]) {
+            let sql = reload::earlier(&config.project, &config.log_table, &kept_out, boundary, from_us)?;
+            // It says nothing of the table, so two tables would ask under one job's id at the same moment.
+            let id = format!("{}/{source}", self.id);
+            rows = self.handler.read(&sql, "reload_earlier", &id, self.deadline).await?;
+            if from_us.is_some() && progress.is_preceded(&rows) {
+                progress.count_with_unseen();
+                break;
+            }
+        }
         progress.take_earlier(&rows, self.expired_before_us.is_none()).map_err(unexpected)?;
         if let Some(waits_for) = progress.waits_for(now_us()) {
             return Ok(Some(waits_for));
