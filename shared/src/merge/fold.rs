@@ -479,13 +479,13 @@ impl Parts {
             flaw_columns: String::new(),
             flaw_reasons: "WHEN `flaw` = -1 THEN `error`".to_owned(),
             is_partial: "FALSE".to_owned(),
-            beyond_log: request
-                .expired_before_us
-                .filter(|_| absent == AbsentColumns::Unchanged && !table.is_keyless && !request.is_again),
+            beyond_log: request.expired_before_us.filter(|_| absent == AbsentColumns::Unchanged && !table.is_keyless),
         };
         // What newer images of the row left out may be in it, and they be forgotten.
         if let Some(expired) = parts.beyond_log {
-            let is_beyond = is_sent_before(request, expired.saturating_add(LOOK_BACK_MARGIN_US));
+            // Of what is merged again the oldest came in time, unless it was sent before the log begins.
+            let margin = if request.is_again { 0 } else { LOOK_BACK_MARGIN_US };
+            let is_beyond = is_sent_before(request, expired.saturating_add(margin));
             parts.flaws.push(format!("WHEN `is_new` AND {is_beyond} THEN -4"));
             parts.flaw_reasons.push_str(&format!(" WHEN `flaw` = -4 THEN {}", string_literal(PARTIAL_BEYOND_LOG)));
         }
