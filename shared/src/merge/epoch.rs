@@ -59,9 +59,6 @@ pub struct Epochs {
     load_without_start: Option<i64>,
     /// When a load began that began no epoch, because the log has forgotten what was sent before then and since.
     load_beyond_log: Option<i64>,
-    /// What was sent before this may be forgotten by the log.
-    #[serde(skip)]
-    forgotten_before: Option<i64>,
 }
 
 impl Epochs {
@@ -72,16 +69,17 @@ impl Epochs {
 
     /// As a ledger entry keeps it; `None` if nothing is known.
     pub fn to_entry(&self) -> Option<String> {
-        if *self == (Self { forgotten_before: self.forgotten_before, ..Self::default() }) {
+        if *self == Self::default() {
             return None;
         }
         serde_json::to_string(self).ok()
     }
 
     /// Takes in what a table's news say of loads; whether an epoch begins with them. With `may_hold_older` the final table may
-    /// hold rows of earlier epochs, which have to go once the load is complete.
-    pub fn learn(&mut self, news: &News, may_hold_older: bool) -> bool {
-        let begins = self.learn_of_loads(news, may_hold_older);
+    /// hold rows of earlier epochs, which have to go once the load is complete. The log has all that was sent from `known_from_us` on; `None`: it
+    /// has forgotten nothing.
+    pub fn learn(&mut self, news: &News, may_hold_older: bool, known_from_us: Option<i64>) -> bool {
+        let begins = self.learn_of_loads(news, may_hold_older, known_from_us);
         let newest = self.newest_boundary();
         // A load ends before a change of the table is sent, and before it is emptied.
         let emptied = news.truncated.iter().filter(|(_, position)| is_in_order(position));
@@ -164,7 +162,7 @@ impl Epochs {
         self.load_without_start.is_some()
     }
 
-    fn learn_of_loads(&mut self, news: &News, may_hold_older: bool) -> bool {
+    fn learn_of_loads(&mut self, news: &News, may_hold_older: bool, known_from_us: Option<i64>) -> bool {
         // The start of a load that is known is read again when a table's coverage stands back.
         let known = self.open.max(self.complete);
         self.starts.extend(news.starts.iter().filter(|start| Some(**start) > known));
@@ -178,8 +176,7 @@ impl Epochs {
             return false;
         };
         self.starts.retain(|other| *other > start);
-        if may_hold_older && self.is_beyond_log(start) {
-            self.load_beyond_log = self.load_beyond_log.max(Some(start));
+        if may_hold_older && !self.counts(start, known_from_us) {
             return false;
         }
         let is_new = self.begin(start);
@@ -192,14 +189,14 @@ impl Epochs {
         is_new
     }
 
-    /// Takes in from when on the log has everything that was sent. An epoch that began earlier could not be begun: of what belongs to it the
-    /// log has forgotten some, which would be taken for older than it.
-    pub fn forget_before(&mut self, known_from_us: Option<i64>) {
-        self.forgotten_before = known_from_us;
-    }
-
-    fn is_beyond_log(&self, start: i64) -> bool {
-        self.forgotten_before.is_some_and(|known_from| start < known_from)
+    /// Whether a load counts by when the log has everything that was sent from `known_from_us` on. An epoch that began earlier could not be begun:
+    /// of what belongs to it the log has forgotten some, which would be taken for older than it.
+    fn counts(&mut self, start: i64, known_from_us: Option<i64>) -> bool {
+        let is_known = known_from_us.is_none_or(|known_from| known_from <= start);
+        if !is_known {
+            self.load_beyond_log = self.load_beyond_log.max(Some(start));
+        }
+        is_known
     }
 
     /// When a load began that does not count, because the log has forgotten changes that were sent since.
@@ -231,7 +228,7 @@ impl Epochs {
 
     /// Takes an operator's word that a load is complete; whether an epoch begins with it, because no row has come with the load. While a
     /// load is open the word is said of that one: a task that was resumed since has named its tables without loading them.
-    pub fn begin_without_load(&mut self) -> bool {
+    pub fn begin_without_load(&mut self, known_from_us: Option<i64>) -> bool {
         if self.open.is_some() {
             return false;
         }
@@ -239,8 +236,7 @@ impl Epochs {
             return false;
         };
         self.starts.clear();
-        if self.is_beyond_log(start) {
-            self.load_beyond_log = self.load_beyond_log.max(Some(start));
+        if !self.counts(start, known_from_us) {
             return false;
         }
         self.open = Some(start);
@@ -462,69 +458,65 @@ mod tests {
     fn nothing_has_to_be_asked_of_a_load_before_a_change_was_sent_that_ends_it() {
         let mut epochs = Epochs::default();
         assert!(epochs.may_have_ended(), "what an older version learned is not known");
-        epochs.learn(&news(&[100], Some(150)), true);
+        epochs.learn(&news(&[100], Some(150)), true, None);
         assert!(!epochs.may_have_ended());
         let changed = |sent| News { newest_change_us: Some(sent), ..News::default() };
-        epochs.learn(&changed(140), true);
+        epochs.learn(&changed(140), true, None);
         assert!(!epochs.may_have_ended());
         assert!(!Epochs::from_entry(epochs.to_entry().as_deref()).may_have_ended());
-        epochs.learn(&changed(151), true);
+        epochs.learn(&changed(151), true, None);
         assert!(epochs.may_have_ended());
         // One that empties the table ends it as well, and a later load begins anew.
-        epochs.learn(&news(&[200], Some(250)), true);
+        epochs.learn(&news(&[200], Some(250)), true, None);
         assert!(!epochs.may_have_ended());
-        epochs.learn(&News { truncated: vec![(260, "0000-2-m9".to_owned())], ..News::default() }, true);
+        epochs.learn(&News { truncated: vec![(260, "0000-2-m9".to_owned())], ..News::default() }, true, None);
         assert!(epochs.may_have_ended());
     }
 
     #[test]
     fn a_load_from_before_what_the_log_retains_begins_no_epoch_in_a_table_with_rows() {
         let mut epochs = Epochs::default();
-        epochs.forget_before(Some(100));
-        assert!(!epochs.learn(&news(&[90], Some(150)), true));
+        let known_from = Some(100);
+        assert!(!epochs.learn(&news(&[90], Some(150)), true, known_from));
         assert_eq!((epochs.boundaries.as_slice(), epochs.open(), epochs.load_beyond_log()), (&[][..], None, Some(90)));
-        assert_eq!(Epochs { forgotten_before: Some(100), ..Epochs::from_entry(epochs.to_entry().as_deref()) }, epochs);
+        assert_eq!(Epochs::from_entry(epochs.to_entry().as_deref()), epochs);
         // Nor does it at a person's word that it is complete.
-        epochs.learn(&news(&[95], None), true);
-        assert!(!epochs.begin_without_load());
+        epochs.learn(&news(&[95], None), true, known_from);
+        assert!(!epochs.begin_without_load(known_from));
         assert_eq!((epochs.open(), epochs.load_beyond_log()), (None, Some(95)));
         // The next one makes up for it.
-        assert!(epochs.learn(&news(&[200], Some(210)), true));
+        assert!(epochs.learn(&news(&[200], Some(210)), true, known_from));
         assert_eq!((epochs.open(), epochs.load_beyond_log()), (Some(200), None));
         // Of a table that holds nothing yet, nothing is forgotten.
         let mut empty = Epochs::default();
-        empty.forget_before(Some(100));
-        assert!(empty.learn(&news(&[90], Some(95)), false));
-        let mut nothing = Epochs::default();
-        nothing.forget_before(Some(100));
-        assert_eq!(nothing.to_entry(), None);
+        assert!(empty.learn(&news(&[90], Some(95)), false, known_from));
     }
 
     #[test]
     fn a_start_with_loaded_rows_after_it_begins_an_epoch() {
         let mut epochs = Epochs::default();
-        assert!(!epochs.learn(&news(&[100, 101], None), true), "no row yet");
+        assert!(!epochs.learn(&news(&[100, 101], None), true, None), "no row yet");
         assert!(epochs.has_start_without_load());
-        assert!(epochs.learn(&news(&[], Some(150)), true));
+        assert!(epochs.learn(&news(&[], Some(150)), true, None));
         assert_eq!((epochs.boundaries.as_slice(), epochs.open()), (&[101][..], Some(101)));
-        assert!(!epochs.learn(&news(&[], Some(160)), true), "the same load goes on");
+        assert!(!epochs.learn(&news(&[], Some(160)), true, None), "the same load goes on");
         // Interrupted and begun again.
-        assert!(epochs.learn(&news(&[200], Some(210)), true));
+        assert!(epochs.learn(&news(&[200], Some(210)), true, None));
         assert_eq!(epochs.open(), Some(200));
         epochs.completed(101);
         assert_eq!(epochs.open(), Some(200), "the older one's end says nothing of the newer");
         epochs.completed(200);
         assert_eq!((epochs.open(), epochs.complete), (None, Some(200)));
         // A task that is resumed may name the table again, without loading it.
-        assert!(!epochs.learn(&news(&[300], None), true));
+        assert!(!epochs.learn(&news(&[300], None), true, None));
         assert_eq!(Epochs::from_entry(epochs.to_entry().as_deref()), epochs);
     }
 
     #[test]
     fn a_start_that_arrives_after_its_rows_begins_the_epoch_then() {
         let mut epochs = Epochs::default();
-        assert!(!epochs.learn(&news(&[], Some(150)), false));
-        assert!(epochs.learn(&news(&[120], None), false));
+        assert!(!epochs.learn(&news(&[], Some(150)), false, None));
+        assert!(epochs.learn(&news(&[120], None), false, None));
         assert_eq!(epochs.open(), None, "nothing older can be in a table that was made for it");
     }
 
@@ -535,18 +527,18 @@ mod tests {
     #[test]
     fn rows_that_are_loaded_after_a_change_lack_their_start_until_it_comes() {
         let mut epochs = Epochs::default();
-        epochs.learn(&news(&[100], Some(150)), false);
-        epochs.learn(&news_of(None, Some(200)), true);
-        epochs.learn(&news_of(Some(160), Some(210)), true);
+        epochs.learn(&news(&[100], Some(150)), false, None);
+        epochs.learn(&news_of(None, Some(200)), true, None);
+        epochs.learn(&news_of(Some(160), Some(210)), true, None);
         assert!(!epochs.may_lack_a_start(), "rows of the load that come late, or again");
-        epochs.learn(&news_of(Some(300), Some(310)), true);
-        epochs.learn(&news_of(Some(305), None), true);
+        epochs.learn(&news_of(Some(300), Some(310)), true, None);
+        epochs.learn(&news_of(Some(305), None), true, None);
         assert!(epochs.may_lack_a_start());
         assert_eq!(epochs.load_without_start(300 + REACH_BACK_US - 1), None, "it may be on its way");
         assert_eq!(epochs.load_without_start(300 + REACH_BACK_US), Some(300));
         assert_eq!(Epochs::from_entry(epochs.to_entry().as_deref()), epochs);
         let (mut by_hand, mut late) = (epochs.clone(), epochs);
-        assert!(late.learn(&news(&[290], None), true));
+        assert!(late.learn(&news(&[290], None), true, None));
         assert!(!late.may_lack_a_start());
         by_hand.begin(295);
         assert!(!by_hand.may_lack_a_start());
@@ -555,15 +547,15 @@ mod tests {
     #[test]
     fn a_first_load_lacks_nothing_whether_or_not_its_start_ever_comes() {
         let mut epochs = Epochs::default();
-        epochs.learn(&news_of(Some(150), None), false);
-        epochs.learn(&news_of(Some(190), Some(200)), true);
+        epochs.learn(&news_of(Some(150), None), false, None);
+        epochs.learn(&news_of(Some(190), Some(200)), true, None);
         assert!(!epochs.may_lack_a_start());
-        epochs.learn(&news(&[100], None), true);
+        epochs.learn(&news(&[100], None), true, None);
         assert!(!epochs.may_lack_a_start());
         // A straggler of the epoch before says nothing of this one.
         let mut epochs = Epochs::default();
-        epochs.learn(&news_of(None, Some(50)), false);
-        epochs.learn(&News { starts: vec![100], ..news_of(Some(150), Some(60)) }, true);
+        epochs.learn(&news_of(None, Some(50)), false, None);
+        epochs.learn(&News { starts: vec![100], ..news_of(Some(150), Some(60)) }, true, None);
         assert!(!epochs.may_lack_a_start());
     }
 
@@ -571,10 +563,10 @@ mod tests {
     fn what_stands_below_a_truncate_is_gone_until_a_later_epoch() {
         let truncated = |sent, position: &str| News { truncated: vec![(sent, position.to_owned())], ..News::default() };
         let mut epochs = Epochs::default();
-        epochs.learn(&truncated(50, "0000-1-t5"), true);
+        epochs.learn(&truncated(50, "0000-1-t5"), true, None);
         assert_eq!((epochs.gone(), epochs.emptying()), (None, None), "its place in the source's order is not known");
-        epochs.learn(&truncated(60, "0000-2-m2"), true);
-        epochs.learn(&truncated(70, "0000-2-m1"), true);
+        epochs.learn(&truncated(60, "0000-2-m2"), true, None);
+        epochs.learn(&truncated(70, "0000-2-m1"), true, None);
         assert_eq!(epochs.gone(), Some(Gone::emptied("0000-2-m2")));
         epochs.emptied("0000-2-m1");
         assert_eq!(epochs.emptying().as_deref(), Some("0000-2-m2"), "another one's rows went");
@@ -583,7 +575,7 @@ mod tests {
         assert_eq!(epochs.first_change, Some(60), "no load that began before is still under way");
         assert_eq!(Epochs::from_entry(epochs.to_entry().as_deref()), epochs);
         // Read again, it says nothing new.
-        epochs.learn(&truncated(60, "0000-2-m2"), true);
+        epochs.learn(&truncated(60, "0000-2-m2"), true, None);
         assert_eq!(epochs.emptying(), None);
         // Of an epoch that is known only later: it is placed anew.
         epochs.begin(55);
@@ -596,7 +588,7 @@ mod tests {
             Some("0000000000000065-2-m1"),
             "sent at 70, and never the highest before"
         );
-        epochs.learn(&truncated(80, "0000-2-m1"), true);
+        epochs.learn(&truncated(80, "0000-2-m1"), true, None);
         assert_eq!(epochs.emptying().as_deref(), Some("0000000000000065-2-m1"));
         // A load that is complete hides more.
         epochs.begin(90);
@@ -607,28 +599,28 @@ mod tests {
     #[test]
     fn an_operators_word_completes_a_load_that_brought_no_row() {
         let mut epochs = Epochs::default();
-        assert!(!epochs.begin_without_load());
-        epochs.learn(&news(&[6, 7], None), true);
-        assert!(epochs.begin_without_load());
+        assert!(!epochs.begin_without_load(None));
+        epochs.learn(&news(&[6, 7], None), true, None);
+        assert!(epochs.begin_without_load(None));
         assert_eq!(epochs.open(), Some(7));
         // Its records are read again.
-        epochs.learn(&news(&[6, 7], None), true);
+        epochs.learn(&news(&[6, 7], None), true, None);
         assert!(!epochs.has_start_without_load());
     }
 
     #[test]
     fn an_operators_word_is_said_of_the_load_that_is_open() {
         let mut epochs = Epochs::default();
-        epochs.learn(&news(&[7], Some(8)), true);
-        epochs.learn(&news(&[9], None), true);
-        assert!(!epochs.begin_without_load());
+        epochs.learn(&news(&[7], Some(8)), true, None);
+        epochs.learn(&news(&[9], None), true, None);
+        assert!(!epochs.begin_without_load(None));
         assert_eq!(epochs.open(), Some(7));
     }
 
     #[test]
     fn a_first_load_hides_what_is_older_without_a_sweep() {
         let mut epochs = Epochs::default();
-        epochs.learn(&news(&[1, 7], Some(8)), false);
+        epochs.learn(&news(&[1, 7], Some(8)), false, None);
         assert_eq!((epochs.open(), epochs.complete), (None, Some(7)));
     }
 

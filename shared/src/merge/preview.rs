@@ -18,10 +18,10 @@ use super::finals::{Found, held_definition, no_definition};
 use super::fold::{self, FoldRequest, LookBack};
 use super::ledger::LedgerState;
 use super::partitions;
-use super::plan::{self, News, Plan};
+use super::plan::{self, News};
 use super::run::{
     LEFT_OUT, MergeHandler, Run, TABLES_AT_ONCE, TableError, concerned, describe, into_invocation_error, is_missing,
-    now_us,
+    now_us, read_plan,
 };
 use super::schema_change;
 use super::source_history::SourceHistory;
@@ -124,7 +124,7 @@ impl MergeHandler {
             }
             other => other?,
         };
-        let plan = Plan::from_rows(&rows).map_err(|error| TableError::Unexpected { what: error.to_string() })?;
+        let plan = read_plan(&rows)?;
         let Some(window_to_us) = plan.window_to_us.max(furthest.to_us) else {
             return Ok(preview);
         };

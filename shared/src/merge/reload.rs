@@ -167,6 +167,31 @@ fn looked_at_from(boundary: i64) -> i64 {
 /// A load that takes so long, in µs, is asked for in every run.
 const ASKED_EACH_TIME_US: i64 = 6 * HOUR_US;
 
+/// What the log held before a load: the highest offset of each partition.
+#[derive(Debug, Default)]
+pub struct Earlier {
+    highest: BTreeMap<(String, i64), i64>,
+}
+
+impl Earlier {
+    /// Reads [`earlier`]'s rows.
+    pub fn from_rows(rows: &[Vec<Option<String>>]) -> Result<Self, ProgressRowError> {
+        let mut highest = BTreeMap::new();
+        for row in rows {
+            let [Some(topic), Some(partition), Some(offset)] = row.as_slice() else {
+                return Err(ProgressRowError { what: "its columns" });
+            };
+            let number = |text: &str| text.parse::<i64>().map_err(|_| ProgressRowError { what: "an offset" });
+            highest.insert((topic.clone(), number(partition)?), number(offset)?);
+        }
+        Ok(Self { highest })
+    }
+
+    fn of(&self, topic: &str, partition: i64) -> Option<i64> {
+        self.highest.get(&(topic.to_owned(), partition)).copied()
+    }
+}
+
 /// How long to wait until a load's progress is asked for again, in µs: the longer it takes, the more of the log that reads. So what is read in
 /// all is some ten times what the log takes in meanwhile, however long the load's end cannot be told.
 pub fn ask_again_after(boundary: i64, now_us: i64) -> i64 {
@@ -205,14 +230,11 @@ impl Progress {
         Ok(progress)
     }
 
-    /// Whether [`earlier`]'s rows, which are not all that the log held, tell the record before each partition's first.
-    pub fn is_preceded(&self, rows: &[Vec<Option<String>>]) -> bool {
-        let has = |topic: &str, partition: i64| {
-            rows.iter().any(|row| {
-                matches!(row.as_slice(), [Some(of), Some(number), Some(_)] if of == topic && number.parse() == Ok(partition))
-            })
-        };
-        self.partitions.iter().all(|known| known.unpreceded.is_none() || has(&known.topic, known.partition))
+    /// Whether what [`earlier`] says, which is not of all that the log held, tells the record before each partition's first.
+    pub fn is_preceded(&self, earlier: &Earlier) -> bool {
+        self.partitions
+            .iter()
+            .all(|known| known.unpreceded.is_none() || earlier.of(&known.topic, known.partition).is_some())
     }
 
     /// Counts with partitions of higher numbers than those that were seen: their last records may be older than what was looked at. They are
@@ -230,17 +252,9 @@ impl Progress {
     /// Takes in what [`earlier`] says: whether an offset is missing right before the first that came since. Where the log is not
     /// `whole` any more, what is missing may have expired. A partition of which nothing has come since, or ever, as its number shows,
     /// is not known to be read to its end.
-    pub fn take_earlier(&mut self, rows: &[Vec<Option<String>>], is_whole: bool) -> Result<(), ProgressRowError> {
-        let mut highest: BTreeMap<(&str, i64), i64> = BTreeMap::new();
-        for row in rows {
-            let [Some(topic), Some(partition), Some(offset)] = row.as_slice() else {
-                return Err(ProgressRowError { what: "its columns" });
-            };
-            let number = |text: &str| text.parse::<i64>().map_err(|_| ProgressRowError { what: "an offset" });
-            highest.insert((topic, number(partition)?), number(offset)?);
-        }
+    pub fn take_earlier(&mut self, earlier: &Earlier, is_whole: bool) {
         for known in &mut self.partitions {
-            let before = highest.get(&(known.topic.as_str(), known.partition)).copied();
+            let before = earlier.of(&known.topic, known.partition);
             known.is_gapless &= known.unpreceded.is_none_or(|first| match before {
                 Some(before) => first <= before.saturating_add(1),
                 None => first <= 0 || !is_whole,
@@ -250,8 +264,8 @@ impl Progress {
             self.partitions.iter().map(|known| (known.topic.clone(), known.partition)).collect();
         let topics: BTreeSet<&str> = known.iter().map(|(topic, _)| topic.as_str()).collect();
         for topic in topics {
-            let earlier = highest.keys().filter(|(of, _)| *of == topic).map(|(_, partition)| *partition);
-            let last = known.iter().filter(|(of, _)| of == topic).map(|(_, partition)| *partition).chain(earlier).max();
+            let before = earlier.highest.keys().filter(|(of, _)| of == topic);
+            let last = known.iter().filter(|(of, _)| of == topic).chain(before).map(|(_, partition)| *partition).max();
             for partition in 0..=last.unwrap_or(0).min(MOST_PARTITIONS) {
                 if !known.contains(&(topic.to_owned(), partition)) {
                     self.partitions.push(PartitionProgress::unseen(topic.to_owned(), partition));
@@ -259,7 +273,6 @@ impl Progress {
             }
         }
         self.in_order();
-        Ok(())
     }
 
     fn in_order(&mut self) {
@@ -354,6 +367,13 @@ mod tests {
 
     const MINUTE: i64 = 60_000_000;
 
+    fn held(offsets: &[(i64, i64)]) -> Earlier {
+        let row = |(partition, offset): &(i64, i64)| {
+            vec![Some("cdc".to_owned()), Some(partition.to_string()), Some(offset.to_string())]
+        };
+        Earlier::from_rows(&offsets.iter().map(row).collect::<Vec<_>>()).unwrap()
+    }
+
     fn row(partition: &str, ended: Option<i64>, emitted: i64, ingested: i64, is_gapless: bool) -> Vec<Option<String>> {
         let text = |text: String| Some(text);
         vec![
@@ -389,12 +409,10 @@ mod tests {
         assert!(waits_for(&rows, 61 * MINUTE).unwrap().ends_with("in cdc-1"));
         assert_eq!(waits_for(&rows, 80 * MINUTE), None);
         let mut progress = Progress::from_rows(&rows[..1]).unwrap();
-        let earlier =
-            |partition: &str, highest: &str| vec![Some("cdc".into()), Some(partition.into()), Some(highest.into())];
-        progress.take_earlier(&[earlier("0", "9"), earlier("1", "3")], true).unwrap();
+        progress.take_earlier(&held(&[(0, 9), (1, 3)]), true);
         assert!(progress.waits_for(61 * MINUTE).unwrap().ends_with("in cdc-1"));
         assert_eq!(progress.waits_for(80 * MINUTE), None);
-        progress.take_earlier(&[earlier("0", "8")], true).unwrap();
+        progress.take_earlier(&held(&[(0, 8)]), true);
         assert!(progress.waits_for(80 * MINUTE).unwrap().contains("missing in the log in cdc-0"));
     }
 
@@ -402,7 +420,7 @@ mod tests {
     fn a_partition_that_never_brought_anything_has_to_be_silent_for_as_long() {
         let rows = [row("2", Some(60 * MINUTE), 60 * MINUTE, 60 * MINUTE, true)];
         let mut progress = Progress::from_rows(&rows).unwrap();
-        progress.take_earlier(&[vec![Some("cdc".into()), Some("2".into()), Some("9".into())]], true).unwrap();
+        progress.take_earlier(&held(&[(2, 9)]), true);
         assert!(progress.waits_for(61 * MINUTE).unwrap().ends_with("in cdc-0, cdc-1"));
         assert_eq!(progress.waits_for(80 * MINUTE), None);
     }
@@ -413,7 +431,7 @@ mod tests {
             let mut row = row("0", Some(60), 60, 61, true);
             *row.get_mut(6).unwrap() = first.map(str::to_owned);
             let mut progress = Progress::from_rows(&[row]).unwrap();
-            progress.take_earlier(&[], is_whole).unwrap();
+            progress.take_earlier(&held(&[]), is_whole);
             progress.waits_for(1000 * MINUTE)
         };
         assert_eq!(waits_for(Some("0"), true), None);
@@ -442,14 +460,12 @@ mod tests {
         assert_eq!(earlier_from(boundary, Some(boundary - HOUR_US)), None, "all of a young log is little");
         assert!(earlier_from(boundary, Some(boundary - 10 * DAY_US)).unwrap() < boundary - 2 * HOUR_US);
         let rows = [row("0", Some(60), 60, 61, true), row("1", Some(60), 70, 71, true)];
-        let before =
-            |partition: &str, offset: &str| vec![Some("cdc".to_owned()), Some(partition.into()), Some(offset.into())];
         let mut progress = Progress::from_rows(&rows).unwrap();
-        assert!(!progress.is_preceded(&[before("0", "9")]));
-        let both = [before("0", "9"), before("1", "9")];
+        assert!(!progress.is_preceded(&held(&[(0, 9)])));
+        let both = held(&[(0, 9), (1, 9)]);
         assert!(progress.is_preceded(&both));
         progress.count_with_unseen();
-        progress.take_earlier(&both, true).unwrap();
+        progress.take_earlier(&both, true);
         assert!(
             progress.waits_for(70).unwrap().contains("silence, in cdc-2"),
             "a partition may have been silent before"

@@ -3,8 +3,8 @@
 //! are not in a final table: every table with news gets an entry that holds it back before any other table's coverage moves.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures::{StreamExt, stream};
@@ -50,11 +50,9 @@ pub struct MergeHandler {
     pub(super) config: Config,
     pub(super) bigquery: BigQuery,
     appends: AppendClient,
-    /// What the ledger said in a run that wrote nothing to it: while it says no other thing, the next run in this process has only to
-    /// look at the log.
-    known: Mutex<Option<LedgerState>>,
-    /// Times that something was to be written to the ledger.
-    written: AtomicU64,
+    /// What the ledger said when this process read it last, unless it has written to it since: while it says no other thing, the next run has
+    /// only to look at the log.
+    known: Mutex<Option<Arc<LedgerState>>>,
     /// When this process last asked how far a table's load is, in µs, and what it waits for.
     pub(super) asked_of_loads: Mutex<BTreeMap<SourceTable, (i64, String)>>,
 }
@@ -135,13 +133,12 @@ impl Run<'_> {
     /// How far a table is merged: one that stands behind by its own coverage, all others by the furthest.
     pub(super) fn standing(&self, source: &SourceTable) -> Standing {
         let own = self.state.tables.get(source);
-        let mut epochs = own.map(|table| table.epochs.clone()).unwrap_or_default();
-        // Its partitions are hours, and so is the time.
-        epochs.forget_before(self.expired_before_us.map(|expired| expired.saturating_add(HOUR_US)));
         Standing {
             coverage: self.state.behind(source).map_or_else(|| self.furthest.clone(), |table| table.coverage.clone()),
             highest_position: own.and_then(|table| table.highest_position.clone()),
-            epochs,
+            epochs: own.map(|table| table.epochs.clone()).unwrap_or_default(),
+            // Its partitions are hours, and so is the time.
+            known_from_us: self.expired_before_us.map(|expired| expired.saturating_add(HOUR_US)),
             unfilled: own.map(|table| table.unfilled.clone()).unwrap_or_default(),
         }
     }
@@ -285,7 +282,6 @@ impl MergeHandler {
             bigquery: connections.rest,
             appends: connections.appends,
             known: Mutex::default(),
-            written: AtomicU64::default(),
             asked_of_loads: Mutex::default(),
         }
     }
@@ -328,31 +324,29 @@ impl MergeHandler {
         let begun_us = now_us();
         let run_id = &format!("{}/{begun_us}", invocation.request_id);
         let run_id = run_id.as_str();
-        let written = self.written.load(Ordering::Relaxed);
         let (mut state, plan) = self.state_and_plan(run_id, deadline).await?;
         let carried = state.carry(run_id, begun_us, |source| self.config.final_table.name_of(source));
+        let state = Arc::new(state);
+        self.know(Some(Arc::clone(&state)));
         self.record(&carried, deadline).await?;
-        let done = self.run_planned(run_id, asked, (&plan, &state), deadline).await?;
-        if self.written.load(Ordering::Relaxed) == written
-            && let Ok(mut known) = self.known.lock()
-        {
-            *known = Some(state);
-        }
-        Ok(done)
+        self.run_planned(run_id, asked, (&plan, &state), deadline).await
+    }
+
+    fn know(&self, state: Option<Arc<LedgerState>>) -> Option<Arc<LedgerState>> {
+        self.known.lock().ok().and_then(|mut known| std::mem::replace(&mut *known, state))
     }
 
     /// What the ledger says, and what the log holds beyond that: two queries, or one where this process knows what the ledger says.
     async fn state_and_plan(&self, run_id: &str, deadline: Instant) -> Result<(LedgerState, Plan), TableError> {
         let (project, log, merges) = (&self.config.project, &self.config.log_table, &self.config.merges_table);
-        let known = self.known.lock().ok().and_then(|mut known| known.take());
-        if let Some(state) = known {
+        if let Some(state) = self.know(None) {
             let if_moved = state.if_it_moved(project, merges)?;
             let sql = plan::query(project, log, &state.furthest(), None, Some(&if_moved))?;
             match self.read(&sql, "plan", run_id, deadline).await {
                 Ok(rows) => {
                     let plan = read_plan(&rows)?;
                     if !plan.is_outdated {
-                        return Ok((state, plan));
+                        return Ok((Arc::unwrap_or_clone(state), plan));
                     }
                 }
                 // A table of Strait's own is not what it was, which is seen to below.
@@ -594,16 +588,19 @@ impl MergeHandler {
 
     /// What the ledger says, as it is: its last days' entries, or all of them where those do not tell all.
     pub(super) async fn known_state(&self, run_id: &str, deadline: Instant) -> Result<LedgerState, TableError> {
-        for from_us in [Some(ledger::read_from(now_us())), None] {
-            let sql = LedgerState::query(&self.config.project, &self.config.merges_table, from_us)?;
-            let rows = self.read(&sql, "state", run_id, deadline).await?;
-            let state = LedgerState::from_rows(&rows, from_us)
-                .map_err(|error| TableError::Unexpected { what: error.to_string() })?;
-            if state.is_whole() {
-                return Ok(state);
-            }
-        }
-        Err(TableError::Unexpected { what: "the whole ledger is less than itself".to_owned() })
+        let state = self.state_from(Some(ledger::read_from(now_us())), run_id, deadline).await?;
+        if state.is_whole() { Ok(state) } else { self.state_from(None, run_id, deadline).await }
+    }
+
+    async fn state_from(
+        &self,
+        from_us: Option<i64>,
+        run_id: &str,
+        deadline: Instant,
+    ) -> Result<LedgerState, TableError> {
+        let sql = LedgerState::query(&self.config.project, &self.config.merges_table, from_us)?;
+        let rows = self.read(&sql, "state", run_id, deadline).await?;
+        LedgerState::from_rows(&rows, from_us).map_err(|error| TableError::Unexpected { what: error.to_string() })
     }
 
     async fn make_own_tables(&self, deadline: Instant) -> Result<(), TableError> {
@@ -651,7 +648,7 @@ impl MergeHandler {
         if entries.is_empty() {
             return Ok(());
         }
-        self.written.fetch_add(1, Ordering::Relaxed);
+        self.know(None);
         let table = &self.config.merges_table;
         let stream = WriteStream::default_of(self.config.project.clone(), table.clone(), MERGES.proto_descriptor());
         let rows: Vec<Vec<u8>> = entries.iter().map(Message::encode_to_vec).collect();
@@ -740,7 +737,7 @@ fn warn_of_holes(plan: &Plan) {
     );
 }
 
-fn read_plan(rows: &[Vec<Option<String>>]) -> Result<Plan, TableError> {
+pub(super) fn read_plan(rows: &[Vec<Option<String>>]) -> Result<Plan, TableError> {
     Plan::from_rows(rows).map_err(|error| TableError::Unexpected { what: error.to_string() })
 }
 

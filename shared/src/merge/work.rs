@@ -21,9 +21,9 @@ use super::final_table::FinalTable;
 use super::fold::{self, FoldRequest, LookBack};
 use super::ledger::{Entry, OVERTAKEN, Outcome, TableState};
 use super::partitions;
-use super::plan::{self, News, Plan};
-use super::reload::{self, Progress};
-use super::run::{Run, TableError, describe, is_missing, is_out_of_time, is_refused, now_us};
+use super::plan::{self, News};
+use super::reload::{self, Earlier, Progress};
+use super::run::{Run, TableError, describe, is_missing, is_out_of_time, is_refused, now_us, read_plan};
 use super::schema_change::Unfilled;
 use super::statement::{self, MergeRequest, TARGET_ALIAS};
 
@@ -153,6 +153,8 @@ pub(super) struct Standing {
     pub(super) coverage: Coverage,
     pub(super) highest_position: Option<String>,
     pub(super) epochs: Epochs,
+    /// The log has all that was sent from this time on, in µs; `None`: it has forgotten nothing.
+    pub(super) known_from_us: Option<i64>,
     pub(super) unfilled: Unfilled,
 }
 
@@ -162,7 +164,7 @@ impl Standing {
     pub(super) fn learn(&mut self, news: Option<&News>, word: Option<Word>, table: &FinalTable) -> bool {
         let before = self.epochs.clone();
         let may_hold_older = self.highest_position.is_some() || !table.is_made_by_strait;
-        let begins = news.is_some_and(|news| self.epochs.learn(news, may_hold_older));
+        let begins = news.is_some_and(|news| self.epochs.learn(news, may_hold_older, self.known_from_us));
         self.reopen(&before);
         self.hear(word) | begins
     }
@@ -172,7 +174,7 @@ impl Standing {
         let before = self.epochs.clone();
         let begins = match word {
             Some(Word::Epoch(boundary)) => self.epochs.begin(boundary),
-            Some(Word::ReloadEmpty) => self.epochs.begin_without_load(),
+            Some(Word::ReloadEmpty) => self.epochs.begin_without_load(self.known_from_us),
             Some(Word::MergeAgain(from)) => self.unfilled.merge_again(from),
             Some(Word::ReloadComplete) | None => false,
         };
@@ -694,27 +696,22 @@ impl Run<'_> {
     ) -> Result<Option<String>, TableError> {
         let config = &self.handler.config;
         let kept_out = kept_out_table(&config.log_table);
-        let unexpected = |error: reload::ProgressRowError| TableError::Unexpected { what: error.to_string() };
         let sql = reload::progress(&config.project, &config.log_table, &kept_out, source, boundary)?;
         let rows = self.handler.read(&sql, "reload", &self.id, self.deadline).await?;
-        let mut progress = Progress::from_rows(&rows).map_err(unexpected)?;
+        let mut progress =
+            Progress::from_rows(&rows).map_err(|error| TableError::Unexpected { what: error.to_string() })?;
         if let Some(waits_for) = progress.waits_for(now_us()) {
             return Ok(Some(waits_for));
         }
         // Only now, for it may read all of the log, though it nearly never has to.
         let some_from = reload::earlier_from(boundary, self.state.begun_us);
-        let mut rows = Vec::new();
-        for from_us in some_from.map(Some).into_iter().chain([None]) {
-            let sql = reload::earlier(&config.project, &config.log_table, &kept_out, boundary, from_us)?;
-            // It says nothing of the table, so two tables would ask under one job's id at the same moment.
-            let id = format!("{}/{source}", self.id);
-            rows = self.handler.read(&sql, "reload_earlier", &id, self.deadline).await?;
-            if from_us.is_some() && progress.is_preceded(&rows) {
-                progress.count_with_unseen();
-                break;
-            }
+        let mut earlier = self.before_load(source, boundary, some_from).await?;
+        if some_from.is_some() && progress.is_preceded(&earlier) {
+            progress.count_with_unseen();
+        } else if some_from.is_some() {
+            earlier = self.before_load(source, boundary, None).await?;
         }
-        progress.take_earlier(&rows, self.expired_before_us.is_none()).map_err(unexpected)?;
+        progress.take_earlier(&earlier, self.expired_before_us.is_none());
         if let Some(waits_for) = progress.waits_for(now_us()) {
             return Ok(Some(waits_for));
         }
@@ -738,12 +735,28 @@ impl Run<'_> {
         }))
     }
 
+    /// What the log held before a load began, from a time on, in µs.
+    async fn before_load(
+        &self,
+        source: &SourceTable,
+        boundary: i64,
+        from_us: Option<i64>,
+    ) -> Result<Earlier, TableError> {
+        let config = &self.handler.config;
+        let kept_out = kept_out_table(&config.log_table);
+        let sql = reload::earlier(&config.project, &config.log_table, &kept_out, boundary, from_us)?;
+        // It says nothing of the table, so two tables would ask under one job's id at the same moment.
+        let id = format!("{}/{source}", self.id);
+        let rows = self.handler.read(&sql, "reload_earlier", &id, self.deadline).await?;
+        Earlier::from_rows(&rows).map_err(|error| TableError::Unexpected { what: error.to_string() })
+    }
+
     /// The news of a table that stands behind the others, by its own coverage.
     async fn own_news(&self, source: &SourceTable, coverage: &Coverage) -> Result<Option<News>, TableError> {
         let config = &self.handler.config;
         let sql = plan::query(&config.project, &config.log_table, coverage, Some(source), None)?;
         let rows = self.handler.read(&sql, "own_plan", &self.id, self.deadline).await?;
-        let mut plan = Plan::from_rows(&rows).map_err(|error| TableError::Unexpected { what: error.to_string() })?;
+        let mut plan = read_plan(&rows)?;
         Ok(plan.tables.remove(source))
     }
 
