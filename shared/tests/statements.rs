@@ -217,6 +217,7 @@ fn statements() -> BTreeMap<String, String> {
     let everything_folds = fold_of("hard_null");
     let covered = vec![
         OffsetRange { topic: "cdc".into(), partition: 0, first: 0, last: 41 },
+        OffsetRange { topic: "cdc".into(), partition: 0, first: 43, last: 43 },
         OffsetRange { topic: "it's".into(), partition: 7, first: 5, last: 5 },
     ];
     let epochs = epochs();

@@ -10,7 +10,7 @@ use strait::merge::offsets::{create_duplicates_view, create_gaps_view, duplicate
 use strait::names::TableName;
 use strait_cli::msk::{self, KafkaRecord};
 use strait_tests::history::{Message, Table};
-use strait_tests::pipeline::{NOTHING_FAILED, Pipeline, Setup, answer, failure};
+use strait_tests::pipeline::{NOTHING_FAILED, Pipeline, Setup, answer, failure, of};
 use strait_tests::{PROJECT, run};
 
 /// A pipeline whose log, and what belongs to it, exists: the first merge makes the tables.
@@ -117,6 +117,28 @@ fn case_22_an_offset_that_was_never_seen_is_reported_until_it_comes() {
         assert!(gaps(&pipeline).await.is_empty());
         pipeline.deliver(&[record_of("cdc", 1, 305, &insert(305))]).await;
         assert_eq!(gaps(&pipeline).await, ["cdc|1|301|304|4|missing"]);
+    });
+}
+
+/// A producer's markers take every other offset of a topic that is written in transactions. Each window reads the end of the last one
+/// again, and has to know of a thousand ranges which of it was merged.
+#[test]
+fn what_is_merged_of_a_topic_with_holes_everywhere_is_not_merged_again() {
+    run(async {
+        let pipeline = started("*").await;
+        let orders = Table::orders();
+        let inserts = (1..1_200).map(|number| record(number * 2, &insert(number)));
+        let records: Vec<KafkaRecord> = [record(0, &orders.create())].into_iter().chain(inserts).collect();
+        pipeline.deliver(&records).await;
+        let answers = pipeline.merge().await;
+        assert_eq!(of(&answers, &orders).inserted, 1_199, "{answers:?}");
+        assert!(pipeline.merge().await.is_empty(), "nothing came");
+        // Late between two of them, and behind them all.
+        pipeline.deliver(&[record(1_101, &insert(5_000)), record(3_000, &insert(5_001))]).await;
+        let answers = pipeline.merge().await;
+        let answer = of(&answers, &orders);
+        assert_eq!((answer.records, answer.inserted), (2, 2));
+        assert_eq!(pipeline.rows(&orders).await.len(), 1_201);
     });
 }
 

@@ -1,6 +1,8 @@
 //! What of the log a merge has covered: the ranges of Kafka offsets that it saw. They tell old records from new in the
 //! part of the log that the next window reads again. A range must never hold an offset that was not seen.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::names::string_literal;
@@ -61,20 +63,41 @@ pub fn not_covered(coverage: &Coverage) -> String {
     let (Some(to_us), false) = (coverage.to_us, coverage.ranges.is_empty()) else {
         return "TRUE".to_owned();
     };
-    let covered: Vec<String> = coverage
-        .ranges
-        .iter()
-        .map(|range| {
-            format!(
-                "(`kafka_topic` = {} AND `kafka_partition` = {} AND `kafka_offset` BETWEEN {} AND {})",
-                string_literal(&range.topic),
-                range.partition,
-                range.first,
-                range.last
-            )
+    let mut by_partition: BTreeMap<(&str, i64), Vec<(i64, i64)>> = BTreeMap::new();
+    for range in &coverage.ranges {
+        by_partition.entry((&range.topic, range.partition)).or_default().push((range.first, range.last));
+    }
+    let covered: Vec<String> = by_partition
+        .into_iter()
+        .map(|((topic, partition), ranges)| {
+            let is_in_one = in_a_range(ranges);
+            format!("(`kafka_topic` = {} AND `kafka_partition` = {partition} AND {is_in_one})", string_literal(topic))
         })
         .collect();
     format!("NOT (`ingested_at` <= {} AND ({}))", timestamp_literal(to_us), covered.join(" OR "))
+}
+
+/// Whether `kafka_offset` is in one of the ranges. Where offsets are missing everywhere (each second one is a marker in a topic that is
+/// written in transactions), they are thousands: a search in their sorted ends costs a row little, a condition for each of them costs it
+/// all of them, and a statement as much depth. RANGE_BUCKET counts the ends up to the offset: after a first one, it is odd.
+fn in_a_range(mut ranges: Vec<(i64, i64)>) -> String {
+    ranges.sort_unstable();
+    // First offsets, and those behind last ones, by turns. Ranges that touch or overlap are one: equal ends would count twice.
+    let mut ends: Vec<i64> = Vec::with_capacity(ranges.len() * 2);
+    for (first, last) in ranges {
+        let behind = last.saturating_add(1);
+        match ends.last_mut() {
+            Some(end) if *end >= first => *end = behind.max(*end),
+            _ => ends.extend([first, behind]),
+        }
+    }
+    match ends.as_slice() {
+        [first, behind] => format!("`kafka_offset` BETWEEN {first} AND {}", behind.saturating_sub(1)),
+        ends => {
+            let ends: Vec<String> = ends.iter().map(i64::to_string).collect();
+            format!("MOD(RANGE_BUCKET(`kafka_offset`, [{}]), 2) = 1", ends.join(", "))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -92,6 +115,13 @@ mod tests {
             not_covered(&Coverage { to_us: Some(0), ranges: vec![range(1, 5)] }),
             r"NOT (`ingested_at` <= TIMESTAMP '1970-01-01 00:00:00.000000+00' AND ((`kafka_topic` = 't\'1' AND `kafka_partition` = 0 AND `kafka_offset` BETWEEN 1 AND 5)))"
         );
+    }
+
+    #[test]
+    fn many_ranges_of_a_partition_are_one_search_in_their_ends() {
+        assert_eq!(in_a_range(vec![(7, 7), (1, 5)]), "MOD(RANGE_BUCKET(`kafka_offset`, [1, 6, 7, 8]), 2) = 1");
+        assert_eq!(in_a_range(vec![(1, 5), (6, 7), (2, 3)]), "`kafka_offset` BETWEEN 1 AND 7");
+        assert_eq!(in_a_range(vec![(0, 3), (9, 9), (3, 5)]), "MOD(RANGE_BUCKET(`kafka_offset`, [0, 6, 9, 10]), 2) = 1");
     }
 
     #[test]
