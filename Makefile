@@ -28,7 +28,7 @@ endurance: ## The same for MINUTES=60, while pollers, functions, DMS tasks, the 
 	$(CARGO) build --profile $(PROFILE) --workspace --bins
 	$(BIN)/demo-full --endurance $(or $(MINUTES),60) --rate $(RATE) $(addprefix --settings ,$(SETTINGS)) $(DEMO_FULL)
 
-# Test binaries side by side (tests/run.py says why), each with so many tests at once. WORDS="schedules types" for some binaries.
+# Processes of tests side by side (tests/run.py says why), each with so many tests at once. WORDS="schedules types" for some of them.
 TEST_JOBS ?= 2
 TEST_THREADS ?= 4
 test: functions ## Everything that can be checked on one machine.
@@ -75,7 +75,7 @@ debezium-real: ## Real events: every type in MariaDB and PostgreSQL, captured by
 	  $(DEBEZIUM)/venv/bin/python tests/debezium/real.py $(DEBEZIUM)/events $(VARIANTS) 2>$(DEBEZIUM)/connector.log; status=$$?; \
 	else status=77; fi; \
 	case $$status in \
-	  0) STRAIT_DEBEZIUM_EVENTS=$(DEBEZIUM)/events $(CARGO) test --profile $(PROFILE) --workspace --test debezium_real -- --nocapture ;; \
+	  0) STRAIT_DEBEZIUM_EVENTS=$(DEBEZIUM)/events $(CARGO) test --profile $(PROFILE) --workspace --test end_to_end debezium_real:: -- --nocapture ;; \
 	  77) echo "SKIPPED: Debezium cannot be had here:"; grep -h SKIPPED $(DEBEZIUM)/connector.log 2>/dev/null || tail -3 $(DEBEZIUM)-install.log ;; \
 	  *) grep -v ' \[INFO\] \|^   ' $(DEBEZIUM)/connector.log | tail -20; exit $$status ;; \
 	esac

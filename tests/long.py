@@ -11,11 +11,11 @@ import sys
 
 # Level, test, variable of its seconds, its share of the budget.
 LEVELS = [
-    ("model", "schedules_model", "MODEL", 0.10),
-    ("statements", "schedules_statements", "STATEMENTS", 0.45),
-    ("built functions", "schedules", "BUILT", 0.20),
-    ("altered: steps", "schema_model", "SCHEMA_MODEL", 0.05),
-    ("altered: stmts", "schema_statements", "SCHEMA_STATEMENTS", 0.20),
+    ("model", "schedules_model::the_algorithm_is_right_under_random_schedules", "MODEL", 0.10),
+    ("statements", "schedules_statements::the_statements_are_right_under_random_schedules", "STATEMENTS", 0.45),
+    ("built functions", "schedules::final_tables_equal_the_source_under_random_schedules", "BUILT", 0.20),
+    ("altered: steps", "schema_model::random_schedules_of_alterations_leave_every_value_in_its_column", "SCHEMA_MODEL", 0.05),
+    ("altered: stmts", "schema_statements::random_schedules_of_altered_tables_end_equal_to_their_sources", "SCHEMA_STATEMENTS", 0.20),
 ]
 UNITS = {"s": 1, "m": 60, "h": 3600}
 
@@ -30,7 +30,7 @@ def seconds(text):
 def play(test, variable, budget):
     """Runs one level; its output goes on, and its last sums are the answer: histories, records, whether it failed."""
     command = [*os.environ.get("CARGO", "cargo").split(), "test", "--profile", os.environ.get("PROFILE", "ci")]
-    command += ["-p", "strait-tests", "--test", test, "--", "--nocapture", "--include-ignored", "random_schedules"]
+    command += ["-p", "strait-tests", "--test", "end_to_end", "--", "--nocapture", "--exact", test]
     environment = {**os.environ, f"STRAIT_SCHEDULES_SECONDS_{variable}": str(budget)}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     histories = records = wrong = 0

@@ -102,6 +102,8 @@ def cargo(arguments, log):
 def run_test(test, log):
     """Whether the test passes, fails, or what else is the matter."""
     target, *names = test.split()
+    if (ROOT / "tests/tests" / f"{target}.rs").is_file():
+        target, names = "end_to_end", [f"{target}::{name}" for name in names]
     # With the features of the whole workspace, as the tests build the functions, so that nothing is compiled twice.
     where = ["--workspace", *(["--lib"] if target == "lib" else ["--test", target])]
     log.unlink(missing_ok=True)

@@ -8,12 +8,10 @@
     reason = "a test fails by panicking, and speaks on standard error"
 )]
 
-mod databases;
-
 use std::fmt::Write as _;
 use std::process::{Output, Stdio};
 
-use databases::{Certificate, Database};
+use crate::databases::{Certificate, Database};
 use serde_json::{Value, json};
 use strait::merge::types::map::Engine;
 use strait_tests::history::{Message, Table};

@@ -14,8 +14,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use crate::relay::{Fault, Rule, find, http, message};
-use crate::shop::{LONG, Shop, in_short};
+use super::relay::{Fault, Rule, find, http, message};
+use super::shop::{LONG, Shop, in_short};
 
 /// In every answer of theirs, in the secret and in every token.
 const PLANTED: &str = "PLANTED";

@@ -8,8 +8,8 @@ use strait_cli::msk;
 use strait_cli::runtime_api::InvocationOutcome;
 use strait_tests::run;
 
-use crate::relay::{Fault, Rule};
-use crate::shop::{LONG, Random, Shop, all, budget, seed};
+use super::relay::{Fault, Rule};
+use super::shop::{LONG, Random, Shop, all, budget, seed};
 
 /// More calls than a run makes.
 const MOST_STEPS: usize = 80;

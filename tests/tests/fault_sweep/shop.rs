@@ -11,7 +11,7 @@ use strait_tests::PROJECT;
 use strait_tests::history::{Message, Table};
 use strait_tests::pipeline::{NOTHING_FAILED, Pipeline, Setup, function};
 
-use crate::relay::Relay;
+use super::relay::Relay;
 
 /// Far above what anything takes here, so that only a function that hangs meets it.
 pub const LONG: Duration = Duration::from_secs(300);

@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use strait_tests::run;
 
-use crate::relay::{Call, Fault, Rule};
-use crate::shop::{Course, LONG, Random, Shop, all, budget, part, seed};
+use super::relay::{Call, Fault, Rule};
+use super::shop::{Course, LONG, Random, Shop, all, budget, part, seed};
 
 /// Pipelines side by side; the embedded BigQuery is one process, so that more only fill each other's waits.
 const LANES: u64 = 2;
@@ -567,7 +567,7 @@ fn what_does_not_pass_is_said_with_what_to_do() {
             let records = shop.pipeline.produce(&messages);
             forever(&shop, method, fault);
             let outcome = shop.pipeline.invoke_ingest(strait_cli::msk::event(&records)).await;
-            let (kind, text) = crate::shop::in_short(&outcome);
+            let (kind, text) = super::shop::in_short(&outcome);
             assert_eq!(kind, error_type, "{text}");
             assert!(parts.iter().all(|part| text.contains(part)), "{text}");
             shop.relay.disarm();
@@ -588,7 +588,7 @@ fn what_does_not_pass_is_said_with_what_to_do() {
             shop.deliver(&records).await.unwrap();
             forever(&shop, method, fault);
             for _ in 0..2 {
-                let (kind, text) = crate::shop::in_short(&shop.pipeline.invoke_merge("{}").await);
+                let (kind, text) = super::shop::in_short(&shop.pipeline.invoke_merge("{}").await);
                 assert_eq!(kind, error_type, "{method} {fault:?}: {text}");
                 assert!(text.contains(parts), "{method} {fault:?}: {text}");
             }

@@ -9,8 +9,8 @@ use strait_cli::runtime_api::{Function, InvocationOutcome};
 use strait_tests::pipeline::NOTHING_FAILED;
 use strait_tests::run;
 
-use crate::relay::{Fault, Relay, Rule};
-use crate::shop::{LONG, Random, Shop, all, budget, in_short, seed};
+use super::relay::{Fault, Relay, Rule};
+use super::shop::{LONG, Random, Shop, all, budget, in_short, seed};
 
 /// Lambda's own time for an answer is 1.5 s of each.
 const LIMITS: [Duration; 3] = [Duration::from_secs(3), Duration::from_secs(4), Duration::from_secs(6)];

@@ -7,8 +7,8 @@ use strait_cli::runtime_api::{Function, InvocationOutcome};
 use strait_tests::history::Message;
 use strait_tests::run;
 
-use crate::relay::{Fault, Relay, Rule};
-use crate::shop::{LONG, Random, Shop, all, budget, in_short, merge_with, seed};
+use super::relay::{Fault, Relay, Rule};
+use super::shop::{LONG, Random, Shop, all, budget, in_short, merge_with, seed};
 
 #[test]
 fn two_merges_at_once_double_nothing_and_bring_nothing_back() {
