@@ -128,7 +128,7 @@ pub fn build_output() -> PathBuf {
 /// # Errors
 /// As [`virtual_environment`].
 pub async fn prepare(root: &Path, observe: Observer<'_>) -> Result<Environment, SetupError> {
-    let python = virtual_environment(root, REQUIREMENTS, "local_bigquery.settings", observe).await?;
+    let python = virtual_environment(root, REQUIREMENTS, "local_bigquery", observe).await?;
     let home = root.join("home");
     create_folder(&home)?;
     let launcher = root.join(format!("launcher-{}.py", short_hash(LAUNCHER)));
@@ -137,7 +137,7 @@ pub async fn prepare(root: &Path, observe: Observer<'_>) -> Result<Environment, 
 }
 
 /// Makes a virtual environment of exactly these pinned packages below `root`, unless a finished one is there, and returns
-/// its interpreter. `module` is one of the packages' that can be imported.
+/// its interpreter. `module` is one that the packages bring.
 ///
 /// Two processes at once: one does it, the other waits. A set-up that was interrupted is done again.
 ///
@@ -155,7 +155,7 @@ pub async fn virtual_environment(
 
     let _lock = lock(root, observe).await?;
     let stamp = folder.join("strait-complete");
-    if stamp.is_file() && can_import(&interpreter, module).await {
+    if stamp.is_file() && finds(&interpreter, module).await {
         return Ok(interpreter);
     }
     let python = python::find(&std::env::var_os("PATH").unwrap_or_default(), std::env::home_dir().as_deref()).await?;
@@ -181,11 +181,15 @@ pub async fn virtual_environment(
     Ok(interpreter)
 }
 
-/// A stamp may outlive the interpreter that the environment links to.
-async fn can_import(python: &Path, module: &str) -> bool {
+/// A stamp may outlive the interpreter that the environment links to. To import what it has found would take the embedded BigQuery's a second.
+async fn finds(python: &Path, module: &str) -> bool {
     let mut command = Command::new(python);
     command
-        .args(["-I", "-c", &format!("import {module}")])
+        .args([
+            "-I",
+            "-c",
+            &format!("import importlib.util, sys; sys.exit(importlib.util.find_spec('{module}') is None)"),
+        ])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
