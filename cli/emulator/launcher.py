@@ -996,16 +996,39 @@ def forget_unnamed_rows():
     tabledata._deduplicate = deduplicate
 
 
-# How local-bigquery asks for the columns of one table: by a scan over the columns of all.
+# What a statement's translation was told by `once`.
+asked = contextvars.ContextVar("asked", default=None)
+
+
+def once(ask):
+    """While a statement is translated its tables are looked up again by each rule and for each place where they stand. Nothing is written
+    meanwhile, so the first answer serves them all."""
+
+    def answer(*question):
+        known = asked.get()
+        if known is None:
+            return ask(*question)
+        key = ask, repr(question)
+        if key not in known:
+            known[key] = ask(*question)
+        return list(known[key])
+
+    return answer
+
+
+# How local-bigquery asks for the columns of one table, by a scan over the columns of all: which are required, and whether it has one.
 COLUMNS_OF_A_TABLE = "FROM duckdb_columns() WHERE database_name = ? AND schema_name = ? AND table_name = ?"
+REQUIRED_COLUMNS = f"SELECT column_name {COLUMNS_OF_A_TABLE} AND NOT is_nullable"
+HAS_COLUMN = f"SELECT 1 {COLUMNS_OF_A_TABLE} AND column_name = ?"
 A_DATASET = "SELECT 1 FROM duckdb_schemas() WHERE database_name = ? AND schema_name = ?"
 TEMPORARY_TABLES = "SELECT table_name FROM duckdb_tables() WHERE temporary"
 
 
 def find_by_name():
     """local-bigquery looks a table, its columns or its dataset up by a scan over everything that DuckDB knows, many times in a
-    statement: each costs 110 ms where there are 100 tables and the answers of 300 queries, which stay. Asked for by name it is
-    1 ms. What cannot be asked that way (a project that is not attached, say) is asked the long way."""
+    statement: each costs 110 ms where there are 100 tables and the answers of 300 queries, which stay. In the tables that DuckLake keeps
+    of them they are found by name in one (and DuckLake itself, when it is asked, reads all of them anew after each change of one). What
+    cannot be asked that way (a project that is not attached, say) is asked the long way."""
     import duckdb
     from local_bigquery.catalog import tabledata, tables
     from local_bigquery.engine import database
@@ -1015,6 +1038,27 @@ def find_by_name():
     def catalogue(project_id: str) -> str:
         return database.quote(f"__ducklake_metadata_{project_id}", "main")
 
+    @once
+    def described(project_id: str, dataset_id: str, name: str) -> list[tuple]:
+        """A table's number and rows, then the number and beginning of a column, its name, whether it may be null, and whether it is part of
+        another; for each column. Of a view, or where there is no such table, nothing."""
+        lake = catalogue(project_id)
+        return fetch(
+            "SELECT t.table_id, n.record_count, c.column_id, c.begin_snapshot, c.column_name, c.nulls_allowed, c.parent_column IS NULL "
+            f"FROM {lake}.ducklake_table t JOIN {lake}.ducklake_schema s USING (schema_id) JOIN {lake}.ducklake_column c USING (table_id) "
+            f"LEFT JOIN {lake}.ducklake_table_stats n USING (table_id) WHERE s.schema_name = ? AND t.table_name = ? "
+            "AND t.end_snapshot IS NULL AND s.end_snapshot IS NULL AND c.end_snapshot IS NULL",
+            [dataset_id, name],
+        )
+
+    def view(project_id: str, dataset_id: str, name: str) -> list[tuple[str, str, int]]:
+        lake = catalogue(project_id)
+        return fetch(
+            f"SELECT v.view_name, 'VIEW', 0 FROM {lake}.ducklake_view v JOIN {lake}.ducklake_schema s USING (schema_id) "
+            "WHERE s.schema_name = ? AND v.view_name = ? AND v.end_snapshot IS NULL AND s.end_snapshot IS NULL",
+            [dataset_id, name],
+        )
+
     def kept_answer(*path: str) -> list[tuple[str, str, int]]:
         """The answer of a query lies in a table of DuckDB's own."""
         try:
@@ -1023,66 +1067,55 @@ def find_by_name():
             return []
         return [(path[-1], "TABLE", rows)]
 
-    found = {}
-
-    def of_this_schema(question: tuple, project_id: str, ask):
-        """An answer about columns is good for as long as the project's schema has the version that was read before it was asked
-        for: DuckLake counts a new one for each CREATE, ALTER and DROP."""
-        if project_id == "emulator":
-            return ask()
-        [(version,)] = fetch(f"SELECT max(schema_version) FROM {catalogue(project_id)}.ducklake_snapshot")
-        known = found.get(question)
-        if known is None or known[0] != version:
-            known = found[question] = version, ask()
-        return known[1]
-
-    ask_columns = tables.columns
-
-    def columns(project_id, dataset_id, table_id):
-        if dataset_id == tables.RESULTS:
-            return ask_columns(project_id, dataset_id, table_id)
-        question = project_id, dataset_id, table_id
-        try:
-            return list(of_this_schema(question, project_id, lambda: ask_columns(*question)))
-        except duckdb.Error:
-            return ask_columns(*question)
-
     def objects(project_id, dataset_id, table_id=None):
-        if table_id is None:
-            return scan_objects(project_id, dataset_id)
+        path = project_id, dataset_id, table_id
         try:
+            if table_id is None:
+                return scan_objects(*path)
             if project_id == "emulator":
-                return kept_answer(project_id, dataset_id, table_id)
-            lake = catalogue(project_id)
-            in_dataset = (
-                f"JOIN {lake}.ducklake_schema s USING (schema_id) "
-                "WHERE s.schema_name = $1 AND t.end_snapshot IS NULL AND s.end_snapshot IS NULL"
-            )
-            return fetch(
-                f"SELECT t.table_name, 'TABLE', coalesce(n.record_count, 0) FROM {lake}.ducklake_table t "
-                f"LEFT JOIN {lake}.ducklake_table_stats n USING (table_id) {in_dataset} AND t.table_name = $2 "
-                f"UNION ALL SELECT t.view_name, 'VIEW', 0 FROM {lake}.ducklake_view t {in_dataset} AND t.view_name = $2",
-                [dataset_id, table_id],
-            )
+                return kept_answer(*path)
+            found = described(*path)
+            return [(table_id, "TABLE", found[0][1] or 0)] if found else view(*path)
         except duckdb.Error:
-            return scan_objects(project_id, dataset_id, table_id)
+            return scan_objects(*path)
+
+    ask_columns, known = tables.columns, {}
+
+    def columns(*path):
+        """Of a table as they were, as long as it is the same one with the same columns."""
+        try:
+            found = [] if path[1] == tables.RESULTS else described(*path)
+        except duckdb.Error:
+            found = []
+        if not found:
+            return ask_columns(*path)
+        stamp = {(number, *column) for number, _, *column in found}
+        if path not in known or known[path][0] != stamp:
+            known[path] = stamp, ask_columns(*path)
+        return list(known[path][1])
 
     def named_columns(sql, params):
-        table = database.quote(*params[:3]).replace("'", "''")
-        columns = f"""SELECT name AS column_name, NOT "notnull" AS is_nullable FROM pragma_table_info('{table}')"""
-        return fetch(sql.replace(COLUMNS_OF_A_TABLE, f"FROM ({columns}) WHERE true"), params[3:])
+        if params[0] == "emulator":
+            table = database.quote(*params[:3]).replace("'", "''")
+            columns = f"""SELECT name AS column_name, NOT "notnull" AS is_nullable FROM pragma_table_info('{table}')"""
+            return fetch(sql.replace(COLUMNS_OF_A_TABLE, f"FROM ({columns}) WHERE true"), params[3:])
+        # Of a view none: it has neither a required nor a hidden one.
+        found = [(name, nullable) for *_, name, nullable, is_whole in described(*params[:3]) if is_whole]
+        if sql == HAS_COLUMN:
+            return [(1,) for name, _ in found if name == params[3]]
+        return [(name,) for name, nullable in found if not nullable]
 
     def fetch_by_name(sql, params=None):
         with contextlib.suppress(duckdb.Error):
-            if COLUMNS_OF_A_TABLE in sql:
-                return of_this_schema((sql, *params), params[0], lambda: named_columns(sql, params))
+            if sql in (REQUIRED_COLUMNS, HAS_COLUMN):
+                return named_columns(sql, params)
             if sql == A_DATASET:
-                known = fetch(
+                found = fetch(
                     f"SELECT 1 FROM {catalogue(params[0])}.ducklake_schema WHERE schema_name = ? AND end_snapshot IS NULL",
                     params[1:],
                 )
-                if known:
-                    return known
+                if found:
+                    return found
         return fetch(sql, params)
 
     database.objects = objects
@@ -1090,35 +1123,74 @@ def find_by_name():
     tables.columns = tabledata.columns = columns
 
 
+class Records:
+    """local-bigquery's own records of datasets, tables and the like (`emulator.tables`), which it asks for six times as often as there are
+    statements. Nothing but its `execute` writes them, so an answer is good until that names the table that it is from and, as the first
+    parameters, the dataset that it is about."""
+
+    NAMED = re.compile(r"\bemulator\.(datasets|tables|routines|row_access_policies|models|indexes|js_functions)\b")
+    KEPT = 10_000
+
+    def __init__(self, fetch, execute):
+        self._fetch, self._execute = fetch, execute
+        # What the last write to a table was, as far as its first parameters are known.
+        self._writes = {}
+        self._answers = {}
+
+    def fetch(self, sql, params=None):
+        named = self.NAMED.search(sql)
+        if not named:
+            return self._fetch(sql, params)
+        question = sql, *(params or ())
+        writes = self._writes.get((named[1], *question[1:3]))
+        known = self._answers.get(question)
+        if known is None or known[0] is not writes:
+            if len(self._answers) >= self.KEPT:
+                self._answers.clear()
+            known = self._answers[question] = writes, self._fetch(sql, params)
+        return list(known[1])
+
+    def execute(self, sql, params=None):
+        try:
+            self._execute(sql, params)
+        finally:
+            for name in self.NAMED.findall(sql):
+                for known in range(3):
+                    self._writes[name, *(params or ())[:known]] = object()
+
+
+def keep_cursors_and_records():
+    """A cursor is a connection of its own: local-bigquery made forty for each statement, of which a thread needs one."""
+    from local_bigquery.engine import database
+
+    own = threading.local()
+
+    def run(sql, params):
+        if not hasattr(own, "cursor"):
+            own.cursor = database.connection().cursor()
+        return own.cursor.execute(sql, params).fetchall()
+
+    records = Records(run, run)
+    replaced = {database.fetch: records.fetch, database.execute: records.execute}
+    for module in [module for name, module in sys.modules.items() if name.startswith("local_bigquery.")]:
+        for name in ("fetch", "execute"):
+            if (instead := replaced.get(getattr(module, name, None))) is not None:
+                setattr(module, name, instead)
+
+
 def ask_once_per_statement():
-    """While a statement is translated its tables are looked up again by each rule and for each place where they stand. Nothing is written
-    meanwhile, so the first answer serves them all."""
     from local_bigquery.catalog import metadata, row_access
     from local_bigquery.engine import database
     from local_bigquery.sql import translate as translation
 
-    answers = contextvars.ContextVar("answers", default=None)
-
-    def once(ask):
-        def answer(*question):
-            known = answers.get()
-            if known is None:
-                return ask(*question)
-            key = ask, repr(question)
-            if key not in known:
-                known[key] = ask(*question)
-            return list(known[key])
-
-        return answer
-
     original = translation.translate
 
     def translate(tree, context):
-        token = answers.set({})
+        token = asked.set({})
         try:
             return original(tree, context)
         finally:
-            answers.reset(token)
+            asked.reset(token)
 
     metadata.fetch, row_access.fetch = once(metadata.fetch), once(row_access.fetch)
     database.fetch, database.objects = once(database.fetch), once(database.objects)
@@ -1322,22 +1394,34 @@ def identify_callers_plainly(app):
 
 
 def keep_ended_jobs():
+    from local_bigquery.engine import database
     from local_bigquery.jobs import store
     from local_bigquery.models import Job
 
     save, load, delete = store.save, store.load, store.delete
+    # In the table they stay PENDING until they end: all that the next start has to know is that they did not.
+    begun = {}
 
     def save_and_keep(job):
-        job = save(job)
+        key = job.jobReference.projectId, job.jobReference.jobId
+        if job.status.state == "RUNNING":
+            begun[key] = job
+            return job
+        dumped = job.dump()
+        if key in begun:
+            changed = "UPDATE emulator.jobs SET state = ?, resource = ? WHERE project_id = ? AND job_id = ?"
+            database.execute(changed, [job.status.state, json.dumps(dumped), *key])
+        else:
+            save(job)
         if job.status.state == "DONE":
-            dumped = job.dump()
-            key = job.jobReference.projectId, job.jobReference.jobId
             # As it would be read from the table.
             ended_jobs.keep(key, Job.model_validate(dumped), json.dumps(dumped))
+            begun.pop(key, None)
         return job
 
     def load_kept(project_id, job_id):
-        return ended_jobs.job((project_id, job_id)) or load(project_id, job_id)
+        key = project_id, job_id
+        return ended_jobs.job(key) or begun.get(key) or load(project_id, job_id)
 
     def forget_and_delete(project_id, job_id):
         ended_jobs.forget((project_id, job_id))
@@ -1446,6 +1530,7 @@ def main():
     identify_callers_plainly(app)
     keep_ended_jobs()
     count_jobs()
+    keep_cursors_and_records()
     find_by_name()
     copy_trees_quickly()
     walk_trees_quickly()
