@@ -25,7 +25,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 END_TO_END = "end_to_end"
 # How long each process took the last time, so that the longest begins first; of these it is known without a last time.
 TIMES = ROOT / "target" / "test-times.json"
-LONGEST = ["tests/cases (test)", "tests/schema_changes (test)", "tests/fault_sweep (test)", "tests/analyzer (test)"]
+LONGEST = ["tests/cases (test)", "tests/schema_changes (test)", "tests/epochs (test)", "tests/fault_sweep (test)", "tests/analyzer (test)"]
 
 
 def cargo():
