@@ -1,13 +1,6 @@
 //! Every statement that the merge can generate, through Google's own analyzer, with the schemas of all tables declared: a
 //! statement that runs on the embedded BigQuery is no proof that BigQuery takes it. The statements are the golden ones of
 //! the crate `strait`, which a test there holds to the code.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stderr,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;

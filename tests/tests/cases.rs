@@ -1,6 +1,5 @@
 //! The cases of histories that broke real systems, each under hard and soft deletes, and each again after every redelivery of any
 //! suffix of its records.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;

@@ -1,6 +1,5 @@
 //! What BigQuery is asked for: appends go by gRPC, each row once, and a merge without news costs one small query. The embedded
 //! BigQuery counts for all of its clients together, so this binary's tests take turns.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use serde_json::{Value, json};
 use strait_tests::history::{Message, Table};

@@ -1,6 +1,5 @@
 //! Histories as Debezium sends them, through the built functions: what is in the final table at the end is what the source holds. Expected
 //! rows are written by hand.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 

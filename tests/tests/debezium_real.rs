@@ -1,13 +1,6 @@
 //! What Debezium really sent of real databases (`make debezium-real`, `tests/debezium/real.py`), through the built functions: the final
 //! tables hold what the databases print, value by value. What Debezium itself does not say exactly stands in [`LOST`], by type, with what
 //! comes of it.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "a test fails by panicking"
-)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -1,6 +1,5 @@
 //! Many tables with news in one run: what they have to read of the log is copied once, and each is merged from its part of the copy. The
 //! result must be that of reading the log, whatever becomes of the copy.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
 use std::time::Duration;
 

@@ -1,6 +1,5 @@
 //! What no position tells: a table that is loaded again, a binlog that begins anew, a topic made anew, records that come after the log
 //! has forgotten what followed them. Records are produced when DMS would send them and delivered when the test says.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use serde_json::json;
 use strait_cli::msk::KafkaRecord;

@@ -1,7 +1,6 @@
 //! Faults whose outcome is worth a look of its own: rows that are refused, a table that is, calls that take effect late. Nothing is lost,
 //! nothing is doubled, and what is said names the cause. `fault_sweep` goes through all the others.
 //! Each fault names the datasets of its own test, so that tests run side by side.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};

@@ -1,13 +1,6 @@
 //! AWS → Google without a key: the function signs a GetCallerIdentity request with its own role, Google's token service has AWS check it
 //! and hands out a token. Here a loopback token service checks the signature with AWS's own signer, which shares no code with the
 //! library that signs.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

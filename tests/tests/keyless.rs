@@ -1,6 +1,5 @@
 //! Tables without a primary key: each row of the source that was loaded or inserted is added once, however often it is delivered, and
 //! what cannot be applied without a key is said and kept.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use strait_tests::history::Table;
 use strait_tests::pipeline::{Setup, of};

@@ -1,6 +1,5 @@
 //! Masks through the built functions: what is masked appears nowhere outside, keys that are hashed merge, and what cannot be
 //! masked stays where it is.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,6 +1,5 @@
 //! What the log says of Kafka's offsets: every hole is found, and nothing is taken for one that is none; what is in the log more than
 //! once is named.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
 

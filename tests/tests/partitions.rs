@@ -1,5 +1,4 @@
 //! Final tables that a person partitioned: by a day, a month, an hour, ranges of whole numbers or the time of ingestion. The column of the partitions may be NULL, and it may change, which moves the row.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use serde_json::{Value, json};
 use strait_tests::history::Table;

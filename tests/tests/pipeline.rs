@@ -1,6 +1,5 @@
 //! What the pipeline promises beside single histories: repetition, several tables, final tables made by hand, tables that wait, the
 //! ledger, the quarantine; and that every published message is accounted for.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stderr, reason = "a test fails by panicking")]
 
 use std::process::Command;
 

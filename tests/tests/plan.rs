@@ -1,5 +1,4 @@
 //! `strait plan`: it says what the next run does, in that run's own statements, and does nothing itself.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use jiff::Timestamp;
 use serde_json::json;

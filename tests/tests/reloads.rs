@@ -1,6 +1,5 @@
 //! Loads that end other than they should, words of an operator that come at the wrong moment, and merges that look at a load while it
 //! goes on: nobody reads a table without rows that the source has, and nothing stays that the source has not.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,5 @@
 //! The merge's algorithm under random histories, held to the oracle; and the oracle and the shrinker themselves, on algorithms that
 //! lack one rule each.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test fails by panicking")]
 
 use strait_tests::schedules::model::Rules;
 use strait_tests::schedules::{oracle, play_on_model, run_model, seconds};

@@ -1,6 +1,5 @@
 //! Histories that random schedules have come upon, the shortest of their kind, on the built functions: what a reload must not leave
 //! behind, and what it must not take away.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use serde_json::json;
 use strait_tests::history::{Message, Table};

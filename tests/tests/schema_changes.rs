@@ -1,6 +1,5 @@
 //! A source's schema that is altered while it replicates: the final table ends equal to the source, whenever and whether a control
 //! record says what was altered, and is never without a value that it had.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
 use serde_json::{Value, json};
 use strait_tests::history::Table;

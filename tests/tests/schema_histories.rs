@@ -1,12 +1,6 @@
 //! Random alterations between random changes, through the built functions: whenever the control records come and wherever merges cut the
 //! history, the final table ends equal to the source. Runs for a budget of time (`STRAIT_SCHEDULES_SECONDS_SCHEMA`) and prints each
 //! seed; `STRAIT_SCHEDULES_SEED` plays one again.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    reason = "a test fails by panicking; a budget's result is printed"
-)]
 
 use std::time::Instant;
 

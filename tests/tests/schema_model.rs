@@ -1,6 +1,5 @@
 //! The steps by which a final table follows its source's alterations, without rows: whose values each column holds, however many
 //! alterations one run finds and wherever it is interrupted. Runs for a budget of time (`STRAIT_SCHEDULES_SECONDS_SCHEMA_MODEL`).
-#![allow(clippy::print_stdout, reason = "a budget's result is printed")]
 
 use strait_tests::schedules::ddl::structure;
 use strait_tests::schedules::seconds;

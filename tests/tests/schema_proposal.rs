@@ -1,6 +1,5 @@
 //! Tables of which no definition ever came: `strait schema` proposes their statement from what was logged, or from what the source
 //! says, the statement is run as it stands, and the next merge fills the table.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use std::process::Output;
 

@@ -1,5 +1,4 @@
 //! No row value, key or before-image reaches a log line or an error, whatever goes wrong with the record that carries it.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use serde_json::json;
 use strait_cli::msk;

@@ -1,13 +1,5 @@
 //! The templates: what `sam deploy` would create, checked after SAM's own transformation, with mistakes planted in every class of check;
 //! and the functions as deployed (to moto, which stands for AWS) run on an MSK event, with the environment that the deployment gave them.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

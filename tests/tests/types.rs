@@ -1,6 +1,5 @@
 //! Every type of both engines through the built functions, value by value. What is expected is what the databases themselves
 //! print (`tests/types/ask.py`), or written by hand.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
 use serde_json::Value;
 use strait::merge::types::ColumnType;

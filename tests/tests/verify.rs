@@ -1,12 +1,5 @@
 //! `strait verify` between real databases and the embedded BigQuery: what is equal is said to be equal, what a hand changed is found, row
 //! by row and column by column, and repaired; what moves in the meantime is no difference.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "a test fails by panicking, and speaks on standard error"
-)]
 
 use std::fmt::Write as _;
 use std::process::{Output, Stdio};

@@ -3,14 +3,6 @@
 //!
 //! By default a sample within a budget of time, each with its seed: `STRAIT_FAULTS_SECONDS` for the sweep (20), `STRAIT_FAULTS_SEED` to
 //! play one again. `STRAIT_FAULTS=all` goes through every combination, which takes hours; `STRAIT_FAULTS=2/8` through the second eighth of them.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a test fails by panicking, and says what it swept"
-)]
 
 mod credentials;
 mod kills;
