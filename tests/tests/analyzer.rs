@@ -2,10 +2,12 @@
 //! statement that runs on the embedded BigQuery is no proof that BigQuery takes it. The statements are the golden ones of
 //! the crate `strait`, which a test there holds to the code.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use serde_json::{Value, json};
+use strait::merge::coverage::{Coverage, OffsetRange, not_covered};
 use strait::merge::types::ColumnType;
 use strait::merge::types::canonical::{Canonical, Dialect, SourceKind};
 use strait::merge::types::map::Engine;
@@ -342,3 +344,28 @@ async fn google_takes_what_a_comparison_asks_and_prints_the_canonical_texts() {
 
 /// `printf 'é이😀' | md5sum`
 const MD5_OF_TEXT: &str = "f43725b671b1539ffbf3c3c6fc908baa";
+
+/// Each offset of two partitions, before and after the moment up to which they count: what the condition takes for merged has to be
+/// what the ranges hold, whether they stand alone, touch, overlap or are many.
+#[tokio::test]
+async fn googles_evaluator_takes_those_offsets_for_merged_that_a_range_holds() {
+    let range = |partition, first, last| OffsetRange { topic: "it's".into(), partition, first, last };
+    let mut ranges = vec![range(0, 3, 3), range(0, 5, 9), range(0, 10, 12), range(0, 8, 11), range(1, 4, 6)];
+    ranges.extend((20..300).filter(|offset| offset % 2 == 0).map(|offset| range(0, offset, offset)));
+    let coverage = Coverage { to_us: Some(5_000_000), ranges: ranges.clone() };
+    let condition = not_covered(&coverage);
+    let rows = "UNNEST(['it\\'s', 'its']) AS `kafka_topic`, UNNEST([0, 1, 2]) AS `kafka_partition`, \
+                UNNEST(GENERATE_ARRAY(0, 310)) AS `kafka_offset`, UNNEST([5, 6]) AS `second`";
+    let merged = format!(
+        "SELECT STRING_AGG(CONCAT(`second`, '-', `kafka_topic`, '-', `kafka_partition`, '-', `kafka_offset`)) \
+         FROM (SELECT *, TIMESTAMP_SECONDS(`second`) AS `ingested_at` FROM {rows}) WHERE NOT ({condition})"
+    );
+    let answer =
+        analyze(&json!({"tables": [], "statements": [], "expressions": [{"id": "merged", "sql": merged}]})).await;
+    let said = answer["expressions"][0].pointer("/value/0/0").and_then(Value::as_str);
+    let said = said.unwrap_or_else(|| panic!("{answer}"));
+    let expected = ranges
+        .iter()
+        .flat_map(|range| (range.first..=range.last).map(|offset| format!("5-it's-{}-{offset}", range.partition)));
+    assert_eq!(said.split(',').map(str::to_owned).collect::<BTreeSet<_>>(), expected.collect());
+}
