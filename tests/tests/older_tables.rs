@@ -77,6 +77,19 @@ fn each_older_table_gets_its_columns_when_they_are_needed() {
 }
 
 #[test]
+fn a_quarantine_that_somebody_dropped_is_made_again_when_it_is_needed() {
+    run(async {
+        let (mut pipeline, orders) = working().await;
+        pipeline.query(&format!("DROP TABLE `{}`", pipeline.quarantine())).await;
+        pipeline.send(&[orders.insert(row("2", "b")).at(100), orders.insert(row("no number", "c")).at(101)]).await;
+        let answers = pipeline.merge().await;
+        let answer = of(&answers, &orders);
+        assert_eq!((answer.outcome.as_str(), answer.inserted, answer.quarantined), ("merged", 1, 1), "{answer:?}");
+        assert_eq!(pipeline.texts(&format!("SELECT COUNT(*) FROM `{}`", pipeline.quarantine())).await, ["1"]);
+    });
+}
+
+#[test]
 fn two_runs_at_once_both_get_over_an_older_ledger() {
     run(async {
         let (mut pipeline, orders) = working().await;

@@ -14,13 +14,14 @@ use tokio::time::Instant;
 use crate::bigquery::append::{AppendClient, EXTRA_COLUMNS, WriteStream};
 use crate::bigquery::connect::Connections;
 use crate::bigquery::job::{JobRequest, QueryAnswer};
-use crate::bigquery::rest::BigQuery;
+use crate::bigquery::rest::{BigQuery, Ensured};
 use crate::bigquery::retry::Backoff;
+use crate::bigquery::table_spec::TableSpec;
 use crate::bigquery::{Error, ErrorKind};
 use crate::config::{Config, DAY_US, HOUR_US, WithoutSchema};
 use crate::lambda::{Invocation, InvocationError};
 use crate::log::{KEPT_OUT, LOG, kept_out_table};
-use crate::names::{NameError, POSITION_COLUMN, SourceTable, fingerprint};
+use crate::names::{NameError, POSITION_COLUMN, SourceTable, TableName, fingerprint};
 use crate::telemetry;
 
 use super::answer::{Answer, Asked, TableAnswer, Word};
@@ -605,10 +606,11 @@ impl MergeHandler {
 
     async fn make_own_tables(&self, deadline: Instant) -> Result<(), TableError> {
         let config = &self.config;
-        self.bigquery.ensure_table(&config.log_table, &LOG, Some(config.log_retention_days), deadline).await?;
-        let kept_out = kept_out_table(&config.log_table);
-        self.bigquery.ensure_table(&kept_out, &KEPT_OUT, Some(config.log_retention_days), deadline).await?;
-        self.bigquery.ensure_table(&config.quarantine_table, &QUARANTINE, None, deadline).await?;
+        // The ledger last, for it is how the next run knows that all of them are there.
+        let [log, kept_out, quarantine, merges] = self.own_tables();
+        for table in [log, kept_out, quarantine] {
+            self.make_or_complete(table, deadline).await?;
+        }
         let project = config.project.as_str();
         for sql in [
             offsets::create_gaps_view(project, &config.log_table, config.log_retention_days)?,
@@ -617,30 +619,47 @@ impl MergeHandler {
             let id = format!("strait_view_{}", fingerprint(&format!("{}\0{sql}", now_us()), 24));
             self.bigquery.run_query(&self.job(&sql, id, "view"), deadline).await?;
         }
-        // Last, for the ledger is how the next run knows that all of them are there.
-        self.bigquery.ensure_table(&config.merges_table, &MERGES, None, deadline).await?;
+        self.make_or_complete(merges, deadline).await?;
         Ok(())
     }
 
-    /// Adds to the tables of an older version what they lack; whether anything was missing. Asked for only once a statement was refused,
-    /// for that is how it shows.
+    /// Makes what is missing of its own tables, and adds to those of an older version what they lack; whether anything was missing. Asked
+    /// for only once a statement was refused, for that is how it shows.
     pub(super) async fn complete_own_tables(&self, deadline: Instant) -> Result<bool, Error> {
-        let config = &self.config;
-        let kept_out = kept_out_table(&config.log_table);
         let mut was_incomplete = false;
-        for (table, spec) in [
-            (&config.log_table, &LOG),
-            (&kept_out, &KEPT_OUT),
-            (&config.quarantine_table, &QUARANTINE),
-            (&config.merges_table, &MERGES),
-        ] {
-            was_incomplete |= match self.bigquery.complete_table(table, spec, deadline).await {
-                // Whoever misses it makes it.
-                Err(error) if error.kind() == ErrorKind::NotFound => false,
-                other => other?,
-            };
+        for table in self.own_tables() {
+            was_incomplete |= self.make_or_complete(table, deadline).await?;
         }
         Ok(was_incomplete)
+    }
+
+    /// Each with the days after which its partitions expire.
+    fn own_tables(&self) -> [(TableName, &'static TableSpec, Option<u32>); 4] {
+        let config = &self.config;
+        let days = Some(config.log_retention_days);
+        [
+            (config.log_table.clone(), &LOG, days),
+            (kept_out_table(&config.log_table), &KEPT_OUT, days),
+            (config.quarantine_table.clone(), &QUARANTINE, None),
+            (config.merges_table.clone(), &MERGES, None),
+        ]
+    }
+
+    async fn make_or_complete(
+        &self,
+        (table, spec, expiry_days): (TableName, &TableSpec, Option<u32>),
+        deadline: Instant,
+    ) -> Result<bool, Error> {
+        match self.bigquery.complete_table(&table, spec, deadline).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                if self.bigquery.ensure_table(&table, spec, expiry_days, deadline).await? == Ensured::Existed {
+                    // Another run made it meanwhile, one of an older version perhaps.
+                    self.bigquery.complete_table(&table, spec, deadline).await?;
+                }
+                Ok(true)
+            }
+            other => other,
+        }
     }
 
     /// Appends entries to the ledger. A ledger that was made a moment ago may not be seen yet by appends.

@@ -376,7 +376,7 @@ impl Run<'_> {
         let mut answer = TableAnswer::new(&work.source, &work.table.name, Outcome::Merged.as_str());
         let mut result = self.unfinished_then_own(&work, &mut standing, &mut answer).await;
         if let Err(TableError::BigQuery(error)) = &result
-            && is_refused(error)
+            && (is_refused(error) || is_missing(error))
         {
             match self.handler.complete_own_tables(self.deadline).await {
                 Ok(true) => {
