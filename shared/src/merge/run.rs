@@ -624,7 +624,7 @@ impl MergeHandler {
     }
 
     /// Makes what is missing of its own tables, and adds to those of an older version what they lack; whether anything was missing. Asked
-    /// for only once a statement was refused, for that is how it shows.
+    /// for only once a statement was refused, or named what is not there, for that is how it shows.
     pub(super) async fn complete_own_tables(&self, deadline: Instant) -> Result<bool, Error> {
         let mut was_incomplete = false;
         for table in self.own_tables() {
