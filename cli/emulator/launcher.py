@@ -796,15 +796,37 @@ def rename_columns_together():
 
 def keep_columns_options():
     """ADD COLUMN c NUMERIC(8, 2) OPTIONS (description = …) and SET DATA TYPE NUMERIC(12, 4): local-bigquery forgets the options and the
-    parameters, and its columns without parameters cannot be given narrower ones."""
+    parameters, and its columns without parameters cannot be given narrower ones. A renamed column keeps its own, not those that another had
+    under the name."""
     from sqlglot import exp
-    from local_bigquery.catalog import ddl as catalog, tables
+    from local_bigquery.catalog import ddl as catalog, metadata, tables
+    from local_bigquery.models import Table
     from local_bigquery.sql.rules import ddl
 
     alteration, split = catalog._alteration, ddl.split
     decimals = {exp.DataType.Type.DECIMAL, exp.DataType.Type.BIGDECIMAL}
 
+    def renamed(stored, action, reference):
+        """All renames of a statement at its first; the table has the new names already."""
+        renames = [one for one in action.parent.args["actions"] if isinstance(one, exp.RenameColumn)]
+        if action is not renames[0]:
+            return {}
+        former = {one.args["to"].name.casefold(): one.this.name.casefold() for one in renames}
+        known = metadata.load(Table, *reference)
+        own = {field.name.casefold(): field for field in (tables.fields(known) if known else [])}
+        given = ("precision", "scale", "maxLength", "description")
+
+        def now(field):
+            old = former.get(field.name.casefold())
+            if old is None:
+                return field
+            return field.replace(**{name: getattr(own.get(old), name, None) for name in given})
+
+        return {"schema": {"fields": [now(field) for field in tables.fields(stored)]}}
+
     def altered(stored, action, reference, evaluate):
+        if isinstance(action, exp.RenameColumn):
+            return renamed(stored, action, reference)
         if isinstance(action, exp.ColumnDef):
             given = catalog.options(action.find(exp.Properties), catalog.COLUMN_OPTIONS, evaluate)
             given |= catalog._parameters(action.args.get("kind"))
