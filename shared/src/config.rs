@@ -82,7 +82,7 @@ const DROPPED_COLUMNS: Variable = Variable {
 const DEBEZIUM_WITHOUT_SCHEMA: Variable = Variable {
     name: "STRAIT_DEBEZIUM_WITHOUT_SCHEMA",
     default: DefaultValue::Text("quarantine"),
-    meaning: "changes of Debezium's without a schema: `quarantine`, or `self-describing` where its connector is set up for that",
+    meaning: "changes of Debezium's without a schema: `quarantine`, `by-definition` where its connector is in its default modes, or `self-describing` where it is set up for that",
 };
 const LOG_RETENTION_DAYS: Variable = Variable {
     name: "STRAIT_LOG_RETENTION_DAYS",
@@ -187,6 +187,9 @@ pub enum WithoutSchema {
     Quarantine,
     /// They are applied: an operator says that the connector writes every value so that it says itself what it is.
     SelfDescribing,
+    /// They are applied: an operator says that the connector's modes are the default ones, and the table's definition says how a column is
+    /// written in these.
+    ByDefinition,
 }
 
 /// Where the Google credential comes from.
@@ -549,7 +552,11 @@ impl Config {
             word(text, &[("keep", DroppedColumns::Keep), ("drop", DroppedColumns::Drop)])
         });
         let debezium_without_schema = reader.required(&DEBEZIUM_WITHOUT_SCHEMA, |text| {
-            let words = [("quarantine", WithoutSchema::Quarantine), ("self-describing", WithoutSchema::SelfDescribing)];
+            let words = [
+                ("quarantine", WithoutSchema::Quarantine),
+                ("self-describing", WithoutSchema::SelfDescribing),
+                ("by-definition", WithoutSchema::ByDefinition),
+            ];
             word(text, &words)
         });
         let log_retention_days = reader.required(&LOG_RETENTION_DAYS, retention_days);

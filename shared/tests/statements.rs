@@ -10,12 +10,15 @@ use serde_json::json;
 use strait::bigquery::table_resource::Table;
 use strait::bigquery::table_spec::{Column, ColumnType as SpecType, Mode, TableSpec};
 use strait::config::{AbsentColumns, Deletes};
+use strait::debezium::encoding::Encoded;
 use strait::log::{KEPT_OUT, LOG, kept_out_table};
 use strait::merge::coverage::{Coverage, OffsetRange};
 use strait::merge::definition::SourceDefinition;
 use strait::merge::delta::{Delta, Reading, Share};
 use strait::merge::epoch::{Epochs, Gone};
-use strait::merge::final_table::{FinalTable, NewColumn, SelfDescribing, new_table};
+use strait::merge::final_table::{
+    EncodedSince, Encodings, FinalTable, NewColumn, SelfDescribing, WithoutSchemaRead, new_table,
+};
 use strait::merge::fold::{self, FoldRequest, LookBack};
 use strait::merge::ledger::{LedgerState, MERGES};
 use strait::merge::proposal::create_table::{Proposal, ProposedColumn};
@@ -23,6 +26,7 @@ use strait::merge::proposal::evidence::{LoggedTable, Member, Survey};
 use strait::merge::schema_change::{Added, Conversion, Step};
 use strait::merge::statement::{self, MergeRequest, QUARANTINE, TARGET_ALIAS};
 use strait::merge::types::ColumnType;
+use strait::merge::types::encoded::ColumnEncoding;
 use strait::merge::{offsets, partitions, plan, reload};
 use strait::names::{ColumnNames, NameHeld, SourceTable, TableName};
 
@@ -55,6 +59,33 @@ fn every_type(deletes: Deletes) -> FinalTable {
     let name = table("replica", "shop_order");
     let (resource, _) = new_table(PROJECT, &name, &order(), &definition, deletes).unwrap();
     FinalTable::existing(name, &order(), &resource, None, deletes).unwrap()
+}
+
+/// Each way in which a connector writes values without a schema, two of them only until a statement or since one.
+fn every_encoding() -> Encodings {
+    let of = |encoded| ColumnEncoding { encoded, precision: None, scale: None };
+    let decimal =
+        |precision, scale| ColumnEncoding { encoded: Encoded::Decimal, precision: Some(precision), scale: Some(scale) };
+    let always = |encoding| vec![EncodedSince { since_us: None, encoding: Some(encoding) }];
+    let since = |encoding| EncodedSince { since_us: Some(1_767_312_000_000_000), encoding };
+    let mut at = always(of(Encoded::TimestampMicroseconds));
+    at.push(since(Some(of(Encoded::TimestampMilliseconds))));
+    let mut hour = always(of(Encoded::TimeMicroseconds));
+    hour.push(since(None));
+    let bits = ColumnEncoding { encoded: Encoded::Bits, precision: Some(12), scale: None };
+    let columns = [
+        ("id", always(of(Encoded::Unsigned))),
+        ("select", always(of(Encoded::Plain))),
+        ("a.b", always(decimal(12, 2))),
+        ("a`c", always(decimal(38, 20))),
+        ("with space", always(of(Encoded::Untold))),
+        ("Case", always(of(Encoded::Days))),
+        ("case", at),
+        ("quote\"d", always(of(Encoded::Bytes))),
+        ("back\\slash", always(bits)),
+        ("it's", hour),
+    ];
+    Encodings(columns.into_iter().map(|(name, known)| (name.to_owned(), known)).collect())
 }
 
 /// A table as a person may have made it: a text key, the types that no control record names, no columns of Strait's own.
@@ -379,11 +410,20 @@ fn statements() -> BTreeMap<String, String> {
         (
             "without_schema",
             FinalTable {
-                self_describing: Some(SelfDescribing {
+                without_schema: WithoutSchemaRead::SelfDescribing(SelfDescribing {
                     bit_members: vec!["flags".to_owned()],
                     time_members: vec!["name".to_owned()],
                     decimal_members: Vec::new(),
                 }),
+                ..every_type(Deletes::Hard)
+            },
+            None,
+        ),
+        (
+            "by_definition",
+            FinalTable {
+                has_partial_images: true,
+                without_schema: WithoutSchemaRead::ByDefinition(every_encoding()),
                 ..every_type(Deletes::Hard)
             },
             None,
@@ -498,6 +538,7 @@ fn tables() -> serde_json::Value {
         ("names_reused", &reused, false),
         ("partial_images", &hard, true),
         ("without_schema", &hard, false),
+        ("by_definition", &hard, true),
     ]
     .into_iter()
     .chain(beside.iter().map(|(name, final_table, _)| (*name, final_table, false)))

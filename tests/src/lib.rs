@@ -17,6 +17,7 @@
 pub mod case;
 pub mod conversions;
 pub mod debezium;
+pub mod encoded;
 pub mod history;
 pub mod pipeline;
 pub mod programs;

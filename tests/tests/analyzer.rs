@@ -16,6 +16,7 @@ use strait_cli::embedded_bigquery::environment::{build_output, virtual_environme
 use strait_cli::verify::pairing::{Compared, Pairing};
 use strait_cli::verify::statement::{OneOf, Side, Wanted};
 use strait_tests::conversions::{Conversion, alike, conversions, shown};
+use strait_tests::encoded::written;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
@@ -100,6 +101,28 @@ async fn googles_evaluator_converts_exactly_or_not_at_all() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn googles_evaluator_reads_by_a_definition_what_a_schema_would_say() {
+    let seed = u64::try_from(jiff::Timestamp::now().as_microsecond()).unwrap();
+    let all = written(seed, 60);
+    let expressions: Vec<Value> = all
+        .iter()
+        .enumerate()
+        .map(|(place, written)| json!({"id": place.to_string(), "sql": written.query()}))
+        .collect();
+    let answer = analyze(&json!({"expressions": expressions})).await;
+    let answers = answer.get("expressions").and_then(Value::as_array).unwrap();
+    assert_eq!(answers.len(), all.len());
+    let mut wrong = Vec::new();
+    for (written, answer) in all.iter().zip(answers) {
+        let text = answer.pointer("/value/0/0").and_then(Value::as_str);
+        if answer.get("ok") != Some(&Value::Bool(true)) || text != written.text.as_deref() {
+            wrong.push(format!("{written:?}: {text:?} ({answer})"));
+        }
+    }
+    assert!(wrong.is_empty(), "seed {seed}: {}", wrong.join("\n"));
 }
 
 /// The query of a generated view, with its tables' paths as the evaluator knows their contents by, at a time of the test's.

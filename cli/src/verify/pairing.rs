@@ -3,6 +3,7 @@
 
 use strait::bigquery::table_resource::Table;
 use strait::config::Config;
+use strait::debezium::encoding::Encoded;
 use strait::mask::MaskAction;
 use strait::merge::definition::{SourceColumn, SourceDefinition};
 use strait::merge::final_table::{FinalTable, FinalTableProblem};
@@ -228,6 +229,7 @@ fn definition(catalogue: &[CatalogueColumn]) -> SourceDefinition {
         dms_type: String::new(),
         precision: None,
         scale: None,
+        encoded: Encoded::Plain,
     };
     let mut key: Vec<(u32, &str)> =
         catalogue.iter().filter_map(|column| Some((column.key_position?, column.name.as_str()))).collect();

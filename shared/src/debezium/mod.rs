@@ -7,6 +7,7 @@
 //! <https://debezium.io/documentation/reference/stable/connectors/mysql.html#mysql-events>,
 //! <https://debezium.io/documentation/reference/stable/connectors/postgresql.html#postgresql-events>
 
+pub mod encoding;
 mod image;
 pub mod schema;
 mod schemas;
@@ -27,8 +28,8 @@ use crate::names::SourceTable;
 
 /// What the log says of a change whose values cannot be told from the record alone.
 pub const WITHOUT_SCHEMA: &str = "the record has no schema, so that dates, times, decimals and bytes cannot be told from numbers and text: set \
-                                  value.converter.schemas.enable to true in Debezium's connector, or set it up so that its values say what they \
-                                  are, and STRAIT_DEBEZIUM_WITHOUT_SCHEMA to self-describing";
+                                  value.converter.schemas.enable to true in Debezium's connector, or STRAIT_DEBEZIUM_WITHOUT_SCHEMA to by-definition \
+                                  or self-describing, each with what docs/debezium.md says of it";
 /// What the log says of every change without a schema begins with this, in every version of Strait.
 pub const WITHOUT_SCHEMA_BEGINS: &str = "the record has no schema";
 /// What the log says of a change without a schema whose values say what they are, by an operator's word.
@@ -38,6 +39,14 @@ pub const SELF_DESCRIBING: &str =
 pub const SELF_DESCRIBING_UNAVAILABLE: &str = "the record has no schema; its values are taken for what they say \
                                                (STRAIT_DEBEZIUM_WITHOUT_SCHEMA), and values that did not change were not sent \
                                                (unavailable.value.placeholder)";
+/// What the log says of a change without a schema whose values are written in the connector's default modes, by an operator's word: the table's
+/// definition says which.
+pub const BY_DEFINITION: &str =
+    "the record has no schema; its values are read by the table's definition (STRAIT_DEBEZIUM_WITHOUT_SCHEMA)";
+/// The same of one that is [`UNAVAILABLE`] as well.
+pub const BY_DEFINITION_UNAVAILABLE: &str = "the record has no schema; its values are read by the table's definition \
+                                             (STRAIT_DEBEZIUM_WITHOUT_SCHEMA), and values that did not change were not sent \
+                                             (unavailable.value.placeholder)";
 /// What the log says of a change that leaves out values that did not change (PostgreSQL's TOAST); they are absent in `data`.
 pub const UNAVAILABLE: &str = "values that did not change were not sent (unavailable.value.placeholder)";
 
@@ -46,14 +55,16 @@ pub const INCOMPLETE: &str = "values that did not change were not sent with a ro
                               completed: set the table's REPLICA IDENTITY to FULL and let the row be sent again";
 
 /// What the log says of changes that leave out values.
-pub const PARTIAL: [&str; 2] = [UNAVAILABLE, SELF_DESCRIBING_UNAVAILABLE];
-/// What it says of changes without a schema that are to be applied.
-pub const WITHOUT_A_SCHEMA: [&str; 2] = [SELF_DESCRIBING, SELF_DESCRIBING_UNAVAILABLE];
+pub const PARTIAL: [&str; 3] = [UNAVAILABLE, SELF_DESCRIBING_UNAVAILABLE, BY_DEFINITION_UNAVAILABLE];
+/// What it says of changes without a schema whose values say what they are.
+pub const SELF_DESCRIBED: [&str; 2] = [SELF_DESCRIBING, SELF_DESCRIBING_UNAVAILABLE];
+/// What it says of those whose values are read by the table's definition.
+pub const DEFINED: [&str; 2] = [BY_DEFINITION, BY_DEFINITION_UNAVAILABLE];
 
 /// Whether what the log says of a change is no fault, but how it is to be read.
 #[must_use]
 pub fn is_no_fault(error: &str) -> bool {
-    PARTIAL.contains(&error) || WITHOUT_A_SCHEMA.contains(&error)
+    PARTIAL.contains(&error) || SELF_DESCRIBED.contains(&error) || DEFINED.contains(&error)
 }
 
 /// One record.

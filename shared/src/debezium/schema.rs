@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::encoding::Encoded;
 use super::value::{Encoding, Unit};
 
 /// A schema as the converter writes it, as far as it is needed.
@@ -105,21 +106,38 @@ impl TableSchema {
     /// The definition as the `control` object of a control record has it, with these columns as the key.
     #[must_use]
     pub fn definition(&self, key: &[String], may_be_partial: bool) -> String {
-        let columns = self.columns.iter().map(|column| (column.name.as_str(), column.dms_type, column.is_nullable));
+        let columns = self.columns.iter().map(|column| DefinedColumn {
+            name: column.name.as_str(),
+            dms_type: column.dms_type,
+            // Its records say it themselves.
+            encoded: None,
+            is_nullable: column.is_nullable,
+        });
         definition(columns, key, "record", may_be_partial)
     }
+}
+
+/// A column as a definition says it.
+pub(super) struct DefinedColumn<'a> {
+    pub name: &'a str,
+    pub dms_type: DmsType,
+    /// How its values are written where a change has no schema; None where the definition does not tell that of its columns.
+    pub encoded: Option<Encoded>,
+    pub is_nullable: bool,
 }
 
 /// A definition as the `control` object of a control record has it, and beside it what Debezium read it from: a `record`'s own schema or a
 /// `statement`. Written by hand, because the columns' order is the source's.
 pub(super) fn definition<'a>(
-    columns: impl Iterator<Item = (&'a str, DmsType, bool)>,
+    columns: impl Iterator<Item = DefinedColumn<'a>>,
     key: &[String],
     read_from: &'static str,
     may_be_partial: bool,
 ) -> String {
     let mut text = String::from(r#"{"table-def":{"columns":{"#);
-    for (place, (name, (dms_type, precision, scale), is_nullable)) in columns.enumerate() {
+    let mut tells_encodings = false;
+    for (place, column) in columns.enumerate() {
+        let DefinedColumn { name, dms_type: (dms_type, precision, scale), encoded, is_nullable } = column;
         if place > 0 {
             text.push(',');
         }
@@ -128,10 +146,18 @@ pub(super) fn definition<'a>(
             members.insert("precision".to_owned(), precision.into());
             members.insert("scale".to_owned(), scale.unwrap_or(0).into());
         }
+        tells_encodings |= encoded.is_some();
+        if let (Some(encoded), Some(members)) = (encoded.filter(|encoded| !encoded.is_plain()), column.as_object_mut())
+        {
+            members.insert("encoded".to_owned(), json!(encoded));
+        }
         // Writing to a String does not fail.
         let _ = write!(text, "{}:{column}", Value::from(name));
     }
     let _ = write!(text, r#"}},"primary-key":{}}},"debezium-read-from":"{read_from}""#, Value::from(key));
+    if tells_encodings {
+        text.push_str(r#","tells-encodings":true"#);
+    }
     if may_be_partial {
         text.push_str(r#","partial-images":true"#);
     }

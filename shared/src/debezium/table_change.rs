@@ -9,7 +9,8 @@ use serde::Deserialize;
 use crate::json_text::FromObject;
 use crate::names::SourceTable;
 
-use super::schema::{DmsType, definition, plain};
+use super::encoding::Encoded;
+use super::schema::{DefinedColumn, DmsType, definition, plain};
 
 /// One changed table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,10 +140,12 @@ fn renames_a_column(ddl: &str) -> bool {
 impl Table {
     fn definition(mut self) -> String {
         self.columns.sort_by_key(|FromObject(column)| column.position);
-        let columns = self
-            .columns
-            .iter()
-            .map(|FromObject(column)| (column.name.as_str(), column.dms_type(), column.optional.unwrap_or(true)));
+        let columns = self.columns.iter().map(|FromObject(column)| DefinedColumn {
+            name: column.name.as_str(),
+            dms_type: column.dms_type(),
+            encoded: Some(column.encoded()),
+            is_nullable: column.optional.unwrap_or(true),
+        });
         definition(columns, &self.primary_key_column_names.unwrap_or_default(), "statement", false)
     }
 }
@@ -181,5 +184,53 @@ impl Column {
             // CHAR, VARCHAR, TEXT, ENUM, SET, and what is not known: text keeps every digit.
             _ => plain("STRING"),
         }
+    }
+
+    /// How its values are written where a change has no schema.
+    fn encoded(&self) -> Encoded {
+        match self.dms_type() {
+            ("DATE32", ..) => Encoded::Days,
+            ("TIME", ..) => Encoded::TimeMicroseconds,
+            // Without a length it has no fraction. A TIMESTAMP is a text.
+            ("DATETIME", ..) if self.length.unwrap_or(0) <= 3 => Encoded::TimestampMilliseconds,
+            ("DATETIME", ..) => Encoded::TimestampMicroseconds,
+            ("NUMERIC", ..) => Encoded::Decimal,
+            ("UINT64", ..) => Encoded::Unsigned,
+            ("BYTES", Some(_), _) => Encoded::Bits,
+            // An object of WKB and SRID, which is known by its form.
+            ("BLOB", ..) if self.is_geometry() => Encoded::Plain,
+            ("BYTES" | "BLOB", ..) => Encoded::Bytes,
+            // A type that is not known is taken for text, and may be written in any way.
+            ("STRING", ..) if !self.is_text() => Encoded::Untold,
+            _ => Encoded::Plain,
+        }
+    }
+
+    fn first_word(&self) -> &str {
+        self.type_name.split([' ', '(']).next().unwrap_or_default()
+    }
+
+    fn is_geometry(&self) -> bool {
+        !["TINYBLOB", "BLOB", "MEDIUMBLOB", "LONGBLOB"].iter().any(|blob| self.first_word().eq_ignore_ascii_case(blob))
+    }
+
+    fn is_text(&self) -> bool {
+        const TEXTS: [&str; 14] = [
+            "CHAR",
+            "CHARACTER",
+            "NATIONAL",
+            "NCHAR",
+            "VARCHAR",
+            "NVARCHAR",
+            "LONG",
+            "TINYTEXT",
+            "TEXT",
+            "ENUM",
+            "SET",
+            "UUID",
+            "INET4",
+            "INET6",
+        ];
+        TEXTS.iter().any(|text| self.first_word().eq_ignore_ascii_case(text))
     }
 }

@@ -494,17 +494,18 @@ fn the_schema_change_topic_is_read_in_dmss_words() {
     let expected = json!({
         "table-def": {
             "columns": {
-                "id": {"type": "UINT64", "nullable": false},
-                "price": {"type": "NUMERIC", "precision": 10, "scale": 2, "nullable": true},
+                "id": {"type": "UINT64", "nullable": false, "encoded": "unsigned"},
+                "price": {"type": "NUMERIC", "precision": 10, "scale": 2, "nullable": true, "encoded": "decimal"},
                 "flag": {"type": "BOOL", "nullable": true},
-                "bits": {"type": "BYTES", "precision": 9, "scale": 0, "nullable": true},
-                "at": {"type": "DATETIME", "nullable": true},
+                "bits": {"type": "BYTES", "precision": 9, "scale": 0, "nullable": true, "encoded": "bits"},
+                "at": {"type": "DATETIME", "nullable": true, "encoded": "timestamp-microseconds"},
                 "note": {"type": "STRING", "nullable": true},
-                "odd": {"type": "STRING", "nullable": true},
+                "odd": {"type": "STRING", "nullable": true, "encoded": "untold"},
             },
             "primary-key": ["id"],
         },
         "debezium-read-from": "statement",
+        "tells-encodings": true,
     });
     let [TableChange { table, operation: "create-table", definition: Some(definition) }] = created.as_slice() else {
         panic!("{created:?}");

@@ -15,8 +15,8 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use crate::config::{TableFilter, WithoutSchema};
 use crate::debezium::{
-    self, ChangeEvent, Definition, Described, Event, INCOMPLETE, SELF_DESCRIBING, SELF_DESCRIBING_UNAVAILABLE, Schemas,
-    Snapshot, Source, TableChange, UNAVAILABLE, WITHOUT_SCHEMA,
+    self, BY_DEFINITION, BY_DEFINITION_UNAVAILABLE, ChangeEvent, Definition, Described, Event, INCOMPLETE,
+    SELF_DESCRIBING, SELF_DESCRIBING_UNAVAILABLE, Schemas, Snapshot, Source, TableChange, UNAVAILABLE, WITHOUT_SCHEMA,
 };
 use crate::dms::{self, Change, Control, DecodeError, Kind, Message, Metadata, Operation, Record};
 use crate::json_text::{self, EditError, Surrogates};
@@ -679,6 +679,10 @@ impl<'a> Images<'a> {
                 ReadBy::Word(WithoutSchema::SelfDescribing) => {
                     error.get_or_insert_with(|| SELF_DESCRIBING.to_owned());
                     (debezium::normalise_without_schema(image, may_be_partial), SELF_DESCRIBING_UNAVAILABLE)
+                }
+                ReadBy::Word(WithoutSchema::ByDefinition) => {
+                    error.get_or_insert_with(|| BY_DEFINITION.to_owned());
+                    (debezium::normalise_without_schema(image, may_be_partial), BY_DEFINITION_UNAVAILABLE)
                 }
                 ReadBy::Word(WithoutSchema::Quarantine) => {
                     error.get_or_insert_with(|| WITHOUT_SCHEMA.to_owned());

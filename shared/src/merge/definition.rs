@@ -6,10 +6,13 @@ use std::fmt;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
+use crate::debezium::encoding::Encoded;
 use crate::json_text::FromObject;
 use crate::log::DEFINE_TABLE;
 
+use super::final_table::{EncodedSince, Encodings};
 use super::source_history::SourceHistory;
+use super::types::encoded::ColumnEncoding;
 
 /// A source table as DMS describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +44,9 @@ pub struct SourceColumn {
     /// Digits after the point of a NUMERIC.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scale: Option<u32>,
+    /// How Debezium's connector writes its values in its default modes, where the definition tells it.
+    #[serde(default, skip_serializing_if = "Encoded::is_plain")]
+    pub encoded: Encoded,
 }
 
 /// Why a control record holds no definition.
@@ -74,6 +80,8 @@ struct ColumnDef {
     precision: Option<u32>,
     /// Negative where a PostgreSQL numeric is rounded to the left of the point.
     scale: Option<i32>,
+    #[serde(default)]
+    encoded: Option<String>,
 }
 
 impl ColumnDef {
@@ -84,6 +92,8 @@ impl ColumnDef {
             dms_type: self.dms_type,
             precision: self.precision.map(|precision| precision.saturating_add(left_of_point)),
             scale: self.scale.map(|scale| u32::try_from(scale).unwrap_or(0)),
+            // What a newer version may say and this one does not know is not told.
+            encoded: self.encoded.map_or(Encoded::Plain, |encoded| Encoded::named(&encoded).unwrap_or(Encoded::Untold)),
         }
     }
 }
@@ -125,6 +135,15 @@ impl SourceDefinition {
     }
 }
 
+/// Whether values are read alike by both.
+fn is_read_alike(one: Option<ColumnEncoding>, other: Option<ColumnEncoding>) -> bool {
+    let is_counted = |encoding: &ColumnEncoding| matches!(encoding.encoded, Encoded::Decimal | Encoded::Bits);
+    match (one, other) {
+        (Some(one), Some(other)) if !is_counted(&one) => one.encoded == other.encoded,
+        (one, other) => one == other,
+    }
+}
+
 /// Control records that are remembered of a table. A source that alters a table more often than that within the time in which a
 /// column's former state matters is none that we know of.
 const RECORDS_KEPT: usize = 64;
@@ -149,6 +168,9 @@ pub struct ControlRecord {
     /// Whether changes may leave out values that did not change.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     has_partial_images: bool,
+    /// Whether it says of its columns how their values are written where a change has no schema.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    tells_encodings: bool,
     /// Whether one was known before it that DMS sent after it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) came_late: bool,
@@ -172,6 +194,8 @@ struct Alteration {
     debezium_read_from: Option<ReadFrom>,
     #[serde(default)]
     partial_images: bool,
+    #[serde(default)]
+    tells_encodings: bool,
 }
 
 impl ControlRecord {
@@ -195,12 +219,17 @@ impl ControlRecord {
                 before: None,
                 read_from: None,
                 has_partial_images: false,
+                tells_encodings: false,
                 came_late: false,
             });
         }
         let definition = SourceDefinition::from_control(control)?;
-        let Alteration { old_table_def, debezium_read_from: read_from, partial_images: has_partial_images } =
-            serde_json::from_str(control).unwrap_or_default();
+        let Alteration {
+            old_table_def,
+            debezium_read_from: read_from,
+            partial_images: has_partial_images,
+            tells_encodings,
+        } = serde_json::from_str(control).unwrap_or_default();
         let before = old_table_def
             .map(|FromObject(before)| SourceDefinition { columns: before.columns.0, primary_key: before.primary_key });
         Ok(Self {
@@ -211,6 +240,7 @@ impl ControlRecord {
             before,
             read_from,
             has_partial_images,
+            tells_encodings,
             came_late: false,
         })
     }
@@ -298,6 +328,27 @@ impl Definitions {
         let columns =
             newest.and_then(|record| record.definition.as_ref()).into_iter().flat_map(|definition| &definition.columns);
         columns.filter(|column| is_wanted(column)).map(|column| column.name.clone()).collect()
+    }
+
+    /// How the values of each member are written where a change has no schema, as Debezium's statements and the source's catalogue tell.
+    pub fn encodings(&self) -> Encodings {
+        let mut encodings = Encodings::default();
+        let told = self.records.iter().filter(|record| record.read_from == Some(ReadFrom::Statement));
+        for (definition, record) in told.filter_map(|record| Some((record.definition.as_ref()?, record))) {
+            for column in &definition.columns {
+                let encoding = record.tells_encodings.then_some(ColumnEncoding {
+                    encoded: column.encoded,
+                    precision: column.precision,
+                    scale: column.scale,
+                });
+                let known = encodings.0.entry(column.name.clone()).or_default();
+                let newest = known.last().map(|newest| newest.encoding);
+                if newest.is_none_or(|newest| !is_read_alike(newest, encoding)) {
+                    known.push(EncodedSince { since_us: newest.is_some().then_some(record.sent_us), encoding });
+                }
+            }
+        }
+        encodings
     }
 
     /// Whether changes of the table may leave out values that did not change.

@@ -1,7 +1,7 @@
 //! A final table as a merge sees it: which column takes which member of a row image, and what identifies a row.
 //! The final table is the configuration, so what exists is taken as it is; nothing here may change a type or guess a key.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::bigquery::table_resource::{Clustering, Field, PrimaryKey, Table, TableConstraints};
 use crate::config::Deletes;
@@ -11,6 +11,7 @@ use crate::names::{self, ColumnNames, NameError, NameHeld, SourceTable, TableNam
 use super::definition::{SourceColumn, SourceDefinition};
 use super::partitions::Partitioning;
 use super::schema_change::is_passing_column;
+use super::types::encoded::ColumnEncoding;
 use super::types::map::Kind;
 use super::types::{ColumnType, Zone};
 
@@ -48,14 +49,48 @@ pub struct FinalTable {
     pub has_partial_images: bool,
     /// Members that are never negative at the source, though their changes may be.
     pub unsigned_members: Vec<String>,
-    /// What has to be known of members to read changes that came without a schema; None where such changes are not applied.
-    pub self_describing: Option<SelfDescribing>,
+    /// How changes are read that came without a schema.
+    pub without_schema: WithoutSchemaRead,
     /// How it is partitioned, if it is.
     pub partitioning: Option<Partitioning>,
     /// Whether every statement has to limit the partitions that it reads.
     pub requires_partition_filter: bool,
     /// Columns that it lacks: Strait's own, and, where Strait made the table, those that the source has added.
     pub missing_columns: Vec<NewColumn>,
+}
+
+/// What has to be known of members to read changes of Debezium's that came without a schema.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum WithoutSchemaRead {
+    /// They are not applied.
+    #[default]
+    NotApplied,
+    /// Values say what they are, but for those of these members.
+    SelfDescribing(SelfDescribing),
+    /// Values are written as the table's definitions tell.
+    ByDefinition(Encodings),
+}
+
+/// How the values of members are written, as far as the source's definitions tell.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Encodings(pub BTreeMap<String, Vec<EncodedSince>>);
+
+/// How the values of a member are written from a time on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncodedSince {
+    /// When the definition was sent that tells it, in µs since the epoch of Unix; None: it is the first that is known.
+    pub since_us: Option<i64>,
+    /// None: that definition does not tell it.
+    pub encoding: Option<ColumnEncoding>,
+}
+
+impl Encodings {
+    /// The members whose values are written in another way since a time, in µs since the epoch of Unix.
+    pub fn changes(&self) -> impl Iterator<Item = (&str, i64)> {
+        self.0
+            .iter()
+            .flat_map(|(name, known)| known.iter().filter_map(move |known| Some((name.as_str(), known.since_us?))))
+    }
 }
 
 /// Members whose values do not say what they are where Debezium's change has no schema, as far as the source's statements tell.
@@ -310,7 +345,7 @@ impl FinalTable {
             is_keyless,
             has_partial_images: false,
             unsigned_members: Vec::new(),
-            self_describing: None,
+            without_schema: WithoutSchemaRead::NotApplied,
             partitioning: Partitioning::of(resource),
             requires_partition_filter: resource.require_partition_filter == Some(true),
             missing_columns,

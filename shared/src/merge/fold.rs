@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{AbsentColumns, Deletes};
 use crate::debezium::{
-    PARTIAL, SELF_DESCRIBING, SELF_DESCRIBING_UNAVAILABLE, UNAVAILABLE, WITHOUT_A_SCHEMA, WITHOUT_SCHEMA_BEGINS,
+    BY_DEFINITION, BY_DEFINITION_UNAVAILABLE, DEFINED, PARTIAL, SELF_DESCRIBED, SELF_DESCRIBING,
+    SELF_DESCRIBING_UNAVAILABLE, UNAVAILABLE, WITHOUT_SCHEMA_BEGINS,
 };
 use crate::names::{NameError, NameHeld, SourceTable, TableName, fingerprint, member_path_literal, string_literal};
 use crate::position::NO_EPOCH;
@@ -17,7 +18,7 @@ use crate::position::NO_EPOCH;
 use super::coverage::{Coverage, OffsetRange, not_covered};
 use super::delta::Share;
 use super::epoch::{Epochs, SENT};
-use super::final_table::{FinalColumn, FinalTable, SelfDescribing};
+use super::final_table::{EncodedSince, FinalColumn, FinalTable, SelfDescribing, WithoutSchemaRead};
 use super::types::ColumnType;
 
 /// A run that dies leaves its fold and its delta behind; BigQuery removes them after this many hours.
@@ -250,7 +251,8 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
         ),
     };
     let position = if table.is_keyless { keyless_position(request.epochs) } else { request.epochs.position_sql() };
-    let first_sent = match table.is_told_by_time() {
+    let is_encoded_by_time = matches!(&table.without_schema, WithoutSchemaRead::ByDefinition(encodings) if encodings.changes().next().is_some());
+    let first_sent = match table.is_told_by_time() || is_encoded_by_time {
         true => format!(", MIN({SENT}) OVER (PARTITION BY {position}) AS `first_sent`"),
         false => String::new(),
     };
@@ -502,13 +504,18 @@ impl Parts {
                      bigint.unsigned.handling.mode to precise in the connector of Debezium'"
                 ));
             }
-            if let Some(not_said) =
-                table.self_describing.as_ref().and_then(|known| what_is_not_said(known, column, &text))
-            {
-                parts.flaws.push(format!("WHEN {not_said} THEN {place}"));
+            let not_read = match &table.without_schema {
+                WithoutSchemaRead::NotApplied => None,
+                WithoutSchemaRead::SelfDescribing(known) => {
+                    what_is_not_said(known, column, &text).map(|condition| (condition, NOT_SAID))
+                }
+                WithoutSchemaRead::ByDefinition(_) => Some((what_is_not_told(column, &text), NOT_TOLD)),
+            };
+            if let Some((condition, reason)) = not_read {
+                parts.flaws.push(format!("WHEN {condition} THEN {place}"));
                 parts
                     .flaw_reasons
-                    .push_str(&format!(" WHEN `flaw` = {place} AND {not_said} THEN {}", string_literal(NOT_SAID)));
+                    .push_str(&format!(" WHEN `flaw` = {place} AND {condition} THEN {}", string_literal(reason)));
             }
             if column.is_key {
                 let (before, key_text) = (format!("`b{place}`"), format!("`t{place}`"));
@@ -647,17 +654,26 @@ fn readable(image: &str, is_no_fault: &str) -> String {
 const NOT_SAID: &str = "the change has no schema, and this value does not say what it is: numbers have to come as JSON numbers \
                         (value.converter.decimal.format=NUMERIC, decimal.handling.mode=precise), and a BIT of several bits needs a schema";
 
+/// The same where the table's definition should tell it.
+const NOT_TOLD: &str = "the change has no schema, and the table's definition does not tell what this value is, or the connector's modes are not the \
+                        default ones: STRAIT_DEBEZIUM_WITHOUT_SCHEMA=by-definition needs the topic of schema changes (MySQL, MariaDB) or strait \
+                        define (PostgreSQL); docs/debezium.md says which types need a schema all the same";
+/// The topic of schema changes says to the millisecond when a statement was read.
+const TOLD_WITHIN_US: i64 = 1_000;
+
 fn literals(texts: &[&str]) -> String {
     texts.iter().map(|text| string_literal(text)).collect::<Vec<_>>().join(", ")
 }
 
 /// What `error` may say of a change that is applied: how it is to be read.
 fn taken(table: &FinalTable, may_be_partial: bool) -> &'static [&'static str] {
-    match (may_be_partial, table.self_describing.is_some()) {
-        (false, false) => &[],
-        (true, false) => &[UNAVAILABLE],
-        (false, true) => &[SELF_DESCRIBING],
-        (true, true) => &[UNAVAILABLE, SELF_DESCRIBING, SELF_DESCRIBING_UNAVAILABLE],
+    match (&table.without_schema, may_be_partial) {
+        (WithoutSchemaRead::NotApplied, false) => &[],
+        (WithoutSchemaRead::NotApplied, true) => &[UNAVAILABLE],
+        (WithoutSchemaRead::SelfDescribing(_), false) => &[SELF_DESCRIBING],
+        (WithoutSchemaRead::SelfDescribing(_), true) => &[UNAVAILABLE, SELF_DESCRIBING, SELF_DESCRIBING_UNAVAILABLE],
+        (WithoutSchemaRead::ByDefinition(_), false) => &[BY_DEFINITION],
+        (WithoutSchemaRead::ByDefinition(_), true) => &[UNAVAILABLE, BY_DEFINITION, BY_DEFINITION_UNAVAILABLE],
     }
 }
 
@@ -679,17 +695,61 @@ fn is_fault(table: &FinalTable, may_be_partial: bool) -> String {
     }
 }
 
-/// Whether a change has no schema and is to be applied.
-fn is_without_schema() -> String {
-    format!("COALESCE(`error`, '') IN ({})", literals(&WITHOUT_A_SCHEMA))
+/// Whether a change has no schema, and its values say what they are.
+fn is_self_described() -> String {
+    format!("COALESCE(`error`, '') IN ({})", literals(&SELF_DESCRIBED))
+}
+
+/// Whether a change has no schema, and its values are read by the table's definition.
+fn is_defined() -> String {
+    format!("COALESCE(`error`, '') IN ({})", literals(&DEFINED))
+}
+
+/// Whether a change has no schema, and its value of this column is none of how the table's definition says that it is written. `text` is what it
+/// was read as.
+fn what_is_not_told(column: &FinalColumn, text: &str) -> String {
+    let of_delete = if column.is_key { "" } else { " AND `operation` <> 'delete'" };
+    format!("{} AND {text} IS NULL AND {} IS NOT NULL{of_delete}", is_defined(), column_text("`data`", column, ""))
+}
+
+/// The text of a member in a change whose values are read by the table's definition; NULL where that does not tell it.
+fn defined_text(image: &str, member: &str, encodings: &[EncodedSince]) -> String {
+    let (text, is_text) = (member_text(image, member), is_text_member(image, member));
+    let read = |known: &EncodedSince| {
+        known.encoding.and_then(|encoding| encoding.text_of(&text, &is_text)).unwrap_or_else(|| "NULL".to_owned())
+    };
+    let Some((newest, earlier)) = encodings.split_last() else {
+        return "CAST(NULL AS STRING)".to_owned();
+    };
+    // Of what was sent at the very moment it cannot be told whether it was before or after.
+    let until = encodings.iter().skip(1).filter_map(|next| next.since_us);
+    let cases: String = (earlier.iter().zip(until))
+        .map(|(known, until)| {
+            format!(
+                "WHEN `first_sent` < {} THEN {} WHEN `first_sent` < {} THEN NULL ",
+                timestamp_literal(until),
+                read(known),
+                timestamp_literal(until.saturating_add(TOLD_WITHIN_US))
+            )
+        })
+        .collect();
+    if cases.is_empty() {
+        return read(newest);
+    }
+    format!("CASE {cases}ELSE {} END", read(newest))
+}
+
+/// Whether a member is a text in JSON.
+fn is_text_member(image: &str, member: &str) -> String {
+    format!("STARTS_WITH(CONCAT(JSON_QUERY({image}, {}), ''), '\"')", member_path_literal(member))
 }
 
 /// Whether a change has no schema, and its value of this column does not say what it is. `text` is the value's.
 fn what_is_not_said(known: &SelfDescribing, column: &FinalColumn, text: &str) -> Option<String> {
     use ColumnType::{BigNumeric, Bool, Float64, Int64, Numeric};
     let is_one_of = |members: &[String]| members.iter().any(|member| member == column.member());
-    let json = |image: &str, member: &str| format!("CONCAT(JSON_QUERY({image}, {}), '')", member_path_literal(member));
-    let is_text = format!("STARTS_WITH({}, '\"')", column_expression("`data`", column, "", json));
+    let json = |member: &str, _: &NameHeld| format!("CONCAT(JSON_QUERY(`data`, {}), '')", member_path_literal(member));
+    let is_text = format!("STARTS_WITH({}, '\"')", column_expression("`data`", column, "", &json));
     let is_not_said = match column.column_type {
         _ if is_one_of(&known.bit_members) => "TRUE".to_owned(),
         // A count of the day's milliseconds, microseconds or nanoseconds.
@@ -702,19 +762,24 @@ fn what_is_not_said(known: &SelfDescribing, column: &FinalColumn, text: &str) ->
         _ => return None,
     };
     let of_delete = if column.is_key { "" } else { " AND `operation` <> 'delete'" };
-    Some(format!("{} AND {text} IS NOT NULL AND {is_not_said}{of_delete}", is_without_schema()))
+    Some(format!("{} AND {text} IS NOT NULL AND {is_not_said}{of_delete}", is_self_described()))
 }
 
-/// The text of a column's member, without what a change that has no schema adds to it.
+/// The text of a column's member, without what a change that has no schema adds to it, or instead of how it writes it.
 fn shown_text(table: &FinalTable, column: &FinalColumn, image: &str, prefix: &str) -> String {
     let text = column_text(image, column, prefix);
-    let is_time = table
-        .self_describing
-        .as_ref()
-        .is_some_and(|known| known.time_members.iter().any(|time| time == column.member()));
-    match is_time {
-        true => format!("IF({}, RTRIM({text}, 'Z'), {text})", is_without_schema()),
-        false => text,
+    match &table.without_schema {
+        WithoutSchemaRead::SelfDescribing(known) if known.time_members.iter().any(|time| time == column.member()) => {
+            format!("IF({}, RTRIM({text}, 'Z'), {text})", is_self_described())
+        }
+        WithoutSchemaRead::ByDefinition(encodings) => {
+            let defined = |member: &str, held: &NameHeld| {
+                defined_text(image, member, encodings.0.get(&held.name).map(Vec::as_slice).unwrap_or_default())
+            };
+            let defined = column_expression(image, column, prefix, &defined);
+            if defined == text { text } else { format!("IF({}, {defined}, {text})", is_defined()) }
+        }
+        _ => text,
     }
 }
 
@@ -730,13 +795,18 @@ pub(super) fn member_text(image: &str, member: &str) -> String {
 /// The text of a column's member, or of the one that it was called before in an image from then: beside the present name a former one
 /// is another column's. A name that another column had, too, is the column's at its time alone.
 fn column_text(image: &str, column: &FinalColumn, prefix: &str) -> String {
-    column_expression(image, column, prefix, member_text)
+    column_expression(image, column, prefix, &|member, _| member_text(image, member))
 }
 
-/// The same of anything that is said of one member: `of_member`, given the image and the member's name.
-fn column_expression(image: &str, column: &FinalColumn, prefix: &str, of_member: fn(&str, &str) -> String) -> String {
+/// The same of anything that is said of one member: `of_member`, given the member's name in the image, and the column's.
+fn column_expression(
+    image: &str,
+    column: &FinalColumn,
+    prefix: &str,
+    of_member: &dyn Fn(&str, &NameHeld) -> String,
+) -> String {
     let text = |held: &NameHeld| {
-        let text = of_member(image, &format!("{prefix}{}", held.name));
+        let text = of_member(&format!("{prefix}{}", held.name), held);
         is_its_own(held).map_or_else(|| text.clone(), |is_its_own| format!("IF({is_its_own}, {text}, NULL)"))
     };
     let present = text(&column.names.now);

@@ -28,7 +28,7 @@ use super::answer::{Answer, Asked, TableAnswer, Word};
 use super::coverage::Coverage;
 use super::definition::Definitions;
 use super::epoch::Epochs;
-use super::final_table::{FinalTable, FinalTableProblem, SelfDescribing};
+use super::final_table::{FinalTable, FinalTableProblem, SelfDescribing, WithoutSchemaRead};
 use super::finals::{Found, no_definition};
 use super::ledger::{self, Entry, LedgerState, MERGES, Outcome, TableState};
 use super::metrics::{self, Seen};
@@ -157,9 +157,12 @@ impl Run<'_> {
         let table = FinalTable {
             has_partial_images: definitions.as_ref().is_some_and(Definitions::have_partial_images),
             unsigned_members: definitions.as_ref().map(Definitions::unsigned_columns).unwrap_or_default(),
-            self_describing: match self.handler.config.debezium_without_schema {
-                WithoutSchema::Quarantine => None,
-                WithoutSchema::SelfDescribing => Some(SelfDescribing {
+            without_schema: match self.handler.config.debezium_without_schema {
+                WithoutSchema::Quarantine => WithoutSchemaRead::NotApplied,
+                WithoutSchema::ByDefinition => WithoutSchemaRead::ByDefinition(
+                    definitions.as_ref().map(Definitions::encodings).unwrap_or_default(),
+                ),
+                WithoutSchema::SelfDescribing => WithoutSchemaRead::SelfDescribing(SelfDescribing {
                     bit_members: definitions.as_ref().map(Definitions::bit_columns).unwrap_or_default(),
                     time_members: definitions.as_ref().map(Definitions::time_columns).unwrap_or_default(),
                     decimal_members: definitions.as_ref().map(Definitions::decimal_columns).unwrap_or_default(),
@@ -185,7 +188,7 @@ impl Run<'_> {
         let again_from = standing.unfilled.again_from();
         let history = definitions.as_ref().and_then(Definitions::history);
         let mut for_a_person = found.for_a_person.clone();
-        if standing.unfilled.meet(&table.columns, history.as_ref()) {
+        if standing.unfilled.meet(&table.columns, history.as_ref(), &table.without_schema) {
             for_a_person.push(format!(
                 "a control record came after a newer one, and names of columns of {} were taken for other columns' until then: all that the log retains is merged \
                  again. Rows that were not changed within the retention may have values of another column: reload the table in DMS if there are such",

@@ -23,7 +23,9 @@ use crate::names::{
 
 use super::definition::{SourceColumn, SourceDefinition};
 use super::epoch::Epochs;
-use super::final_table::{FinalColumn, NewColumn, claimed, filter_of, names_of, says_that_it_has_no_key};
+use super::final_table::{
+    FinalColumn, NewColumn, WithoutSchemaRead, claimed, filter_of, names_of, says_that_it_has_no_key,
+};
 use super::source_history::{ColumnId, SourceHistory, Unexplained};
 use super::statement::add_columns;
 use super::types::ColumnType;
@@ -1100,6 +1102,9 @@ pub struct Unfilled {
     told_by_time: BTreeSet<(String, Option<i64>, Option<i64>)>,
     /// When DMS sent control records that came after newer ones: what is merged again for them, or is to be.
     came_late: BTreeSet<i64>,
+    /// Whether changes without a schema may have been merged before any definition told how they are written.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_untold: bool,
 }
 
 /// Since when the table lacks values of a member.
@@ -1200,8 +1205,14 @@ impl Unfilled {
 
     /// Compares with a table's columns: members that have a column now, or one of another type, or none any more that could not hold them,
     /// are to be merged again from when on they were lacking; names that are another column's since a time from that time on; and everything once a control record has come
-    /// after a newer one, if any name is told by time. Returns whether one has.
-    pub fn meet(&mut self, columns: &[FinalColumn], history: Option<&SourceHistory>) -> bool {
+    /// after a newer one, if any name is told by time. So is what was sent since values are written in another way, and everything once that is told for the first
+    /// time. Returns whether a control record has come late.
+    pub fn meet(
+        &mut self,
+        columns: &[FinalColumn],
+        history: Option<&SourceHistory>,
+        without_schema: &WithoutSchemaRead,
+    ) -> bool {
         let is_met = |member: &str, lacking: &Lacking| held_as(columns, member) != lacking.held_as;
         let met: Vec<i64> = self
             .members
@@ -1212,7 +1223,14 @@ impl Unfilled {
         self.members.retain(|member, lacking| !is_met(member, lacking));
         // Values may have been merged into the column that had the name before.
         let held = columns.iter().flat_map(|column| column.names.newest_first()).filter(|held| held.is_bounded());
-        let told: BTreeSet<_> = held.map(|held| (held.name.clone(), held.since_us, held.until_us)).collect();
+        let mut told: BTreeSet<_> = held.map(|held| (held.name.clone(), held.since_us, held.until_us)).collect();
+        if let WithoutSchemaRead::ByDefinition(encodings) = without_schema {
+            told.extend(encodings.changes().map(|(name, since_us)| (name.to_owned(), Some(since_us), None)));
+            if self.is_untold && !encodings.0.is_empty() {
+                self.merge_again(0);
+            }
+            self.is_untold = encodings.0.is_empty();
+        }
         let news: Vec<_> = told.difference(&self.told_by_time).collect();
         let gone = self.told_by_time.difference(&told).filter(|(name, ..)| news.iter().any(|(new, ..)| new == name));
         let bounds = news.iter().copied().chain(gone).flat_map(|(_, since_us, until_us)| [since_us, until_us]);
@@ -1533,11 +1551,11 @@ mod tests {
             assert_eq!(column.names.now.since_us, Some(15));
             // Whatever was merged before into the column in whose place it is, is merged again: once.
             let mut unfilled = Unfilled::default();
-            unfilled.meet(&table.columns, None);
+            unfilled.meet(&table.columns, None, &WithoutSchemaRead::NotApplied);
             assert_eq!(unfilled.again_from(), Some(Epochs::ingested_from(15)));
             unfilled.merged_again();
             let mut read_back = Unfilled::from_entry(unfilled.to_entry().as_deref());
-            read_back.meet(&table.columns, None);
+            read_back.meet(&table.columns, None, &WithoutSchemaRead::NotApplied);
             assert_eq!(read_back.again_from(), None);
         }
     }
@@ -1584,13 +1602,13 @@ mod tests {
         let history = take(20, "drop-column", &json!({"id": {"type": "INT64"}, "a": {"type": "INT32"}}));
         all_steps(&mut table, &history, DroppedColumns::Drop);
         let columns = FinalTable::existing(name(), &orders(), &table, None, Deletes::Hard).unwrap().columns;
-        assert!(unfilled.meet(&columns, Some(&history)));
+        assert!(unfilled.meet(&columns, Some(&history), &WithoutSchemaRead::NotApplied));
         assert_eq!(unfilled.again_from(), Some(0));
         unfilled.merged_again();
         // As the ledger keeps both.
         let history = Definitions::from_entry(definitions.to_entry().as_deref()).unwrap().history();
         let mut unfilled = Unfilled::from_entry(unfilled.to_entry().as_deref());
-        assert!(!unfilled.meet(&columns, history.as_ref()));
+        assert!(!unfilled.meet(&columns, history.as_ref(), &WithoutSchemaRead::NotApplied));
         assert_eq!(unfilled.again_from(), None);
     }
 
@@ -1849,14 +1867,14 @@ mod tests {
         let news = unfilled.note(&set(&["new", "\"a.b\"", "n"]), Some(7), &set(&["n"]), Some(5), &taken(&table));
         assert_eq!(news, ["\"a.b\"", "new"]);
         assert!(unfilled.note(&set(&["new"]), Some(3), &set(&[]), None, &taken(&table)).is_empty());
-        unfilled.meet(&taken(&table), None);
+        unfilled.meet(&taken(&table), None, &WithoutSchemaRead::NotApplied);
         assert!(unfilled.again_from().is_none() && unfilled.is_lacking() && !unfilled.may_be_met(&table));
         table.schema.fields.push(Field { name: "new".into(), field_type: "STRING".into(), ..Field::default() });
         assert!(unfilled.may_be_met(&table));
-        unfilled.meet(&taken(&table), None);
+        unfilled.meet(&taken(&table), None, &WithoutSchemaRead::NotApplied);
         assert_eq!(unfilled.again_from(), Some(7));
         table.schema.fields.get_mut(1).unwrap().field_type = "NUMERIC".into();
-        unfilled.meet(&taken(&table), None);
+        unfilled.meet(&taken(&table), None, &WithoutSchemaRead::NotApplied);
         assert_eq!(unfilled.again_from(), Some(5));
     }
 
@@ -1873,7 +1891,7 @@ mod tests {
         table.schema.fields.remove(1);
         assert!(unfilled.may_be_met(&table));
         let columns: Vec<FinalColumn> = taken(&table).into_iter().filter(|column| column.name != "n").collect();
-        unfilled.meet(&columns, None);
+        unfilled.meet(&columns, None, &WithoutSchemaRead::NotApplied);
         assert_eq!((unfilled.again_from(), unfilled.is_lacking()), (Some(5), false));
         // Its values are lacking from then on, as those of any member without a column.
         assert_eq!(unfilled.note(&BTreeSet::from(["n".to_owned()]), Some(5), &BTreeSet::new(), None, &columns), ["n"]);

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::bigquery::job::QueryAnswer;
-use crate::debezium::WITHOUT_A_SCHEMA;
+use crate::debezium::SELF_DESCRIBED;
 use crate::merge::fold::{member_text, timestamp_literal};
 use crate::merge::types::ColumnType;
 use crate::names::{NameError, SourceTable, TableName, member_path_literal, string_literal};
@@ -416,7 +416,7 @@ fn readable() -> String {
 }
 
 fn is_readable() -> String {
-    let taken = WITHOUT_A_SCHEMA.map(string_literal);
+    let taken = SELF_DESCRIBED.map(string_literal);
     format!("(`error` IS NULL OR `error` IN ({}))", taken.join(", "))
 }
 

@@ -4,6 +4,7 @@
 
 pub mod canonical;
 mod conversion;
+pub mod encoded;
 pub mod map;
 mod zone;
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use strait::bigquery::table_resource::{Field, Table};
 use strait::config::{Deletes, DroppedColumns};
 use strait::merge::definition::{ControlRecord, Definitions};
-use strait::merge::final_table::{FinalColumn, FinalTable, new_table};
+use strait::merge::final_table::{FinalColumn, FinalTable, WithoutSchemaRead, new_table};
 use strait::merge::schema_change::{Added, Conversion, Difference, Step, Unfilled, describe_new, difference};
 use strait::merge::source_history::SourceHistory;
 use strait::names::{SourceTable, TableName};
@@ -122,7 +122,7 @@ impl Final {
         fails: Option<bool>,
     ) {
         let before = self.unfilled.clone();
-        self.unfilled.meet(columns, Some(history));
+        self.unfilled.meet(columns, Some(history), &WithoutSchemaRead::NotApplied);
         if let Some(is_noted) = fails {
             if !is_noted {
                 self.unfilled = before;
