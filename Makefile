@@ -70,9 +70,9 @@ $(DEBEZIUM)/installed: tests/debezium/requirements.txt
 	touch $@
 
 .PHONY: debezium-real
-debezium-real: ## Real events: every type in MariaDB and PostgreSQL, captured by Debezium, through the functions, compared value by value (about five minutes).
+debezium-real: functions ## Real events: every type in MariaDB and PostgreSQL, captured by Debezium, through the functions, compared value by value (about five minutes).
 	@mkdir -p $(DEBEZIUM); if $(MAKE) --no-print-directory $(DEBEZIUM)/installed >$(DEBEZIUM)-install.log 2>&1; then \
-	  $(DEBEZIUM)/venv/bin/python tests/debezium/real.py $(DEBEZIUM)/events $(VARIANTS) 2>$(DEBEZIUM)/connector.log; status=$$?; \
+	  STRAIT=$(BIN)/strait $(DEBEZIUM)/venv/bin/python tests/debezium/real.py $(DEBEZIUM)/events $(VARIANTS) 2>$(DEBEZIUM)/connector.log; status=$$?; \
 	else status=77; fi; \
 	case $$status in \
 	  0) STRAIT_DEBEZIUM_EVENTS=$(DEBEZIUM)/events $(CARGO) test --profile $(PROFILE) --workspace --test end_to_end debezium_real:: -- --nocapture ;; \

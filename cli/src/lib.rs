@@ -2,12 +2,14 @@
 //! [`dms_file`] reads messages, [`msk`] wraps them as Lambda's poller does, [`runtime_api`] hands them to the built functions as
 //! Lambda does, [`embedded_bigquery`] is where those write. [`pipeline`] puts the four together; [`accounting`] and [`compare`]
 //! check the outcome without asking the functions. [`schema`] stands apart: it reads the log of a pipeline that runs elsewhere;
-//! and so do [`doctor`], which judges the [`dms_settings`] of one, and [`verify`], which compares its tables with their source.
+//! and so do [`doctor`], which judges the [`dms_settings`] of one, [`verify`], which compares its tables with their source, and [`define`],
+//! which tells its log what the source's catalogue says of them.
 //!
 //! Nothing here decides what a change means: that is the functions' own, and they run as built.
 
 pub mod accounting;
 pub mod compare;
+pub mod define;
 pub mod demo;
 pub mod dms_file;
 pub mod dms_settings;

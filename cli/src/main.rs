@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use jiff::Timestamp;
 use strait::merge::types::map::Engine;
+use strait_cli::define::{self, DefineOptions};
 use strait_cli::demo::{self, DemoOptions};
 use strait_cli::doctor;
 use strait_cli::embedded_bigquery::environment::build_output;
@@ -68,6 +70,9 @@ enum Command {
     /// Compare final tables with their source, by checksums on both sides, and name the rows and columns that differ. All STRAIT_* variables
     /// apply. Exit status 0 only if no row differs
     Verify(VerifyArguments),
+    /// Append to the log what PostgreSQL's catalogue says of tables that Debezium captures without schemas, so that the merge can read their
+    /// values: its connector sends no definitions. All STRAIT_* variables apply
+    Define(DefineArguments),
     /// Show what the next run of the merge would do, per table: why, which window, how many bytes. Nothing is run. All STRAIT_* variables apply
     Plan {
         /// The source table, or a pattern such as `shop.*`; its statements are printed, too [default: all that have news]
@@ -142,10 +147,7 @@ impl SchemaArguments {
 }
 
 #[derive(clap::Args)]
-struct VerifyArguments {
-    /// The source tables
-    #[arg(value_name = "SCHEMA.TABLE", required = true)]
-    tables: Vec<String>,
+struct SourceArguments {
     /// The source database: mysql://USER@HOST:3306 or postgres://USER@HOST:5432/DATABASE. The password is that of --password-file, else
     /// of MYSQL_PWD or PGPASSWORD
     #[arg(long, value_name = "URL")]
@@ -162,6 +164,48 @@ struct VerifyArguments {
     /// Seconds that one statement may take at the source
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     statement_timeout: u64,
+}
+
+impl SourceArguments {
+    fn options(self) -> SourceOptions {
+        SourceOptions {
+            url: self.source,
+            password_file: self.password_file,
+            ca_file: self.ca,
+            plaintext: self.plaintext,
+            statement_timeout: Duration::from_secs(self.statement_timeout),
+        }
+    }
+}
+
+#[derive(clap::Args)]
+struct DefineArguments {
+    /// The source tables
+    #[arg(value_name = "SCHEMA.TABLE", required = true)]
+    tables: Vec<String>,
+    #[command(flatten)]
+    source: SourceArguments,
+    /// When the tables became what they are, such as 2026-11-22T10:00:00Z: what was sent before is read by the former definition [default: now]
+    #[arg(long, value_name = "TIMESTAMP", value_parser = moment)]
+    since: Option<Timestamp>,
+    /// Print the definitions, and append none
+    #[arg(long)]
+    print: bool,
+}
+
+impl DefineArguments {
+    fn options(self) -> DefineOptions {
+        DefineOptions { tables: self.tables, source: self.source.options(), since: self.since, print: self.print }
+    }
+}
+
+#[derive(clap::Args)]
+struct VerifyArguments {
+    /// The source tables
+    #[arg(value_name = "SCHEMA.TABLE", required = true)]
+    tables: Vec<String>,
+    #[command(flatten)]
+    source: SourceArguments,
     /// Seconds that a row has to stand still at the source, and differ all the same: more than a change takes to get into the final table
     #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(0..=86_400))]
     settle: u64,
@@ -183,13 +227,7 @@ impl VerifyArguments {
     fn options(self) -> VerifyOptions {
         VerifyOptions {
             tables: self.tables,
-            source: SourceOptions {
-                url: self.source,
-                password_file: self.password_file,
-                ca_file: self.ca,
-                plaintext: self.plaintext,
-                statement_timeout: Duration::from_secs(self.statement_timeout),
-            },
+            source: self.source.options(),
             skip_columns: self.skip_columns,
             settle: Duration::from_secs(self.settle),
             limit: self.limit,
@@ -214,6 +252,10 @@ fn at_least_one(text: &str) -> Result<usize, String> {
         Ok(0) | Err(_) => Err("expected a whole number from 1".to_owned()),
         Ok(number) => Ok(number),
     }
+}
+
+fn moment(text: &str) -> Result<Timestamp, String> {
+    text.parse().map_err(|_| "expected a time such as 2026-11-22T10:00:00Z".to_owned())
 }
 
 fn main() -> ExitCode {
@@ -261,6 +303,7 @@ async fn run(command: Command, terminal: &Terminal) -> anyhow::Result<bool> {
         }
         Command::Schema(arguments) => Ok(schema::run(arguments.options()?, terminal).await?),
         Command::Verify(arguments) => Ok(verify::run(arguments.options(), terminal).await?),
+        Command::Define(arguments) => Ok(define::run(arguments.options(), terminal).await?),
         Command::Plan { table, sql } => {
             let options = PlanOptions { with_sql: sql || table.is_some(), table };
             Ok(plan::run(&options, terminal).await?)

@@ -6,7 +6,8 @@
 For each engine and each way in which the connector can be set a history runs at the database: rows from before the snapshot, then inserts,
 updates, deletes, key changes, an ALTER TABLE. FOLDER/NAME.jsonl holds the records as they would lie in Kafka (`topic`, `key`, `value` as
 text), FOLDER/NAME.json what the database says at the end: its tables, their columns, and how it prints each value. No text of Strait's is in
-either. Exit status 77: Debezium, Java or a database cannot be had here.
+either. Without schemas PostgreSQL's connector says nothing of types: FOLDER/NAME.definitions are what `strait define --print` (STRAIT is the command)
+says of the tables. Exit status 77: Debezium, Java or a database cannot be had here.
 """
 
 import json
@@ -283,6 +284,20 @@ VARIANTS = {
 }
 
 
+def definitions(database):
+    """What `strait define` would append to the log: for each table its name and the definition."""
+    tables = ["public.every_type", "public.changes", "public.keyless"]
+    source = f"postgres://postgres@127.0.0.1:{database.port}/shop"
+    command = [os.environ["STRAIT"], "define", *tables, "--source", source, "--plaintext", "--print"]
+    unused = {"STRAIT_PROJECT": "e2e", "STRAIT_LOG_TABLE": "cdc.log", "STRAIT_BIGQUERY_REST_URL": "http://127.0.0.1:1", "STRAIT_BIGQUERY_GRPC_URL": "http://127.0.0.1:1"}
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **unused, "PGPASSWORD": "postgres"})
+    if done.returncode:
+        sys.exit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+    lines = done.stdout.splitlines()
+    names = [line.split(":")[0] for line in lines if line.startswith("public.")]
+    return list(zip(names, [line.strip() for line in lines if line.strip().startswith("{")], strict=True))
+
+
 def capture(database, workload, variant, settings, folder):
     """Runs the connector from a snapshot to the workload's last row."""
     from pydbzengine import BasePythonChangeHandler, DebeziumJsonEngine
@@ -333,6 +348,7 @@ def main():
     folder = pathlib.Path(sys.argv[1]).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     # The engine writes a log of its own beside itself.
+    os.environ["STRAIT"] = str(pathlib.Path(os.environ.get("STRAIT", "target/ci/strait")).resolve())
     os.chdir(folder.parent)
     wanted = sys.argv[2:] or list(VARIANTS)
     try:
@@ -356,12 +372,15 @@ def main():
                     workload.before_snapshot()
                     records = capture(database, workload, variant, settings, place / "connector")
                     printed = workload.printed()
+                    defined = definitions(database) if (engine, variant) == ("postgresql", "noschema") else None
                 finally:
                     database.stop()
             name = f"{engine}-{variant}"
             with (folder / f"{name}.jsonl").open("w") as file:
                 for record in records:
                     file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            if defined:
+                (folder / f"{name}.definitions").write_text(json.dumps(defined, ensure_ascii=False, indent=1))
             columns = [{"type": column[0], "bigquery": column[2]} for column in workload.types]
             (folder / f"{name}.json").write_text(json.dumps({"columns": columns, "tables": printed}, ensure_ascii=False, indent=1))
             print(f"{name}: {len(records)} records, {time.monotonic() - started:.0f} s", flush=True)

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use strait::names::string_literal;
 use strait_cli::msk::Topic;
 use strait_tests::conversions::alike;
 use strait_tests::debezium::{Record, produce};
@@ -90,9 +91,70 @@ fn is_of(file: &Path, variant: &str) -> bool {
 
 const SELF_DESCRIBING: &str = "selfdescribing";
 
-/// Types whose values do not say what they are without a schema (docs/debezium.md), so that their columns are left out.
+/// With the default modes, whose values the tables' definitions tell.
+const NO_SCHEMA: &str = "noschema";
+
+/// Types whose values cannot be told without a schema (docs/debezium.md), so that their columns are left out.
 fn is_left_out(variant: &str, kind: &str) -> bool {
-    variant == SELF_DESCRIBING && matches!(kind, "BIT(10)" | "BIT(64)" | "bit(5)" | "varbit")
+    match variant {
+        SELF_DESCRIBING => matches!(kind, "BIT(10)" | "BIT(64)" | "bit(5)" | "varbit"),
+        NO_SCHEMA => kind == "varbit",
+        _ => false,
+    }
+}
+
+/// `STRAIT_MASK` that leaves them out.
+fn masks(variant: &str, kinds: &[String]) -> String {
+    let places = kinds.iter().enumerate().filter(|(_, kind)| is_left_out(variant, kind));
+    places.map(|(place, _)| format!("*.every_type.c{place}=drop")).collect::<Vec<_>>().join(",")
+}
+
+#[test]
+fn real_events_of_the_default_modes_end_equal_by_the_tables_definitions() {
+    let Some(files) = captured() else {
+        return;
+    };
+    let mut wrong = Vec::new();
+    for file in files.iter().filter(|file| is_of(file, NO_SCHEMA)) {
+        run(async {
+            let mut setup = Setup::default().with("STRAIT_DEBEZIUM_WITHOUT_SCHEMA", "by-definition");
+            let masks = masks(NO_SCHEMA, &kinds(&expected(file)));
+            if !masks.is_empty() {
+                setup = setup.with("STRAIT_MASK", &masks);
+            }
+            let pipeline = setup.start().await;
+            if !is_of_mysql(file) {
+                define_tables(&pipeline, file).await;
+            }
+            one(file, &pipeline, &mut wrong).await;
+        });
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What `strait define` said of the tables, in the log as it puts it there. The log is there once something was delivered.
+async fn define_tables(pipeline: &Pipeline, file: &Path) {
+    deliver(pipeline, file).await;
+    let defined = std::fs::read(file.with_extension("definitions")).unwrap();
+    let defined: Vec<(String, String)> = serde_json::from_slice(&defined).unwrap();
+    let kinds = kinds(&expected(file));
+    for (place, (table, control)) in defined.iter().enumerate() {
+        let (schema, table) = table.split_once('.').unwrap();
+        // It was printed without the masks.
+        let mut control: Value = serde_json::from_str(control).unwrap();
+        for (place, _) in kinds.iter().enumerate().filter(|(_, kind)| is_left_out(NO_SCHEMA, kind)) {
+            control["table-def"]["columns"].as_object_mut().unwrap().remove(&format!("c{place}"));
+        }
+        let sql = format!(
+            "INSERT INTO `{}` (source_schema, source_table, operation, position, data, emitted_at, kafka_topic, kafka_partition, kafka_offset, ingested_at) \
+             VALUES ({}, {}, 'define-table', '0', {}, CURRENT_TIMESTAMP(), 'strait-define/1', 0, {place}, CURRENT_TIMESTAMP())",
+            pipeline.log(),
+            string_literal(schema),
+            string_literal(table),
+            string_literal(&control.to_string())
+        );
+        pipeline.query(&sql).await;
+    }
 }
 
 #[test]
@@ -105,12 +167,10 @@ fn real_events_that_say_what_they_are_end_equal_without_schemas() {
         run(async {
             let expected = expected(file);
             let kinds = kinds(&expected);
-            let places = kinds.iter().enumerate().filter(|(_, kind)| is_left_out(SELF_DESCRIBING, kind));
-            let masks: Vec<String> = places.map(|(place, _)| format!("*.every_type.c{place}=drop")).collect();
             let is_mysql = is_of_mysql(file);
             let mut setup = Setup::default()
                 .with("STRAIT_DEBEZIUM_WITHOUT_SCHEMA", "self-describing")
-                .with("STRAIT_MASK", &masks.join(","));
+                .with("STRAIT_MASK", &masks(SELF_DESCRIBING, &kinds));
             if !is_mysql {
                 setup = setup.with("STRAIT_ABSENT_COLUMNS", "unchanged");
             }

@@ -18,6 +18,7 @@ mod counters;
 mod databases;
 mod debezium;
 mod debezium_real;
+mod define;
 mod delta;
 mod epochs;
 mod fault_sweep;

@@ -7,6 +7,7 @@
 //! <https://debezium.io/documentation/reference/stable/connectors/mysql.html#mysql-events>,
 //! <https://debezium.io/documentation/reference/stable/connectors/postgresql.html#postgresql-events>
 
+pub mod catalogue;
 pub mod encoding;
 mod image;
 pub mod schema;
