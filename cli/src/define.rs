@@ -139,7 +139,7 @@ pub async fn run(options: DefineOptions, terminal: &Terminal) -> Result<bool, De
     let mut source = Source::connect(&options.source).await?;
     let mut defined = Vec::with_capacity(tables.len());
     for table in tables {
-        defined.push(define(&mut source, &mut masker, table).await?);
+        defined.push(define(&mut source, &mut masker, table, options.since.is_some()).await?);
     }
     source.disconnect().await;
     if !options.print {
@@ -169,7 +169,12 @@ fn source_tables(config: &Config, names: &[String]) -> Result<Vec<SourceTable>, 
     Ok(tables)
 }
 
-async fn define(source: &mut Source, masker: &mut Masker, table: SourceTable) -> Result<Defined, DefineError> {
+async fn define(
+    source: &mut Source,
+    masker: &mut Masker,
+    table: SourceTable,
+    is_since_then: bool,
+) -> Result<Defined, DefineError> {
     let rows = source.rows(&columns_query(&table), "the table's columns").await?;
     if rows.is_empty() {
         return Err(DefineError::NoTable(table));
@@ -182,7 +187,7 @@ async fn define(source: &mut Source, masker: &mut Masker, table: SourceTable) ->
     key.sort_unstable();
     let key: Vec<String> = key.into_iter().map(|(_, name)| name).collect();
     let attributes: Vec<Attribute> = columns.into_iter().map(|(attribute, _)| attribute).collect();
-    let definition = match catalogue::define(&attributes, &key) {
+    let definition = match catalogue::define(&attributes, &key, is_since_then) {
         Ok(definition) => definition,
         Err(source) => return Err(DefineError::NotDefinable { table, source }),
     };

@@ -26,7 +26,7 @@ use strait::merge::proposal::evidence::{LoggedTable, Member, Survey};
 use strait::merge::schema_change::{Added, Conversion, Step};
 use strait::merge::statement::{self, MergeRequest, QUARANTINE, TARGET_ALIAS};
 use strait::merge::types::ColumnType;
-use strait::merge::types::encoded::ColumnEncoding;
+use strait::merge::types::encoded::{ColumnEncoding, PlainForm};
 use strait::merge::{offsets, partitions, plan, reload};
 use strait::names::{ColumnNames, NameHeld, SourceTable, TableName};
 
@@ -63,16 +63,20 @@ fn every_type(deletes: Deletes) -> FinalTable {
 
 /// Each way in which a connector writes values without a schema, two of them only until a statement or since one.
 fn every_encoding() -> Encodings {
-    let of = |encoded| ColumnEncoding { encoded, precision: None, scale: None };
-    let decimal =
-        |precision, scale| ColumnEncoding { encoded: Encoded::Decimal, precision: Some(precision), scale: Some(scale) };
+    let of = |encoded| ColumnEncoding { encoded, precision: None, scale: None, form: PlainForm::Text };
+    let decimal = |precision, scale| ColumnEncoding {
+        encoded: Encoded::Decimal,
+        precision: Some(precision),
+        scale: Some(scale),
+        form: PlainForm::Any,
+    };
     let always = |encoding| vec![EncodedSince { since_us: None, encoding: Some(encoding) }];
     let since = |encoding| EncodedSince { since_us: Some(1_767_312_000_000_000), encoding };
     let mut at = always(of(Encoded::TimestampMicroseconds));
     at.push(since(Some(of(Encoded::TimestampMilliseconds))));
     let mut hour = always(of(Encoded::TimeMicroseconds));
     hour.push(since(None));
-    let bits = ColumnEncoding { encoded: Encoded::Bits, precision: Some(12), scale: None };
+    let bits = ColumnEncoding { encoded: Encoded::Bits, precision: Some(12), scale: None, form: PlainForm::Any };
     let columns = [
         ("id", always(of(Encoded::Unsigned))),
         ("select", always(of(Encoded::Plain))),

@@ -5,7 +5,7 @@
 use base64::Engine as _;
 use strait::debezium::encoding::Encoded;
 use strait::debezium::value::{Decoded, Encoding, Unit};
-use strait::merge::types::encoded::ColumnEncoding;
+use strait::merge::types::encoded::{ColumnEncoding, PlainForm};
 use strait::names::string_literal;
 
 /// A value and its text.
@@ -34,6 +34,7 @@ impl Written {
             Encoded::Unsigned => Encoding::Wrapped,
             Encoded::Interval if json.starts_with('"') => Encoding::Text,
             Encoded::Interval => Encoding::Duration,
+            Encoded::Plain if encoding.form == PlainForm::Text => Encoding::Text,
             Encoded::Plain | Encoded::Untold => Encoding::Plain,
         };
         let own = |json: &str| serde_json::from_str::<String>(json).unwrap_or_else(|_| json.to_owned());
@@ -52,6 +53,9 @@ impl Written {
                 !text.starts_with(['+', '-']) && !text.starts_with("0000")
             }
             Encoded::Bits => text.len() <= 2 + 2 * precision.div_ceil(8),
+            Encoded::Plain if encoding.form == PlainForm::Number => {
+                !json.starts_with('"') || ["NaN", "Infinity", "-Infinity"].contains(&text.as_str())
+            }
             _ => true,
         };
         Self { encoding, json: json.to_owned(), text: text.filter(is_held) }
@@ -70,9 +74,14 @@ impl Written {
 /// Edges, and so many drawn decimals, times and bytes.
 #[must_use]
 pub fn written(seed: u64, drawn: usize) -> Vec<Written> {
-    let of = |encoded| ColumnEncoding { encoded, precision: None, scale: None };
-    let counted =
-        |encoded, precision, scale| ColumnEncoding { encoded, precision: Some(precision), scale: Some(scale) };
+    let of = |encoded| ColumnEncoding { encoded, precision: None, scale: None, form: PlainForm::Any };
+    let plain = |form| ColumnEncoding { encoded: Encoded::Plain, precision: None, scale: None, form };
+    let counted = |encoded, precision, scale| ColumnEncoding {
+        encoded,
+        precision: Some(precision),
+        scale: Some(scale),
+        form: PlainForm::Any,
+    };
     let mut all = Vec::new();
     let edges: &[(ColumnEncoding, &[&str])] = &[
         (
@@ -136,6 +145,9 @@ pub fn written(seed: u64, drawn: usize) -> Vec<Written> {
                 "-9223372036854775808",
             ],
         ),
+        (plain(PlainForm::Text), &["\"a\"", "\"\"", "19782", "true", "\"19782\""]),
+        (plain(PlainForm::Number), &["1", "-1.5", "1e300", "true", "\"NaN\"", "\"-Infinity\"", "\"1234\"", "\"a\""]),
+        (plain(PlainForm::Any), &["1", "\"a\""]),
         (of(Encoded::Interval), &["\"P1Y2M-3DT4H5M6.789S\"", "0", "37091106700000", "-1"]),
         (
             of(Encoded::Unsigned),

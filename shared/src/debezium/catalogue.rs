@@ -115,11 +115,12 @@ pub enum NotDefinable {
     },
 }
 
-/// The definition of a table with these columns, in the source's order, and this primary key, in the key's.
+/// The definition of a table with these columns, in the source's order, and this primary key, in the key's. `is_since_then`: it says nothing of
+/// what was before the time that it is given, though no other may be known.
 ///
 /// # Errors
 /// When no change of the table could be applied by it.
-pub fn define(attributes: &[Attribute], key: &[String]) -> Result<TableDefinition, NotDefinable> {
+pub fn define(attributes: &[Attribute], key: &[String], is_since_then: bool) -> Result<TableDefinition, NotDefinable> {
     let (mut columns, mut untold, mut not_sent) = (Vec::new(), Vec::new(), Vec::new());
     for attribute in attributes {
         let meaning = match attribute.is_generated {
@@ -148,7 +149,10 @@ pub fn define(attributes: &[Attribute], key: &[String]) -> Result<TableDefinitio
         return Err(NotDefinable::NoColumn);
     }
     // It holds over what records say of themselves, as a statement does. Long values that did not change (TOAST) are not sent.
-    let control = definition(columns.into_iter(), key, "statement", true);
+    let mut control = definition(columns.into_iter(), key, "statement", true);
+    if is_since_then && control.pop().is_some() {
+        control.push_str(r#","since-then":true}"#);
+    }
     Ok(TableDefinition { control, untold, not_sent })
 }
 
@@ -461,7 +465,7 @@ mod tests {
             named("shape", attribute("polygon")),
             named("flags", with("bit", 5)),
         ];
-        let defined = define(&attributes, &["z".to_owned()]).unwrap();
+        let defined = define(&attributes, &["z".to_owned()], false).unwrap();
         let control: Value = serde_json::from_str(&defined.control).unwrap();
         assert_eq!(
             control,
@@ -491,10 +495,10 @@ mod tests {
     #[test]
     fn what_no_change_can_be_applied_by_is_no_definition() {
         let generated = Attribute { is_generated: true, ..attribute("int4") };
-        let error = define(&[attribute("polygon")], &[]).unwrap_err();
+        let error = define(&[attribute("polygon")], &[], false).unwrap_err();
         assert_eq!(error, NotDefinable::NoColumn);
         let other = Attribute { name: "other".to_owned(), ..attribute("int4") };
-        let error = define(&[other, generated], &["c".to_owned()]).unwrap_err();
+        let error = define(&[other, generated], &["c".to_owned()], false).unwrap_err();
         assert_eq!(error, NotDefinable::KeyNotSent { column: "c".to_owned(), why: NotSent::Generated });
     }
 }

@@ -62,10 +62,16 @@ pub const SELF_DESCRIBED: [&str; 2] = [SELF_DESCRIBING, SELF_DESCRIBING_UNAVAILA
 /// What it says of those whose values are read by the table's definition.
 pub const DEFINED: [&str; 2] = [BY_DEFINITION, BY_DEFINITION_UNAVAILABLE];
 
+/// Whether it says how a change without a schema is to be read.
+#[must_use]
+pub fn is_without_schema(error: &str) -> bool {
+    SELF_DESCRIBED.contains(&error) || DEFINED.contains(&error)
+}
+
 /// Whether what the log says of a change is no fault, but how it is to be read.
 #[must_use]
 pub fn is_no_fault(error: &str) -> bool {
-    PARTIAL.contains(&error) || SELF_DESCRIBED.contains(&error) || DEFINED.contains(&error)
+    PARTIAL.contains(&error) || is_without_schema(error)
 }
 
 /// One record.

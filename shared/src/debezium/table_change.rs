@@ -159,6 +159,8 @@ impl Column {
             || self.type_expression.as_deref().is_some_and(|full| full.to_ascii_uppercase().contains("UNSIGNED"));
         let signed = |signed: &'static str, unsigned: &'static str| plain(if is_unsigned { unsigned } else { signed });
         match full.split([' ', '(']).next().unwrap_or_default() {
+            // MySQL's other name of MEDIUMBLOB.
+            "LONG" if full.starts_with("LONG VARBINARY") => plain("BLOB"),
             "TINYINT" | "BOOL" | "BOOLEAN" | "INT1" => signed("INT8", "UINT8"),
             "SMALLINT" | "INT2" => signed("INT16", "UINT16"),
             "MEDIUMINT" | "INT" | "INTEGER" | "INT3" | "INT4" | "MIDDLEINT" => signed("INT32", "UINT32"),
@@ -211,7 +213,9 @@ impl Column {
     }
 
     fn is_geometry(&self) -> bool {
-        !["TINYBLOB", "BLOB", "MEDIUMBLOB", "LONGBLOB"].iter().any(|blob| self.first_word().eq_ignore_ascii_case(blob))
+        !["TINYBLOB", "BLOB", "MEDIUMBLOB", "LONGBLOB", "LONG"]
+            .iter()
+            .any(|blob| self.first_word().eq_ignore_ascii_case(blob))
     }
 
     fn is_text(&self) -> bool {

@@ -17,6 +17,7 @@ use crate::config::{TableFilter, WithoutSchema};
 use crate::debezium::{
     self, BY_DEFINITION, BY_DEFINITION_UNAVAILABLE, ChangeEvent, Definition, Described, Event, INCOMPLETE,
     SELF_DESCRIBING, SELF_DESCRIBING_UNAVAILABLE, Schemas, Snapshot, Source, TableChange, UNAVAILABLE, WITHOUT_SCHEMA,
+    WITHOUT_SCHEMA_BEGINS,
 };
 use crate::dms::{self, Change, Control, DecodeError, Kind, Message, Metadata, Operation, Record};
 use crate::json_text::{self, EditError, Surrogates};
@@ -482,6 +483,12 @@ impl Builder<'_> {
             Some(error) if !debezium::is_no_fault(error) => Some(error),
             how_to_read_it => of_image.or(how_to_read_it),
         };
+        // Of a delete the merge takes the key, whatever else of it is wrong, and this key it could not read any more.
+        let is_misread = change.operation == Operation::Delete
+            && captured.error.as_deref().is_some_and(debezium::is_without_schema)
+            && error != captured.error.as_deref();
+        let without_schema = is_misread.then(|| format!("{WITHOUT_SCHEMA_BEGINS}, and {}", error.unwrap_or_default()));
+        let error = without_schema.as_deref().or(error);
         self.row(
             record,
             metadata,
@@ -696,7 +703,9 @@ impl<'a> Images<'a> {
                 if operation == Operation::Delete && key.is_some_and(|key| debezium::is_in_key(&fault.column, key)) {
                     return Err(fault.to_string());
                 }
-                error = Some(fault.to_string());
+                if operation != Operation::Delete || matches!(read_by, ReadBy::Schema(_)) {
+                    error = Some(fault.to_string());
+                }
             } else if image.is_partial && operation == Operation::Update && is_read {
                 error = Some(unavailable.to_owned());
             } else if image.is_partial && operation != Operation::Delete && is_read {

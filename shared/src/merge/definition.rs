@@ -1,6 +1,7 @@
 //! A source table's definition, as a `create-table` control record carries it. It says what the source says, and
 //! must never guess what is missing there.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::de::{self, MapAccess, Visitor};
@@ -12,7 +13,7 @@ use crate::log::DEFINE_TABLE;
 
 use super::final_table::{EncodedSince, Encodings};
 use super::source_history::SourceHistory;
-use super::types::encoded::ColumnEncoding;
+use super::types::encoded::{ColumnEncoding, PlainForm};
 
 /// A source table as DMS describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -139,7 +140,7 @@ impl SourceDefinition {
 fn is_read_alike(one: Option<ColumnEncoding>, other: Option<ColumnEncoding>) -> bool {
     let is_counted = |encoding: &ColumnEncoding| matches!(encoding.encoded, Encoded::Decimal | Encoded::Bits);
     match (one, other) {
-        (Some(one), Some(other)) if !is_counted(&one) => one.encoded == other.encoded,
+        (Some(one), Some(other)) if !is_counted(&one) => (one.encoded, one.form) == (other.encoded, other.form),
         (one, other) => one == other,
     }
 }
@@ -168,6 +169,9 @@ pub struct ControlRecord {
     /// Whether changes may leave out values that did not change.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     has_partial_images: bool,
+    /// Whether it says nothing of what was before it, though it does not say what was altered.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_since_then: bool,
     /// Whether it says of its columns how their values are written where a change has no schema.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     tells_encodings: bool,
@@ -196,6 +200,8 @@ struct Alteration {
     partial_images: bool,
     #[serde(default)]
     tells_encodings: bool,
+    #[serde(default)]
+    since_then: bool,
 }
 
 impl ControlRecord {
@@ -220,6 +226,7 @@ impl ControlRecord {
                 read_from: None,
                 has_partial_images: false,
                 tells_encodings: false,
+                is_since_then: false,
                 came_late: false,
             });
         }
@@ -229,6 +236,7 @@ impl ControlRecord {
             debezium_read_from: read_from,
             partial_images: has_partial_images,
             tells_encodings,
+            since_then: is_since_then,
         } = serde_json::from_str(control).unwrap_or_default();
         let before = old_table_def
             .map(|FromObject(before)| SourceDefinition { columns: before.columns.0, primary_key: before.primary_key });
@@ -241,6 +249,7 @@ impl ControlRecord {
             read_from,
             has_partial_images,
             tells_encodings,
+            is_since_then,
             came_late: false,
         })
     }
@@ -330,23 +339,41 @@ impl Definitions {
         columns.filter(|column| is_wanted(column)).map(|column| column.name.clone()).collect()
     }
 
-    /// How the values of each member are written where a change has no schema, as Debezium's statements and the source's catalogue tell.
+    /// How the values of each member are written where a change has no schema, as Debezium's statements and the source's catalogue tell. What was
+    /// before the first of them is told by it only if it made the table, or a person says so; and a table that got another's name is another.
     pub fn encodings(&self) -> Encodings {
         let mut encodings = Encodings::default();
-        let told = self.records.iter().filter(|record| record.read_from == Some(ReadFrom::Statement));
-        for (definition, record) in told.filter_map(|record| Some((record.definition.as_ref()?, record))) {
+        let mut since = |name: &str, sent_us: i64, encoding: Option<ColumnEncoding>, is_from_the_first: bool| {
+            let known = encodings.0.entry(name.to_owned()).or_default();
+            if known.is_empty() && !is_from_the_first {
+                known.push(EncodedSince { since_us: None, encoding: None });
+            }
+            let newest = known.last().map(|newest| newest.encoding);
+            if newest.is_none_or(|newest| !is_read_alike(newest, encoding)) {
+                known.push(EncodedSince { since_us: newest.is_some().then_some(sent_us), encoding });
+            }
+        };
+        let mut names = BTreeSet::new();
+        let mut is_first = true;
+        for record in &self.records {
+            if record.operation == "rename-table" {
+                names.iter().for_each(|name: &String| since(name, record.sent_us, None, true));
+            }
+            // One of an older version tells nothing, nor does a record's own schema.
+            let Some(definition) = record.definition.as_ref().filter(|_| record.tells_encodings) else { continue };
+            let is_alteration =
+                record.is_since_then || !matches!(record.operation.as_str(), "create-table" | DEFINE_TABLE);
             for column in &definition.columns {
-                let encoding = record.tells_encodings.then_some(ColumnEncoding {
+                let encoding = ColumnEncoding {
                     encoded: column.encoded,
                     precision: column.precision,
                     scale: column.scale,
-                });
-                let known = encodings.0.entry(column.name.clone()).or_default();
-                let newest = known.last().map(|newest| newest.encoding);
-                if newest.is_none_or(|newest| !is_read_alike(newest, encoding)) {
-                    known.push(EncodedSince { since_us: newest.is_some().then_some(record.sent_us), encoding });
-                }
+                    form: PlainForm::of(&column.dms_type),
+                };
+                since(&column.name, record.sent_us, Some(encoding), !(is_first && is_alteration));
+                names.insert(column.name.clone());
             }
+            is_first = false;
         }
         encodings
     }

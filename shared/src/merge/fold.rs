@@ -252,10 +252,13 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
     };
     let position = if table.is_keyless { keyless_position(request.epochs) } else { request.epochs.position_sql() };
     let is_encoded_by_time = matches!(&table.without_schema, WithoutSchemaRead::ByDefinition(encodings) if encodings.changes().next().is_some());
-    let first_sent = match table.is_told_by_time() || is_encoded_by_time {
+    let mut first_sent = match table.is_told_by_time() || is_encoded_by_time {
         true => format!(", MIN({SENT}) OVER (PARTITION BY {position}) AS `first_sent`"),
         false => String::new(),
     };
+    if matches!(table.without_schema, WithoutSchemaRead::ByDefinition(_)) {
+        first_sent.push_str(&format!(", COALESCE(`error`, '') IN ({}) AS {IS_DEFINED}", literals(&DEFINED)));
+    }
     let carried = parts
         .carried
         .iter()
@@ -320,7 +323,7 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
          `key_added` = `key_lowest`{unless_deleted} AS `adds`, IF(`flaw` IS NULL, `key_records`, 1) AS `records`, `key_newest` AS `newest`,\n\
          `flaw` IS NULL AND COALESCE(`key_highest_old` >= `key_lowest_new`, FALSE) AS `late`,\n\
          `raised_committed`, `raised_emitted`, `anew`, `anew_from`, `flaw` IS NULL AND `key_beyond_log` AND NOT {key_deleted} AS `beyond_log`,\n\
-         CASE `flaw`{flaw_columns} END AS `flaw_column`,\nCASE {flaw_reasons} END AS `flaw_reason`,\n{key_text} AS `key_text`,\n\
+         CASE {flaw_place}{flaw_columns} END AS `flaw_column`,\nCASE {flaw_reasons} END AS `flaw_reason`,\n{key_text} AS `key_text`,\n\
          `kafka_topic`, `kafka_partition`, `kafka_offset`, `ingested_at`, {unknown}\n\
          FROM `ranked`",
         fold = request.fold.quoted(project)?,
@@ -353,6 +356,10 @@ pub fn statement(request: &FoldRequest<'_>) -> Result<String, NameError> {
             AbsentColumns::Unchanged => "`position` DESC, `deleted`, `kafka_offset` DESC",
         },
         values = parts.values.join(", "),
+        flaw_place = match table.without_schema {
+            WithoutSchemaRead::ByDefinition(_) => format!("MOD(`flaw`, {NOT_TOLD_FROM})"),
+            _ => "`flaw`".to_owned(),
+        },
         flaw_columns = parts.flaw_columns,
         flaw_reasons = parts.flaw_reasons,
         key_text = key_text(table),
@@ -479,7 +486,13 @@ impl Parts {
             carried: Vec::new(),
             values: Vec::new(),
             flaw_columns: String::new(),
-            flaw_reasons: "WHEN `flaw` = -1 THEN `error`".to_owned(),
+            flaw_reasons: match table.without_schema {
+                WithoutSchemaRead::ByDefinition(_) => format!(
+                    "WHEN `flaw` = -1 THEN `error` WHEN `flaw` >= {NOT_TOLD_FROM} THEN {}",
+                    string_literal(NOT_TOLD)
+                ),
+                _ => "WHEN `flaw` = -1 THEN `error`".to_owned(),
+            },
             is_partial: "FALSE".to_owned(),
             beyond_log: request.expired_before_us.filter(|_| absent == AbsentColumns::Unchanged && !table.is_keyless),
         };
@@ -509,7 +522,19 @@ impl Parts {
                 WithoutSchemaRead::SelfDescribing(known) => {
                     what_is_not_said(known, column, &text).map(|condition| (condition, NOT_SAID))
                 }
-                WithoutSchemaRead::ByDefinition(_) => Some((what_is_not_told(column, &text), NOT_TOLD)),
+                WithoutSchemaRead::ByDefinition(_) => {
+                    let condition = what_is_not_told(place, column, &text);
+                    // Once for all columns, for it is long.
+                    parts.flaws.push(format!("WHEN {condition} THEN {}", place.saturating_add(NOT_TOLD_FROM)));
+                    if column.is_key {
+                        let (raw, read) =
+                            (column_text("`before`", column, ""), shown_text(table, column, "`before`", ""));
+                        parts
+                            .texts
+                            .push(format!("{IS_DEFINED} AND {raw} IS NOT NULL AND {read} IS NULL AS `x{place}`"));
+                    }
+                    None
+                }
             };
             if let Some((condition, reason)) = not_read {
                 parts.flaws.push(format!("WHEN {condition} THEN {place}"));
@@ -700,16 +725,20 @@ fn is_self_described() -> String {
     format!("COALESCE(`error`, '') IN ({})", literals(&SELF_DESCRIBED))
 }
 
-/// Whether a change has no schema, and its values are read by the table's definition.
-fn is_defined() -> String {
-    format!("COALESCE(`error`, '') IN ({})", literals(&DEFINED))
-}
+/// The name of what says whether a change has no schema, and its values are read by the table's definition.
+const IS_DEFINED: &str = "`is_defined`";
+/// The flaw of a column whose value is not told, less the column's place.
+const NOT_TOLD_FROM: usize = 1_000_000;
 
 /// Whether a change has no schema, and its value of this column is none of how the table's definition says that it is written. `text` is what it
 /// was read as.
-fn what_is_not_told(column: &FinalColumn, text: &str) -> String {
-    let of_delete = if column.is_key { "" } else { " AND `operation` <> 'delete'" };
-    format!("{} AND {text} IS NULL AND {} IS NOT NULL{of_delete}", is_defined(), column_text("`data`", column, ""))
+fn what_is_not_told(place: usize, column: &FinalColumn, text: &str) -> String {
+    let raw = column_text("`data`", column, "");
+    match column.is_key {
+        // Nor may the key from before be taken for the same.
+        true => format!("{IS_DEFINED} AND ({text} IS NULL AND {raw} IS NOT NULL OR `x{place}`)"),
+        false => format!("{IS_DEFINED} AND {text} IS NULL AND {raw} IS NOT NULL AND `operation` <> 'delete'"),
+    }
 }
 
 /// The text of a member in a change whose values are read by the table's definition; NULL where that does not tell it.
@@ -777,7 +806,7 @@ fn shown_text(table: &FinalTable, column: &FinalColumn, image: &str, prefix: &st
                 defined_text(image, member, encodings.0.get(&held.name).map(Vec::as_slice).unwrap_or_default())
             };
             let defined = column_expression(image, column, prefix, &defined);
-            if defined == text { text } else { format!("IF({}, {defined}, {text})", is_defined()) }
+            if defined == text { text } else { format!("IF({IS_DEFINED}, {defined}, {text})") }
         }
         _ => text,
     }

@@ -14,6 +14,34 @@ pub struct ColumnEncoding {
     pub precision: Option<u32>,
     /// Digits after a decimal's point.
     pub scale: Option<u32>,
+    /// What plain values are in JSON.
+    pub form: PlainForm,
+}
+
+/// What values that are written as they are have to be in JSON: else the column's encoding is another one by now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum PlainForm {
+    /// Anything.
+    #[default]
+    Any,
+    /// A number, true or false; or the text of what JSON has no number for.
+    Number,
+    /// A text.
+    Text,
+}
+
+impl PlainForm {
+    /// By DMS's name of a column's type.
+    pub fn of(dms_type: &str) -> Self {
+        match dms_type {
+            "INT8" | "INT16" | "INT32" | "INT64" | "UINT8" | "UINT16" | "UINT32" | "FLOAT" | "DOUBLE" | "BOOL" => {
+                Self::Number
+            }
+            "STRING" | "CLOB" | "TIME" | "TIMESTAMP" => Self::Text,
+            // Lists and objects among them.
+            _ => Self::Any,
+        }
+    }
 }
 
 /// A decimal has at most so many digits: MySQL's have 65, and BigQuery's hold 76.
@@ -22,7 +50,8 @@ const MOST_DIGITS: u32 = 76;
 const MOST_BITS: u32 = 64;
 /// The first and the last day of BigQuery's calendar, from 1970-01-01.
 const DAYS: (i64, i64) = (-719_162, 2_932_896);
-const BASE64: &str = r"^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$";
+/// As encoders write it: bits that are left over are 0.
+const BASE64: &str = r"^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?$";
 /// 2⁶⁴ − 1 beyond and below 10⁹, of the former one less and that added to the latter.
 const HIGHEST: (i64, i64) = (18_446_744_072, 1_709_551_615);
 /// Of 2⁶⁴ − 1.
@@ -46,7 +75,13 @@ impl ColumnEncoding {
             )
         };
         Some(match self.encoded {
-            Encoded::Plain => text.to_owned(),
+            Encoded::Plain => match self.form {
+                PlainForm::Any => text.to_owned(),
+                PlainForm::Number => {
+                    of(format!("IF({is_text} AND LOWER(`_v`) NOT IN ('nan', 'infinity', '-infinity'), NULL, `_v`)"))
+                }
+                PlainForm::Text => of(format!("IF({is_text}, `_v`, NULL)")),
+            },
             Encoded::Untold => return None,
             Encoded::Interval => of(format!("CASE WHEN {is_text} THEN `_v` WHEN `_v` = '0' THEN 'PT0S' END")),
             Encoded::Days => count(7, DAYS, &day("`_n`")),
@@ -235,7 +270,9 @@ mod tests {
 
     #[test]
     fn what_is_not_told_has_no_expression() {
-        let of = |encoded, precision, scale| ColumnEncoding { encoded, precision, scale }.text_of("`x`", "TRUE");
+        let of = |encoded, precision, scale| {
+            ColumnEncoding { encoded, precision, scale, form: PlainForm::Any }.text_of("`x`", "TRUE")
+        };
         assert_eq!(of(Encoded::Untold, None, None), None);
         assert_eq!(of(Encoded::Decimal, None, None), None, "how many digits is not known");
         assert_eq!(of(Encoded::Decimal, Some(5), Some(6)), None);
