@@ -12,9 +12,11 @@ use serde_json::Value;
 use strait::bigquery::append::WriteStream;
 use strait::bigquery::connect::connect;
 use strait::bigquery::error::ErrorKind;
+use strait::bigquery::retry::Backoff;
 use strait::config::{Config, ConfigError};
 use strait::debezium::catalogue::{self, Attribute, NotDefinable, TableDefinition, TypeClass};
 use strait::dms::Metadata;
+use strait::ingest::NEW_TABLE_PATIENCE;
 use strait::lambda::{self, InvocationError};
 use strait::log::{DEFINE_TABLE, DEFINE_TOPIC, LOG, LogRow};
 use strait::mask::Masker;
@@ -31,10 +33,6 @@ use crate::verify::source::{Source, SourceError, SourceOptions, TextRow};
 
 /// For everything that is asked of BigQuery: a few rows.
 const TIME_LIMIT: Duration = Duration::from_secs(180);
-/// As `ingest` has it: for so long appends may not find a table that was just made.
-const NEW_TABLE_PATIENCE: Duration = Duration::from_secs(60);
-/// Between two attempts in that time.
-const NEW_TABLE_PAUSE: Duration = Duration::from_secs(2);
 
 /// What a person asked for.
 #[derive(Debug, Clone)]
@@ -154,12 +152,8 @@ pub async fn run(options: DefineOptions, terminal: &Terminal) -> Result<bool, De
 fn source_tables(config: &Config, names: &[String]) -> Result<Vec<SourceTable>, DefineError> {
     let mut tables = Vec::new();
     for name in names {
-        let (schema, table) = name
-            .split_once('.')
-            .filter(|(schema, table)| !schema.is_empty() && !table.is_empty())
-            .ok_or_else(|| DefineError::NotATable(name.clone()))?;
-        let source = SourceTable { schema: schema.to_owned(), table: table.to_owned() };
-        if !config.tables.matches(schema, table) {
+        let source = SourceTable::named(name).ok_or_else(|| DefineError::NotATable(name.clone()))?;
+        if !config.tables.matches(&source.schema, &source.table) {
             return Err(DefineError::LeftOut(source));
         }
         if !tables.contains(&source) {
@@ -299,12 +293,12 @@ async fn append(config: &Config, rows: &[Vec<u8>]) -> Result<(), DefineError> {
         connections.rest.ensure_table(&config.log_table, &LOG, Some(config.log_retention_days), deadline).await?;
     }
     let stream = WriteStream::default_of(config.project.clone(), config.log_table.clone(), LOG.proto_descriptor());
-    let patience = Instant::now() + NEW_TABLE_PATIENCE;
+    let (patience, mut backoff) = (Instant::now() + NEW_TABLE_PATIENCE, Backoff::new());
     loop {
         let outcome = connections.appends.append(&stream, rows, deadline).await;
         match outcome.into_result(&config.log_table) {
             Err(error) if is_new && error.kind() == ErrorKind::NotFound && Instant::now() < patience => {
-                sleep(NEW_TABLE_PAUSE).await;
+                sleep(backoff.next_delay()).await;
             }
             outcome => return Ok(outcome?),
         }

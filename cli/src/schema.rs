@@ -100,14 +100,9 @@ impl From<strait::bigquery::error::Error> for SchemaError {
 /// # Errors
 /// [`SchemaError`]; its text says what to do.
 pub async fn run(options: SchemaOptions, terminal: &Terminal) -> Result<bool, SchemaError> {
-    let (schema, table) = options
-        .table
-        .split_once('.')
-        .filter(|(schema, table)| !schema.is_empty() && !table.is_empty())
-        .ok_or_else(|| SchemaError::NotATable(options.table.clone()))?;
-    let source = SourceTable { schema: schema.to_owned(), table: table.to_owned() };
+    let source = SourceTable::named(&options.table).ok_or_else(|| SchemaError::NotATable(options.table.clone()))?;
     let script = match &options.basis {
-        Basis::Query(engine) => Some(information_schema::query(*engine, schema, table)),
+        Basis::Query(engine) => Some(information_schema::query(*engine, &source.schema, &source.table)),
         Basis::Source { engine, columns } => Some(of_catalogue(&read_config()?, &source, *engine, &read(columns)?)?),
         Basis::Log => of_log(&read_config()?, &source, terminal).await?,
     };

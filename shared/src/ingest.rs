@@ -28,7 +28,7 @@ use crate::telemetry::{self, Metric, Unit};
 
 /// How long after its creation appends may fail to find a table; BigQuery's metadata is eventually consistent, by its
 /// users' accounts seconds, rarely a minute.
-const NEW_TABLE_PATIENCE: Duration = Duration::from_secs(60);
+pub const NEW_TABLE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What `ingest` answers: the records that are neither in the log nor noted as kept out of it. Empty is success.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]

@@ -111,6 +111,15 @@ pub struct SourceTable {
     pub table: String,
 }
 
+impl SourceTable {
+    /// Reads `schema.table`, split at the first point; None of any other form.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        let (schema, table) = name.split_once('.').filter(|(schema, table)| !schema.is_empty() && !table.is_empty())?;
+        Some(Self { schema: schema.to_owned(), table: table.to_owned() })
+    }
+}
+
 impl fmt::Display for SourceTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.schema, self.table)

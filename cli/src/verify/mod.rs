@@ -107,12 +107,8 @@ pub async fn run(options: VerifyOptions, terminal: &Terminal) -> Result<bool, Ve
     let config = read_config()?;
     let mut tables = Vec::new();
     for table in &options.tables {
-        let (schema, name) = table
-            .split_once('.')
-            .filter(|(schema, name)| !schema.is_empty() && !name.is_empty())
-            .ok_or_else(|| VerifyError::NotATable(table.clone()))?;
-        let source = SourceTable { schema: schema.to_owned(), table: name.to_owned() };
-        if !config.tables.matches(schema, name) {
+        let source = SourceTable::named(table).ok_or_else(|| VerifyError::NotATable(table.clone()))?;
+        if !config.tables.matches(&source.schema, &source.table) {
             return Err(VerifyError::LeftOut(source));
         }
         tables.push(source);

@@ -473,7 +473,7 @@ async fn mysql(options: &SourceOptions, url: &Url) -> Result<Connection, SourceE
 async fn postgresql(options: &SourceOptions, url: &Url) -> Result<Connection, SourceError> {
     let (host, port) = host(url, 5432)?;
     let mut config = tokio_postgres::Config::new();
-    config.host(&host).port(port).user(unescaped(url.username())?).application_name("strait verify");
+    config.host(&host).port(port).user(unescaped(url.username())?).application_name("strait");
     config.connect_timeout(CONNECT_TIMEOUT);
     match url.path().trim_start_matches('/') {
         "" => return Err(SourceError::Url("it names no database")),
