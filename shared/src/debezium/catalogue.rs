@@ -7,17 +7,13 @@
 
 use std::fmt;
 
-use super::encoding::Encoded;
+use super::encoding::{Encoded, MOST_BITS, MOST_DIGITS};
 use super::schema::{DefinedColumn, DmsType, definition, plain};
 
 /// The schema of PostgreSQL's own types. Types of extensions are in any.
 const OWN_SCHEMA: &str = "pg_catalog";
 /// The ranges that the connector knows. It knows no other, and no list of ranges as one value.
 const RANGES: [&str; 6] = ["int4range", "int8range", "numrange", "tsrange", "tstzrange", "daterange"];
-/// A decimal of more digits is more than a BIGNUMERIC holds, and is not read from bytes in the merge.
-const MOST_DIGITS: u32 = 76;
-/// The connector leaves out zeros at the front of longer bits, so that how many there were is not told.
-const MOST_BITS: u32 = 64;
 /// Money is a count of hundredths in 64 bits (`money.fraction.digits`, 2 unless set).
 const MONEY: DmsType = ("NUMERIC", Some(19), Some(2));
 

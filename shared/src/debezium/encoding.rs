@@ -9,6 +9,11 @@
 
 use serde::{Deserialize, Serialize};
 
+/// A decimal of more digits is not read by a definition: MySQL's have 65, and BigQuery's hold 76.
+pub const MOST_DIGITS: u32 = 76;
+/// Nor are more bits: the connector leaves out zeros at the front, and beyond this nothing says how many there were.
+pub const MOST_BITS: u32 = 64;
+
 /// How values are written. Its name in a definition is the variant's in kebab case.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -36,7 +41,8 @@ pub enum Encoded {
     Unsigned,
     /// An interval as a text, where `interval.handling.mode` is `string`; else as a count, from which the months cannot be told.
     Interval,
-    /// In a way from which the value cannot be told: lists of encoded values.
+    /// In a way from which the value cannot be told: lists of encoded values, and what a newer version may say and this one does not know.
+    #[serde(other)]
     Untold,
 }
 
@@ -45,11 +51,5 @@ impl Encoded {
     #[must_use]
     pub fn is_plain(&self) -> bool {
         *self == Self::Plain
-    }
-
-    /// The encoding of a name in a definition; None: it has none that is known.
-    #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        serde_json::from_value(serde_json::Value::from(name)).ok()
     }
 }

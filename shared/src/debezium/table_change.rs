@@ -140,101 +140,61 @@ fn renames_a_column(ddl: &str) -> bool {
 impl Table {
     fn definition(mut self) -> String {
         self.columns.sort_by_key(|FromObject(column)| column.position);
-        let columns = self.columns.iter().map(|FromObject(column)| DefinedColumn {
-            name: column.name.as_str(),
-            dms_type: column.dms_type(),
-            encoded: Some(column.encoded()),
-            is_nullable: column.optional.unwrap_or(true),
+        let columns = self.columns.iter().map(|FromObject(column)| {
+            let (dms_type, encoded) = column.meaning();
+            let is_nullable = column.optional.unwrap_or(true);
+            DefinedColumn { name: column.name.as_str(), dms_type, encoded: Some(encoded), is_nullable }
         });
         definition(columns, &self.primary_key_column_names.unwrap_or_default(), "statement", false)
     }
 }
 
 impl Column {
-    /// What DMS would call the type.
-    fn dms_type(&self) -> DmsType {
+    /// What DMS would call the type, and how its values are written where a change has no schema.
+    fn meaning(&self) -> (DmsType, Encoded) {
         let full = self.type_name.to_ascii_uppercase();
         let is_unsigned = full.contains("UNSIGNED")
             || full.contains("ZEROFILL")
             || self.type_expression.as_deref().is_some_and(|full| full.to_ascii_uppercase().contains("UNSIGNED"));
-        let signed = |signed: &'static str, unsigned: &'static str| plain(if is_unsigned { unsigned } else { signed });
+        let signed = |signed: &'static str, unsigned: &'static str| {
+            (plain(if is_unsigned { unsigned } else { signed }), Encoded::Plain)
+        };
+        let of = |dms_type: &'static str, encoded: Encoded| (plain(dms_type), encoded);
         match full.split([' ', '(']).next().unwrap_or_default() {
-            // MySQL's other name of MEDIUMBLOB.
-            "LONG" if full.starts_with("LONG VARBINARY") => plain("BLOB"),
             "TINYINT" | "BOOL" | "BOOLEAN" | "INT1" => signed("INT8", "UINT8"),
             "SMALLINT" | "INT2" => signed("INT16", "UINT16"),
             "MEDIUMINT" | "INT" | "INTEGER" | "INT3" | "INT4" | "MIDDLEINT" => signed("INT32", "UINT32"),
-            "BIGINT" | "INT8" => signed("INT64", "UINT64"),
-            "SERIAL" => plain("UINT64"),
-            "YEAR" => plain("INT16"),
+            "BIGINT" | "INT8" if is_unsigned => of("UINT64", Encoded::Unsigned),
+            "BIGINT" | "INT8" => of("INT64", Encoded::Plain),
+            "SERIAL" => of("UINT64", Encoded::Unsigned),
+            "YEAR" => of("INT16", Encoded::Plain),
             "DECIMAL" | "NUMERIC" | "DEC" | "FIXED" => {
-                ("NUMERIC", Some(self.length.unwrap_or(10)), Some(self.scale.unwrap_or(0)))
+                (("NUMERIC", Some(self.length.unwrap_or(10)), Some(self.scale.unwrap_or(0))), Encoded::Decimal)
             }
-            "FLOAT" | "FLOAT4" => plain("FLOAT"),
-            "DOUBLE" | "REAL" | "FLOAT8" => plain("DOUBLE"),
-            "BIT" if self.length.unwrap_or(1) <= 1 => plain("BOOL"),
+            "FLOAT" | "FLOAT4" => of("FLOAT", Encoded::Plain),
+            "DOUBLE" | "REAL" | "FLOAT8" => of("DOUBLE", Encoded::Plain),
+            "BIT" if self.length.unwrap_or(1) <= 1 => of("BOOL", Encoded::Plain),
             // How many bits tells it from other bytes, whose encoding a setting of the connector changes.
-            "BIT" => ("BYTES", self.length, None),
-            "BINARY" | "VARBINARY" | "TINYBLOB" => plain("BYTES"),
-            "BLOB" | "MEDIUMBLOB" | "LONGBLOB" | "GEOMETRY" | "POINT" | "LINESTRING" | "POLYGON" | "MULTIPOINT"
-            | "MULTILINESTRING" | "MULTIPOLYGON" | "GEOMETRYCOLLECTION" | "GEOMCOLLECTION" => plain("BLOB"),
-            "DATE" => plain("DATE32"),
-            "DATETIME" => plain("DATETIME"),
-            "TIMESTAMP" => plain("TIMESTAMP"),
-            "TIME" => plain("TIME"),
-            "JSON" | "MEDIUMTEXT" | "LONGTEXT" => plain("NCLOB"),
-            // CHAR, VARCHAR, TEXT, ENUM, SET, and what is not known: text keeps every digit.
-            _ => plain("STRING"),
-        }
-    }
-
-    /// How its values are written where a change has no schema.
-    fn encoded(&self) -> Encoded {
-        match self.dms_type() {
-            ("DATE32", ..) => Encoded::Days,
-            ("TIME", ..) => Encoded::TimeMicroseconds,
-            // Without a length it has no fraction. A TIMESTAMP is a text.
-            ("DATETIME", ..) if self.length.unwrap_or(0) <= 3 => Encoded::TimestampMilliseconds,
-            ("DATETIME", ..) => Encoded::TimestampMicroseconds,
-            ("NUMERIC", ..) => Encoded::Decimal,
-            ("UINT64", ..) => Encoded::Unsigned,
-            ("BYTES", Some(_), _) => Encoded::Bits,
+            "BIT" => (("BYTES", self.length, None), Encoded::Bits),
+            "BINARY" | "VARBINARY" | "TINYBLOB" => of("BYTES", Encoded::Bytes),
+            "BLOB" | "MEDIUMBLOB" | "LONGBLOB" => of("BLOB", Encoded::Bytes),
+            // MySQL's other name of MEDIUMBLOB.
+            "LONG" if full.starts_with("LONG VARBINARY") => of("BLOB", Encoded::Bytes),
             // An object of WKB and SRID, which is known by its form.
-            ("BLOB", ..) if self.is_geometry() => Encoded::Plain,
-            ("BYTES" | "BLOB", ..) => Encoded::Bytes,
-            // A type that is not known is taken for text, and may be written in any way.
-            ("STRING", ..) if !self.is_text() => Encoded::Untold,
-            _ => Encoded::Plain,
+            "GEOMETRY" | "POINT" | "LINESTRING" | "POLYGON" | "MULTIPOINT" | "MULTILINESTRING" | "MULTIPOLYGON"
+            | "GEOMETRYCOLLECTION" | "GEOMCOLLECTION" => of("BLOB", Encoded::Plain),
+            "DATE" => of("DATE32", Encoded::Days),
+            // Without a length it has no fraction.
+            "DATETIME" if self.length.unwrap_or(0) <= 3 => of("DATETIME", Encoded::TimestampMilliseconds),
+            "DATETIME" => of("DATETIME", Encoded::TimestampMicroseconds),
+            // A text.
+            "TIMESTAMP" => of("TIMESTAMP", Encoded::Plain),
+            "TIME" => of("TIME", Encoded::TimeMicroseconds),
+            "JSON" | "MEDIUMTEXT" | "LONGTEXT" => of("NCLOB", Encoded::Plain),
+            "CHAR" | "CHARACTER" | "NATIONAL" | "NCHAR" | "VARCHAR" | "NVARCHAR" | "LONG" | "TINYTEXT" | "TEXT"
+            | "ENUM" | "SET" | "UUID" | "INET4" | "INET6" => of("STRING", Encoded::Plain),
+            // What is not known: text keeps every digit, but it may be written in any way.
+            _ => of("STRING", Encoded::Untold),
         }
-    }
-
-    fn first_word(&self) -> &str {
-        self.type_name.split([' ', '(']).next().unwrap_or_default()
-    }
-
-    fn is_geometry(&self) -> bool {
-        !["TINYBLOB", "BLOB", "MEDIUMBLOB", "LONGBLOB", "LONG"]
-            .iter()
-            .any(|blob| self.first_word().eq_ignore_ascii_case(blob))
-    }
-
-    fn is_text(&self) -> bool {
-        const TEXTS: [&str; 14] = [
-            "CHAR",
-            "CHARACTER",
-            "NATIONAL",
-            "NCHAR",
-            "VARCHAR",
-            "NVARCHAR",
-            "LONG",
-            "TINYTEXT",
-            "TEXT",
-            "ENUM",
-            "SET",
-            "UUID",
-            "INET4",
-            "INET6",
-        ];
-        TEXTS.iter().any(|text| self.first_word().eq_ignore_ascii_case(text))
     }
 }

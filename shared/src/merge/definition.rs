@@ -1,7 +1,6 @@
 //! A source table's definition, as a `create-table` control record carries it. It says what the source says, and
 //! must never guess what is missing there.
 
-use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::de::{self, MapAccess, Visitor};
@@ -82,7 +81,7 @@ struct ColumnDef {
     /// Negative where a PostgreSQL numeric is rounded to the left of the point.
     scale: Option<i32>,
     #[serde(default)]
-    encoded: Option<String>,
+    encoded: Encoded,
 }
 
 impl ColumnDef {
@@ -93,8 +92,7 @@ impl ColumnDef {
             dms_type: self.dms_type,
             precision: self.precision.map(|precision| precision.saturating_add(left_of_point)),
             scale: self.scale.map(|scale| u32::try_from(scale).unwrap_or(0)),
-            // What a newer version may say and this one does not know is not told.
-            encoded: self.encoded.map_or(Encoded::Plain, |encoded| Encoded::named(&encoded).unwrap_or(Encoded::Untold)),
+            encoded: self.encoded,
         }
     }
 }
@@ -133,6 +131,14 @@ impl SourceDefinition {
         let FromObject::<Control>(control) = serde_json::from_str(control).map_err(DefinitionError::Malformed)?;
         let FromObject(definition) = control.table_def.ok_or(DefinitionError::Missing)?;
         Ok(Self { columns: definition.columns.0, primary_key: definition.primary_key })
+    }
+}
+
+/// Takes in how a member's values are written since a definition was sent, unless they were read alike before.
+fn take_encoding(known: &mut Vec<EncodedSince>, sent_us: i64, encoding: Option<ColumnEncoding>) {
+    let newest = known.last().map(|newest| newest.encoding);
+    if newest.is_none_or(|newest| !is_read_alike(newest, encoding)) {
+        known.push(EncodedSince { since_us: newest.is_some().then_some(sent_us), encoding });
     }
 }
 
@@ -343,37 +349,28 @@ impl Definitions {
     /// before the first of them is told by it only if it made the table, or a person says so; and a table that got another's name is another.
     pub fn encodings(&self) -> Encodings {
         let mut encodings = Encodings::default();
-        let mut since = |name: &str, sent_us: i64, encoding: Option<ColumnEncoding>, is_from_the_first: bool| {
-            let known = encodings.0.entry(name.to_owned()).or_default();
-            if known.is_empty() && !is_from_the_first {
-                known.push(EncodedSince { since_us: None, encoding: None });
-            }
-            let newest = known.last().map(|newest| newest.encoding);
-            if newest.is_none_or(|newest| !is_read_alike(newest, encoding)) {
-                known.push(EncodedSince { since_us: newest.is_some().then_some(sent_us), encoding });
-            }
-        };
-        let mut names = BTreeSet::new();
-        let mut is_first = true;
         for record in &self.records {
             if record.operation == "rename-table" {
-                names.iter().for_each(|name: &String| since(name, record.sent_us, None, true));
+                encodings.0.values_mut().for_each(|known| take_encoding(known, record.sent_us, None));
             }
             // One of an older version tells nothing, nor does a record's own schema.
             let Some(definition) = record.definition.as_ref().filter(|_| record.tells_encodings) else { continue };
             let is_alteration =
                 record.is_since_then || !matches!(record.operation.as_str(), "create-table" | DEFINE_TABLE);
+            let is_first_an_alteration = is_alteration && encodings.0.is_empty();
             for column in &definition.columns {
+                let known = encodings.0.entry(column.name.clone()).or_default();
+                if is_first_an_alteration && known.is_empty() {
+                    known.push(EncodedSince { since_us: None, encoding: None });
+                }
                 let encoding = ColumnEncoding {
                     encoded: column.encoded,
                     precision: column.precision,
                     scale: column.scale,
                     form: PlainForm::of(&column.dms_type),
                 };
-                since(&column.name, record.sent_us, Some(encoding), !(is_first && is_alteration));
-                names.insert(column.name.clone());
+                take_encoding(known, record.sent_us, Some(encoding));
             }
-            is_first = false;
         }
         encodings
     }

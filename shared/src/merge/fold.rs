@@ -777,8 +777,7 @@ fn is_text_member(image: &str, member: &str) -> String {
 fn what_is_not_said(known: &SelfDescribing, column: &FinalColumn, text: &str) -> Option<String> {
     use ColumnType::{BigNumeric, Bool, Float64, Int64, Numeric};
     let is_one_of = |members: &[String]| members.iter().any(|member| member == column.member());
-    let json = |member: &str, _: &NameHeld| format!("CONCAT(JSON_QUERY(`data`, {}), '')", member_path_literal(member));
-    let is_text = format!("STARTS_WITH({}, '\"')", column_expression("`data`", column, "", &json));
+    let is_text = column_expression("`data`", column, "", &|member, _| is_text_member("`data`", member));
     let is_not_said = match column.column_type {
         _ if is_one_of(&known.bit_members) => "TRUE".to_owned(),
         // A count of the day's milliseconds, microseconds or nanoseconds.

@@ -1103,7 +1103,7 @@ pub struct Unfilled {
     /// When DMS sent control records that came after newer ones: what is merged again for them, or is to be.
     came_late: BTreeSet<i64>,
     /// Whether changes without a schema may have been merged before any definition told how they are written.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     is_untold: bool,
 }
 

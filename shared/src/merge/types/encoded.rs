@@ -3,7 +3,7 @@
 //! the same values by a schema; here it is the same in SQL.
 //! An expression must never be other than NULL for a value that is not of its encoding's form.
 
-use crate::debezium::encoding::Encoded;
+use crate::debezium::encoding::{Encoded, MOST_BITS, MOST_DIGITS};
 
 /// How a column's values are written where a change has no schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -44,10 +44,6 @@ impl PlainForm {
     }
 }
 
-/// A decimal has at most so many digits: MySQL's have 65, and BigQuery's hold 76.
-const MOST_DIGITS: u32 = 76;
-/// Bits beyond this have no number of bytes to which they are filled up (see `Encoding::Bits`).
-const MOST_BITS: u32 = 64;
 /// The first and the last day of BigQuery's calendar, from 1970-01-01.
 const DAYS: (i64, i64) = (-719_162, 2_932_896);
 /// As encoders write it: bits that are left over are 0.
@@ -144,7 +140,7 @@ fn is_base64() -> String {
 }
 
 fn hexadecimal() -> String {
-    // Where it is no base64, nothing is decoded: IF and WHERE may be computed in any order.
+    // Where it is no base64, nothing is decoded, in whatever order it is computed.
     format!("TO_HEX(FROM_BASE64(IF({}, `_v`, '')))", is_base64())
 }
 
